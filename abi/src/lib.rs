@@ -1,0 +1,1 @@
+//! The C interface of graft: `graft_<noun>_<verb>` is implemented in `<noun>.rs`.

@@ -1,0 +1,3 @@
+//! The `graft` command.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! One file per block type: byte diagram, decode, encode.

@@ -1,0 +1,119 @@
+//! How a tensor's elements are stored: block length and bytes of every type.
+
+/// How a tensor's elements are stored, floats included.
+///
+/// The discriminant is the type's number in GGUF files.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[allow(missing_docs)] // the names are the format's own
+pub enum QuantType {
+    F32 = 0,
+    F16 = 1,
+    Q4_0 = 2,
+    Q4_1 = 3,
+    Q5_0 = 6,
+    Q5_1 = 7,
+    Q8_0 = 8,
+    Q2K = 10,
+    Q3K = 11,
+    Q4K = 12,
+    Q5K = 13,
+    Q6K = 14,
+    IQ4NL = 20,
+    IQ4XS = 23,
+    BF16 = 30,
+}
+
+impl QuantType {
+    /// Every type, in the order of their GGUF numbers.
+    pub const ALL: [Self; 15] = [
+        Self::F32,
+        Self::F16,
+        Self::Q4_0,
+        Self::Q4_1,
+        Self::Q5_0,
+        Self::Q5_1,
+        Self::Q8_0,
+        Self::Q2K,
+        Self::Q3K,
+        Self::Q4K,
+        Self::Q5K,
+        Self::Q6K,
+        Self::IQ4NL,
+        Self::IQ4XS,
+        Self::BF16,
+    ];
+
+    /// The type with this number in GGUF files, if graft reads it.
+    pub fn from_gguf(id: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|t| t.gguf_id() == id)
+    }
+
+    /// The type's number in GGUF files.
+    pub fn gguf_id(self) -> u32 {
+        self as u32
+    }
+
+    /// The name used in files and on the command line, such as `Q4_K`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "F32",
+            Self::F16 => "F16",
+            Self::BF16 => "BF16",
+            Self::Q4_0 => "Q4_0",
+            Self::Q4_1 => "Q4_1",
+            Self::Q5_0 => "Q5_0",
+            Self::Q5_1 => "Q5_1",
+            Self::Q8_0 => "Q8_0",
+            Self::Q2K => "Q2_K",
+            Self::Q3K => "Q3_K",
+            Self::Q4K => "Q4_K",
+            Self::Q5K => "Q5_K",
+            Self::Q6K => "Q6_K",
+            Self::IQ4NL => "IQ4_NL",
+            Self::IQ4XS => "IQ4_XS",
+        }
+    }
+
+    /// Weights per block; 1 for the float types.
+    pub fn block_len(self) -> usize {
+        match self {
+            Self::F32 | Self::F16 | Self::BF16 => 1,
+            Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 | Self::Q8_0 | Self::IQ4NL => 32,
+            Self::Q2K | Self::Q3K | Self::Q4K | Self::Q5K | Self::Q6K | Self::IQ4XS => 256,
+        }
+    }
+
+    /// Bytes per block.
+    pub fn block_bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 | Self::BF16 => 2,
+            Self::Q4_0 | Self::IQ4NL => 18,
+            Self::Q4_1 => 20,
+            Self::Q5_0 => 22,
+            Self::Q5_1 => 24,
+            Self::Q8_0 => 34,
+            Self::Q2K => 84,
+            Self::Q3K => 110,
+            Self::Q4K => 144,
+            Self::Q5K => 176,
+            Self::Q6K => 210,
+            Self::IQ4XS => 136,
+        }
+    }
+
+    /// Bytes of `width` consecutive weights, or `None` if they do not fill whole
+    /// blocks or the count overflows.
+    pub fn row_bytes(self, width: usize) -> Option<usize> {
+        if !width.is_multiple_of(self.block_len()) {
+            return None;
+        }
+        (width / self.block_len()).checked_mul(self.block_bytes())
+    }
+}
+
+impl std::fmt::Display for QuantType {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}

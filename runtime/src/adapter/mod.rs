@@ -1,0 +1,1 @@
+//! The life of a LoRA adapter: files, generations, registry.

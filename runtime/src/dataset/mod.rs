@@ -1,0 +1,1 @@
+//! Training samples, and the trait that turns foreign exports into them.

@@ -1,0 +1,36 @@
+//! The one error type of the public surface; each part of the engine has its own
+//! enum, and every variant names the file, tensor, adapter or budget it is about.
+
+use std::path::PathBuf;
+
+/// What any public function of this crate can fail with.
+///
+/// The text of each variant is one sentence a user can act on: what, where, what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Reading or writing a file failed.
+    #[error("cannot {action} {path}: {source}")]
+    Io {
+        /// What was attempted: "open", "write", …
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: std::io::Error,
+    },
+    /// The operating system refused the worker threads.
+    #[error("cannot start {threads} worker threads: {reason}")]
+    Threads {
+        /// Threads asked for; 0 means one per core.
+        threads: usize,
+        /// The operating system's reason.
+        reason: String,
+    },
+    /// The caller raised the cancel flag.
+    #[error("interrupted")]
+    Cancelled,
+}
+
+/// `Result` with [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;

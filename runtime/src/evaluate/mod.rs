@@ -1,0 +1,1 @@
+//! The trait `Evaluator` and the run over a dataset.

@@ -1,0 +1,1 @@
+//! The GGUF container format, and nothing about models.

@@ -1,0 +1,1 @@
+//! Pixels to normalised patches: decode, pad, resize, crop.

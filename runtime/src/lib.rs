@@ -1,0 +1,21 @@
+//! graft: an embedded runtime for quantized language and vision-language models
+//! that trains LoRA adapters on the device itself.
+//!
+//! Modules form a ladder; each imports only from those above it in this list:
+//! `error`, `threads`, `cancel` → `gguf`, `memory`, `tokenizer`, `image` → `model`,
+//! `kv_cache` → `adapter`, `sampler`, `dataset` → `session`, `train`, `evaluate`.
+
+pub mod adapter;
+pub mod cancel;
+pub mod dataset;
+pub mod error;
+pub mod evaluate;
+pub mod gguf;
+pub mod image;
+pub mod memory;
+pub mod model;
+pub mod threads;
+pub mod tokenizer;
+pub mod train;
+
+pub use error::{Error, Result};

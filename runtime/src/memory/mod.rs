@@ -1,0 +1,1 @@
+//! Who may use how many bytes, decided before anyone does.

@@ -1,0 +1,1 @@
+//! Compute graphs: operators in order, forward and backward of a layer in one file.

@@ -1,0 +1,209 @@
+//! The laws of the house, as tests: if a rule here breaks, change the code or the rule.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Questions a newcomer asks, the file that answers, and a line that must be in it.
+const MAP: &[(&str, &str, &str)] = &[(
+    "Where is the LoRA backward pass?",
+    "runtime/kernels/src/ops/lora.rs",
+    "pub fn backward",
+)];
+
+/// Who may depend on whom: a crate's folder, its name, and the house crates it may use.
+const LADDER: &[(&str, &str, &[&str])] = &[
+    ("runtime/kernels", "graft-kernels", &[]),
+    ("runtime", "graft", &["graft-kernels"]),
+    ("plugins", "graft-plugins", &["graft"]),
+    ("runtime/cli", "graft-cli", &["graft", "graft-plugins"]),
+    ("abi", "graft-abi", &["graft", "graft-plugins"]),
+];
+
+/// The modules of the runtime, lowest rung first; a module imports only from its
+/// own rung or a lower one.
+const RUNGS: &[&[&str]] = &[
+    &["error", "threads", "cancel", "atomic_file"],
+    &["gguf", "memory", "tokenizer", "image"],
+    &["model", "kv_cache"],
+    &["adapter", "sampler", "dataset"],
+    &["session", "train", "evaluate"],
+];
+
+/// Files and folders that may contain `unsafe`, each small enough to audit in one sitting.
+const UNSAFE: &[&str] = &[
+    "runtime/kernels/src/lib.rs",
+    "runtime/kernels/src/avx2/",
+    "runtime/kernels/src/avx512/",
+    "runtime/kernels/src/neon/",
+    "runtime/src/gguf/mapping.rs",
+    "runtime/src/memory/arena.rs",
+    "plugins/src/cache.rs",
+    "plugins/sdk/",
+    "plugins/guests/",
+    "abi/src/",
+];
+
+const LONGEST_FILE: usize = 600;
+const NAMES_THAT_SAY_NOTHING: &[&str] = &[
+    "utils", "util", "common", "helper", "helpers", "manager", "misc", "types", "base", "core",
+    "impl",
+];
+
+#[test]
+fn the_map_is_true() {
+    for (question, path, line) in MAP {
+        let text = fs::read_to_string(root().join(path))
+            .unwrap_or_else(|e| panic!("{question} {path}: {e}"));
+        assert!(text.contains(line), "{question} {path} lacks `{line}`");
+    }
+}
+
+#[test]
+fn dependencies_point_down() {
+    for (path, name, allowed) in LADDER {
+        let manifest = fs::read_to_string(root().join(path).join("Cargo.toml")).unwrap();
+        let used = manifest
+            .split("[dev-dependencies]")
+            .next()
+            .unwrap()
+            .split("[dependencies]")
+            .nth(1)
+            .unwrap_or("");
+        for line in used.lines() {
+            let dependency = line.split(['=', ' ', '.']).next().unwrap().trim();
+            let ours = LADDER.iter().any(|(_, house, _)| *house == dependency);
+            assert!(
+                !ours || allowed.contains(&dependency),
+                "{name} may not depend on {dependency}"
+            );
+        }
+    }
+}
+
+#[test]
+fn modules_of_the_runtime_import_only_downwards() {
+    let rung = |module: &str| RUNGS.iter().position(|r| r.contains(&module));
+    for file in rust_files("runtime/src") {
+        let inside = file.strip_prefix(root().join("runtime/src")).unwrap();
+        let own = inside.components().next().unwrap().as_os_str();
+        let own = own.to_str().unwrap().trim_end_matches(".rs");
+        if own == "lib" || own == "manual" {
+            continue;
+        }
+        let own_rung = rung(own).unwrap_or_else(|| panic!("module {own} is on no rung"));
+        let text = fs::read_to_string(&file).unwrap();
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        for line in code.lines().filter(|l| !l.trim_start().starts_with("//")) {
+            for part in line.split("crate::").skip(1) {
+                let module: String = part
+                    .chars()
+                    .take_while(|c| c.is_alphanumeric() || *c == '_')
+                    .collect();
+                if let Some(imported) = rung(&module)
+                    && own != "error"
+                {
+                    assert!(
+                        imported <= own_rung,
+                        "{}: {own} may not use {module}, which stands above it",
+                        file.display()
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_operator_has_its_derivative_and_the_proof() {
+    for file in rust_files("runtime/kernels/src/ops") {
+        if matches!(file.file_stem().unwrap().to_str(), Some("mod" | "real")) {
+            continue;
+        }
+        let text = fs::read_to_string(&file).unwrap();
+        for needed in [
+            "pub fn forward",
+            "pub fn backward",
+            "fn backward_is_the_derivative_of_forward",
+        ] {
+            assert!(text.contains(needed), "{} lacks `{needed}`", file.display());
+        }
+    }
+}
+
+#[test]
+fn files_are_short_and_named_for_what_they_hold() {
+    for file in rust_files("") {
+        let stem = file.file_stem().unwrap().to_str().unwrap();
+        assert!(
+            !NAMES_THAT_SAY_NOTHING.contains(&stem),
+            "{}: name the thing",
+            file.display()
+        );
+        let text = fs::read_to_string(&file).unwrap();
+        let lines = text.lines().count();
+        assert!(lines <= LONGEST_FILE, "{}: {lines} lines", file.display());
+        assert!(
+            text.starts_with("//!"),
+            "{}: say what this file is",
+            file.display()
+        );
+    }
+}
+
+#[test]
+fn unsafe_code_lives_in_its_rooms() {
+    for file in rust_files("") {
+        let path = file.strip_prefix(root()).unwrap();
+        let path = path.to_str().unwrap().to_owned();
+        if UNSAFE.iter().any(|room| path.starts_with(room)) || path == "tests/house.rs" {
+            continue;
+        }
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(
+            !text.contains("unsafe {") && !text.contains("allow(unsafe_code)"),
+            "{path} is not a room for unsafe code"
+        );
+    }
+}
+
+#[test]
+fn nothing_is_left_to_do_silently() {
+    for file in rust_files("") {
+        if file.ends_with("tests/house.rs") {
+            continue;
+        }
+        let text = fs::read_to_string(&file).unwrap();
+        for marker in ["todo!(", "unimplemented!(", "#[ignore", "FIXME"] {
+            assert!(
+                !text.contains(marker),
+                "{} contains {marker}",
+                file.display()
+            );
+        }
+    }
+}
+
+/// Every Rust file of ours under a folder; build outputs are not ours.
+fn rust_files(under: &str) -> Vec<PathBuf> {
+    let (mut dirs, mut files) = (vec![root().join(under)], vec![]);
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap_or(".");
+            if path.is_dir() {
+                if !name.starts_with('.') && !name.starts_with("target") {
+                    dirs.push(path);
+                }
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                files.push(path);
+            }
+        }
+    }
+    files
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the tests folder is in the workspace")
+}
