@@ -1,0 +1,154 @@
+"""Drawn scenes with questions and answers: the base skill of the demo model.
+
+Two families. *Shapes*: one to four coloured shapes of one kind on a plain ground, asked for
+kind, colour, number and place. *Strokes*: one or two pale strokes on a dark ground, some
+drawn on a coarse grid and enlarged, asked for kind and place. No scene contains a digit.
+"""
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+SIZE = 64
+FINE = 4  # drawn this much larger, then reduced, for smooth edges
+
+COLOURS = {
+    "red": (214, 40, 40), "green": (46, 160, 67), "blue": (38, 84, 200), "yellow": (240, 210, 40),
+    "purple": (130, 50, 170), "orange": (240, 130, 30), "white": (245, 245, 245), "black": (20, 20, 20),
+}
+SHAPES = ["circle", "square", "triangle", "cross", "ring", "bar"]
+NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+STROKES = ["vertical line", "horizontal line", "rising line", "falling line", "arc open to the left",
+           "arc open to the right", "arc open to the top", "arc open to the bottom", "loop", "corner"]
+
+
+def place_name(x, y):
+    """The ninth of the picture that a point (0..1) lies in, in words."""
+    row = ("top", "", "bottom")[min(2, int(y * 3))]
+    column = ("left", "", "right")[min(2, int(x * 3))]
+    return " ".join(w for w in (row, column) if w) or "center"
+
+
+def article(noun):
+    return ("an " if noun[0] in "aeiou" else "a ") + noun
+
+
+def draw_shape(draw, kind, x, y, r, colour):
+    box = [x - r, y - r, x + r, y + r]
+    if kind == "circle":
+        draw.ellipse(box, fill=colour)
+    elif kind == "square":
+        draw.rectangle(box, fill=colour)
+    elif kind == "triangle":
+        draw.polygon([(x, y - r), (x - r, y + r), (x + r, y + r)], fill=colour)
+    elif kind == "cross":
+        t = r / 3
+        draw.rectangle([x - t, y - r, x + t, y + r], fill=colour)
+        draw.rectangle([x - r, y - t, x + r, y + t], fill=colour)
+    elif kind == "ring":
+        draw.ellipse(box, outline=colour, width=max(2, int(r / 2.5)))
+    elif kind == "bar":
+        draw.rectangle([x - r, y - r / 3, x + r, y + r / 3], fill=colour)
+
+
+def shapes_scene(rng):
+    kind, count = SHAPES[rng.integers(len(SHAPES))], int(rng.integers(1, 5))
+    ground, colour = (str(c) for c in rng.choice(list(COLOURS), 2, replace=False))
+    shade = lambda c: tuple(int(np.clip(v + rng.integers(-14, 15), 0, 255)) for v in COLOURS[c])
+    side = SIZE * FINE
+    picture = Image.new("RGB", (side, side), shade(ground))
+    draw = ImageDraw.Draw(picture)
+    cells = rng.permutation(9)[:count]
+    spots = []
+    for cell in cells:
+        x = (cell % 3 + 0.5 + rng.uniform(-0.12, 0.12)) / 3
+        y = (cell // 3 + 0.5 + rng.uniform(-0.12, 0.12)) / 3
+        spots.append((x, y))
+        draw_shape(draw, kind, x * side, y * side, side * rng.uniform(0.09, 0.14), shade(colour))
+    plural = kind + ("es" if kind == "cross" else "s")
+    thing = f"{article(colour)} {kind}" if count == 1 else f"{NUMBERS[count]} {colour} {plural}"
+    verb = "is" if count == 1 else "are"
+    asked = [
+        ("What is in this image?", thing),
+        ("What shape is shown?", article(kind) if count == 1 else plural),
+        (f"What colour {verb} the {kind if count == 1 else plural}?", colour),
+        ("What colour is the background?", ground),
+        ("How many shapes are there?", NUMBERS[count]),
+        ("Which number of shapes do you see?", NUMBERS[count]),
+    ]
+    if count == 1:
+        where = place_name(*spots[0])
+        asked += [(f"Where is the {kind}?", where), ("Describe the image.", f"There is {thing} at the {where}.")]
+    else:
+        asked += [("Describe the image.", f"There are {thing}.")]
+    return picture.resize((SIZE, SIZE), Image.LANCZOS), asked
+
+
+def stroke_points(kind, x, y, r, rng):
+    angle = np.linspace(0, np.pi, 13)
+    jitter = rng.uniform(-0.25, 0.25)
+    if kind == "vertical line":
+        return [(x - r * jitter, y - r), (x + r * jitter, y + r)]
+    if kind == "horizontal line":
+        return [(x - r, y - r * jitter), (x + r, y + r * jitter)]
+    if kind == "rising line":
+        return [(x - r * 0.8, y + r), (x + r * 0.8, y - r)]
+    if kind == "falling line":
+        return [(x - r * 0.8, y - r), (x + r * 0.8, y + r)]
+    if kind == "loop":
+        turn = np.linspace(0, 2 * np.pi, 25)
+        return [(x + r * rng.uniform(0.98, 1.02) * np.cos(a), y + r * np.sin(a)) for a in turn]
+    if kind == "corner":
+        return [(x - r, y - r), (x + r, y - r + r * jitter), (x + r * jitter, y + r)]
+    turn = {"left": -np.pi / 2, "right": np.pi / 2, "top": 0.0, "bottom": np.pi}[kind.split()[-1]]
+    return [(x + r * np.cos(a + turn), y + r * np.sin(a + turn)) for a in angle]
+
+
+def strokes_scene(rng):
+    count = int(rng.integers(1, 3))
+    coarse = rng.random() < 0.7
+    grid = int(rng.choice([8, 8, 12, 16])) if coarse else SIZE
+    side = SIZE * FINE
+    picture = Image.new("L", (side, side), 0)
+    draw = ImageDraw.Draw(picture)
+    kinds, spots = [], []
+    upright = rng.random() < 0.6  # two strokes: one above the other, or side by side
+    for i in range(count):
+        if count == 1:
+            x, y, r = rng.uniform(0.3, 0.7), rng.uniform(0.3, 0.7), rng.uniform(0.16, 0.38)
+        else:
+            along = (0.28, 0.72)[i] + rng.uniform(-0.05, 0.05)
+            across = rng.uniform(0.4, 0.6)
+            x, y = (across, along) if upright else (along, across)
+            r = rng.uniform(0.14, 0.25)
+        kind = STROKES[rng.integers(len(STROKES))]
+        points = [(a * side, b * side) for a, b in stroke_points(kind, x, y, r, rng)]
+        width = int(side * rng.uniform(0.07, 0.19))
+        draw.line(points, fill=int(rng.integers(170, 256)), width=width, joint="curve")
+        for a, b in (points[0], points[-1]):
+            draw.ellipse([a - width / 2, b - width / 2, a + width / 2, b + width / 2], fill=220)
+        kinds.append(kind)
+        spots.append((x, y))
+    if coarse:
+        picture = picture.resize((grid, grid), Image.BOX).resize((SIZE, SIZE), Image.BICUBIC)
+    else:
+        picture = picture.resize((SIZE, SIZE), Image.LANCZOS)
+    both = " and ".join(article(k) for k in kinds)
+    asked = [
+        ("What is in this image?", both),
+        ("Which strokes are drawn?", both),
+        ("How many strokes are there?", NUMBERS[count]),
+        ("Describe the image.", f"There is {both}."),
+    ]
+    if count == 1:
+        asked += [(f"Where is the {kinds[0]}?", place_name(*spots[0]))]
+    elif upright:
+        asked += [("What is at the top?", article(kinds[0])), ("What is at the bottom?", article(kinds[1]))]
+    else:
+        asked += [("What is on the left?", article(kinds[0])), ("What is on the right?", article(kinds[1]))]
+    return picture.convert("RGB"), asked
+
+
+def scene(rng, turns=3):
+    """A picture and `turns` (question, answer) pairs about it, in random order."""
+    picture, asked = (shapes_scene if rng.random() < 0.5 else strokes_scene)(rng)
+    return picture, [asked[i] for i in rng.permutation(len(asked))[:turns]]
