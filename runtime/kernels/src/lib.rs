@@ -3,9 +3,127 @@
 //! `blocks/<type>.rs` says what a format's bytes mean; `ops/<op>.rs` says what an
 //! operator computes, forward and backward; both are the reference. `<isa>/<name>.rs`
 //! is one instruction set's faster version of the same thing.
+//! [`Kernels::detect`] picks a table once; everything above calls the table.
 
 pub mod blocks;
 pub mod ops;
+mod product_thin;
 mod quant_type;
 
 pub use quant_type::QuantType;
+
+use std::sync::OnceLock;
+
+/// Instruction sets this crate has kernels for, slowest first.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Isa {
+    /// Portable Rust; the reference the others are tested against.
+    Portable,
+}
+
+impl Isa {
+    /// The name `GRAFT_CPU` chooses it by.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Portable => "portable",
+        }
+    }
+}
+
+/// The kernels of one instruction set, as a table of functions.
+#[derive(Debug)]
+pub struct Kernels {
+    /// The instruction set every entry below was compiled for.
+    pub isa: Isa,
+    decode: unsafe fn(QuantType, &[u8], &mut [f32]),
+    product_thin: product_thin::ProductThin,
+}
+
+impl Kernels {
+    /// The most tokens [`Kernels::product_thin`] takes.
+    pub const THIN_TOKENS: usize = 8;
+
+    /// The fastest table this processor can run, or the one that the environment
+    /// variable `GRAFT_CPU` names if the processor can run it. Decided once.
+    pub fn detect() -> &'static Self {
+        static CHOICE: OnceLock<&Kernels> = OnceLock::new();
+        CHOICE.get_or_init(|| {
+            std::env::var("GRAFT_CPU")
+                .ok()
+                .and_then(|name| Self::named(&name))
+                .or(Self::available().last())
+                .expect("portable is always available")
+        })
+    }
+
+    /// The table of this name (see [`Isa::name`]), if this processor can run it.
+    pub fn named(name: &str) -> Option<&'static Self> {
+        Self::available().find(|table| table.isa.name() == name)
+    }
+
+    /// Every table this processor can run, slowest first; tests walk all of them.
+    pub fn available() -> impl DoubleEndedIterator<Item = &'static Self> {
+        [Self::portable()].into_iter().flatten()
+    }
+
+    /// Decodes `out.len()` weights stored as `ty`; the same bits on every table.
+    ///
+    /// # Panics
+    /// If `out` does not hold whole blocks, or `bytes` is not exactly as long as they are.
+    #[allow(unsafe_code)] // a call through the table
+    pub fn decode(&self, ty: QuantType, bytes: &[u8], out: &mut [f32]) {
+        assert_eq!(
+            ty.row_bytes(out.len()),
+            Some(bytes.len()),
+            "{ty}: {} weights need whole blocks and all their bytes",
+            out.len()
+        );
+        // SAFETY: a table leaves this module only after its instruction set was
+        // detected (`available`), which is the entry's only requirement.
+        unsafe { (self.decode)(ty, bytes, out) }
+    }
+
+    /// The product of a stored matrix `w` `[rows, inputs]` with 1 to
+    /// [`Kernels::THIN_TOKENS`] tokens `x` `[T, inputs]`:
+    /// `y[t * y_stride + r] = sum_i w[r, i] * x[t, i]`. Reads each byte of `w` once.
+    ///
+    /// The sum's order, and so its last bits, depends on the table and on whether T is 1,
+    /// but not on which rows are computed together.
+    ///
+    /// # Panics
+    /// If a length contradicts another: `w` and `x` must hold whole rows, and `y` a place
+    /// for every row of every token.
+    #[allow(unsafe_code)] // a call through the table
+    pub fn product_thin(
+        &self,
+        y: &mut [f32],
+        y_stride: usize,
+        x: &[f32],
+        inputs: usize,
+        ty: QuantType,
+        w: &[u8],
+    ) {
+        let row_bytes = ty.row_bytes(inputs).filter(|&bytes| bytes > 0);
+        let row_bytes = row_bytes.expect("a row is one or more whole blocks");
+        let (tokens, rows) = (x.len() / inputs, w.len() / row_bytes);
+        assert_eq!(x.len(), tokens * inputs, "x holds whole tokens");
+        assert_eq!(w.len(), rows * row_bytes, "w holds whole rows");
+        assert!((1..=Self::THIN_TOKENS).contains(&tokens), "{tokens} tokens");
+        assert!(tokens == 1 || y_stride >= rows, "tokens overlap in y");
+        assert!(
+            y.len() >= (tokens - 1) * y_stride + rows,
+            "y has a place for every row of every token"
+        );
+        // SAFETY: as in `decode`.
+        unsafe { (self.product_thin)(y, y_stride, x, inputs, ty, w) }
+    }
+
+    fn portable() -> Option<&'static Self> {
+        static TABLE: Kernels = Kernels {
+            isa: Isa::Portable,
+            decode: blocks::decode,
+            product_thin: product_thin::product_thin,
+        };
+        Some(&TABLE)
+    }
+}

@@ -1,5 +1,7 @@
 //! How a tensor's elements are stored: block length and bytes of every type.
 
+use crate::blocks;
+
 /// How a tensor's elements are stored, floats included.
 ///
 /// The discriminant is the type's number in GGUF files.
@@ -75,30 +77,41 @@ impl QuantType {
     }
 
     /// Weights per block; 1 for the float types.
-    pub fn block_len(self) -> usize {
+    pub const fn block_len(self) -> usize {
         match self {
             Self::F32 | Self::F16 | Self::BF16 => 1,
-            Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 | Self::Q8_0 | Self::IQ4NL => 32,
-            Self::Q2K | Self::Q3K | Self::Q4K | Self::Q5K | Self::Q6K | Self::IQ4XS => 256,
+            Self::Q4_0 => blocks::q4_0::LEN,
+            Self::Q4_1 => blocks::q4_1::LEN,
+            Self::Q5_0 => blocks::q5_0::LEN,
+            Self::Q5_1 => blocks::q5_1::LEN,
+            Self::Q8_0 => blocks::q8_0::LEN,
+            Self::Q2K => blocks::q2_k::LEN,
+            Self::Q3K => blocks::q3_k::LEN,
+            Self::Q4K => blocks::q4_k::LEN,
+            Self::Q5K => blocks::q5_k::LEN,
+            Self::Q6K => blocks::q6_k::LEN,
+            Self::IQ4NL => blocks::iq4_nl::LEN,
+            Self::IQ4XS => blocks::iq4_xs::LEN,
         }
     }
 
     /// Bytes per block.
-    pub fn block_bytes(self) -> usize {
+    pub const fn block_bytes(self) -> usize {
         match self {
             Self::F32 => 4,
             Self::F16 | Self::BF16 => 2,
-            Self::Q4_0 | Self::IQ4NL => 18,
-            Self::Q4_1 => 20,
-            Self::Q5_0 => 22,
-            Self::Q5_1 => 24,
-            Self::Q8_0 => 34,
-            Self::Q2K => 84,
-            Self::Q3K => 110,
-            Self::Q4K => 144,
-            Self::Q5K => 176,
-            Self::Q6K => 210,
-            Self::IQ4XS => 136,
+            Self::Q4_0 => blocks::q4_0::BYTES,
+            Self::Q4_1 => blocks::q4_1::BYTES,
+            Self::Q5_0 => blocks::q5_0::BYTES,
+            Self::Q5_1 => blocks::q5_1::BYTES,
+            Self::Q8_0 => blocks::q8_0::BYTES,
+            Self::Q2K => blocks::q2_k::BYTES,
+            Self::Q3K => blocks::q3_k::BYTES,
+            Self::Q4K => blocks::q4_k::BYTES,
+            Self::Q5K => blocks::q5_k::BYTES,
+            Self::Q6K => blocks::q6_k::BYTES,
+            Self::IQ4NL => blocks::iq4_nl::BYTES,
+            Self::IQ4XS => blocks::iq4_xs::BYTES,
         }
     }
 

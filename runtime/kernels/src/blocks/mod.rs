@@ -1,1 +1,118 @@
-//! One file per block type: byte diagram, decode, encode.
+//! One file per block type of the GGUF format: byte diagram, decode, encode.
+//!
+//! These are the reference: `decode` here defines what the bytes mean, to the bit, and
+//! `<isa>/<type>.rs` must agree with it. A block is a plain byte array, so nothing in this
+//! folder depends on alignment or the byte order of the machine.
+
+pub mod floats;
+pub mod iq4_nl;
+pub mod iq4_xs;
+pub mod q2_k;
+pub mod q3_k;
+pub mod q4_0;
+pub mod q4_1;
+pub mod q4_k;
+pub mod q5_0;
+pub mod q5_1;
+pub mod q5_k;
+pub mod q6_k;
+pub mod q8_0;
+
+use crate::QuantType;
+
+/// Decodes `out.len()` weights stored as `ty`.
+///
+/// # Panics
+/// If `out` does not hold whole blocks, or `bytes` is not exactly as long as they are.
+pub fn decode(ty: QuantType, bytes: &[u8], out: &mut [f32]) {
+    assert_eq!(
+        ty.row_bytes(out.len()),
+        Some(bytes.len()),
+        "{ty}: {} weights need whole blocks of {} and all their bytes",
+        out.len(),
+        ty.block_len()
+    );
+    match ty {
+        QuantType::F32 => each_decoded(bytes, out, floats::decode_f32),
+        QuantType::F16 => each_decoded(bytes, out, floats::decode_f16),
+        QuantType::BF16 => each_decoded(bytes, out, floats::decode_bf16),
+        QuantType::Q4_0 => each_decoded(bytes, out, q4_0::decode),
+        QuantType::Q4_1 => each_decoded(bytes, out, q4_1::decode),
+        QuantType::Q5_0 => each_decoded(bytes, out, q5_0::decode),
+        QuantType::Q5_1 => each_decoded(bytes, out, q5_1::decode),
+        QuantType::Q8_0 => each_decoded(bytes, out, q8_0::decode),
+        QuantType::Q2K => each_decoded(bytes, out, q2_k::decode),
+        QuantType::Q3K => each_decoded(bytes, out, q3_k::decode),
+        QuantType::Q4K => each_decoded(bytes, out, q4_k::decode),
+        QuantType::Q5K => each_decoded(bytes, out, q5_k::decode),
+        QuantType::Q6K => each_decoded(bytes, out, q6_k::decode),
+        QuantType::IQ4NL => each_decoded(bytes, out, iq4_nl::decode),
+        QuantType::IQ4XS => each_decoded(bytes, out, iq4_xs::decode),
+    }
+}
+
+/// There is no encoder for this type.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct EncodeUnsupported(pub QuantType);
+
+impl std::fmt::Display for EncodeUnsupported {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "graft reads {} but does not write it", self.0)
+    }
+}
+
+impl std::error::Error for EncodeUnsupported {}
+
+/// Encodes `weights` as `ty` with a small mean square error; NaN counts as zero in the
+/// block types.
+///
+/// # Errors
+/// If `ty` is only decoded (IQ4_XS); `out` is then untouched.
+///
+/// # Panics
+/// If `weights` does not fill whole blocks, or `out` is not exactly as long as they are.
+pub fn encode(ty: QuantType, weights: &[f32], out: &mut [u8]) -> Result<(), EncodeUnsupported> {
+    assert_eq!(
+        ty.row_bytes(weights.len()),
+        Some(out.len()),
+        "{ty}: {} weights need whole blocks of {} and all their bytes",
+        weights.len(),
+        ty.block_len()
+    );
+    match ty {
+        QuantType::F32 => each_encoded(weights, out, floats::encode_f32),
+        QuantType::F16 => each_encoded(weights, out, floats::encode_f16),
+        QuantType::BF16 => each_encoded(weights, out, floats::encode_bf16),
+        _ => return Err(EncodeUnsupported(ty)),
+    }
+    Ok(())
+}
+
+fn each_encoded<const BYTES: usize, const LEN: usize>(
+    weights: &[f32],
+    out: &mut [u8],
+    encode: impl Fn(&[f32; LEN], &mut [u8; BYTES]),
+) {
+    let (runs, blocks) = (weights.as_chunks().0, out.as_chunks_mut().0);
+    for (run, block) in runs.iter().zip(blocks) {
+        encode(run, block);
+    }
+}
+
+fn each_decoded<const BYTES: usize, const LEN: usize>(
+    bytes: &[u8],
+    out: &mut [f32],
+    decode: impl Fn(&[u8; BYTES], &mut [f32; LEN]),
+) {
+    let (blocks, runs) = (bytes.as_chunks().0, out.as_chunks_mut().0);
+    for (block, run) in blocks.iter().zip(runs) {
+        decode(block, run);
+    }
+}
+
+/// The `N` bytes of a field that starts at byte `offset` of its block.
+pub(crate) fn field<const N: usize>(block: &[u8], offset: usize) -> &[u8; N] {
+    block[offset..]
+        .first_chunk()
+        .expect("a field lies inside its block")
+}

@@ -1,0 +1,43 @@
+//! Q4_1: 32 weights in 20 bytes (5 bits each).
+//!
+//! ```text
+//! byte 0 1 | 2 3 | 4 .. 19
+//!      d   | m   | qs: 32 nibbles; byte l holds weight l (low) and weight 16 + l (high)
+//!      f16 | f16 |
+//! ```
+//! `w = d * q + m`, `q` in `0..16`. Source: `block_q4_1` in ggml-common.h.
+
+use super::field;
+use super::floats::half;
+
+/// Weights in a block.
+pub const LEN: usize = 32;
+/// Bytes in a block.
+pub const BYTES: usize = 2 + 2 + 16;
+
+/// The fields of one block.
+pub(crate) struct Block<'a> {
+    pub d: &'a [u8; 2],
+    pub m: &'a [u8; 2],
+    pub qs: &'a [u8; 16],
+}
+
+impl<'a> Block<'a> {
+    pub fn of(bytes: &'a [u8; BYTES]) -> Self {
+        Self {
+            d: field(bytes, 0),
+            m: field(bytes, 2),
+            qs: field(bytes, 4),
+        }
+    }
+}
+
+/// Decodes one block.
+pub fn decode(block: &[u8; BYTES], out: &mut [f32; LEN]) {
+    let block = Block::of(block);
+    let (d, m) = (half(block.d), half(block.m));
+    for (l, byte) in block.qs.iter().enumerate() {
+        out[l] = d * (byte & 15) as f32 + m;
+        out[16 + l] = d * (byte >> 4) as f32 + m;
+    }
+}

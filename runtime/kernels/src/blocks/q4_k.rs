@@ -1,0 +1,66 @@
+//! Q4_K: 256 weights in 144 bytes (4.5 bits each).
+//!
+//! ```text
+//! byte 0 1 | 2 3  | 4 .. 15                  | 16 .. 143
+//!      d   | dmin | scales: 8 x (scale, min) | qs: 256 nibbles; byte 32*p + l holds
+//!      f16 | f16  | 6 bits each              | weights 64*p + l (low), 64*p + 32 + l (high)
+//!
+//! scales: byte      0 .. 3                     4 .. 7                   8 .. 11
+//!         bits 0-5  scale 0 .. 3               min 0 .. 3               bits 0-3 of scale 4 .. 7 (bits 0-3)
+//!         bits 6-7  bits 4-5 of scale 4 .. 7   bits 4-5 of min 4 .. 7   bits 0-3 of min 4 .. 7   (bits 4-7)
+//! ```
+//! Weight `i` of sub-block `j = i / 32`: `w = d * scale[j] * q - dmin * min[j]`.
+//! Source: `block_q4_K` in ggml-common.h.
+
+use super::field;
+use super::floats::half;
+
+/// Weights in a block.
+pub const LEN: usize = 256;
+/// Bytes in a block.
+pub const BYTES: usize = 2 + 2 + 12 + 128;
+
+/// The fields of one block.
+pub(crate) struct Block<'a> {
+    pub d: &'a [u8; 2],
+    pub dmin: &'a [u8; 2],
+    pub scales: &'a [u8; 12],
+    pub qs: &'a [u8; 128],
+}
+
+impl<'a> Block<'a> {
+    pub fn of(bytes: &'a [u8; BYTES]) -> Self {
+        Self {
+            d: field(bytes, 0),
+            dmin: field(bytes, 2),
+            scales: field(bytes, 4),
+            qs: field(bytes, 16),
+        }
+    }
+}
+
+/// Scale and minimum of sub-block `j` (`0..8`), each in `0..64` (Q5_K stores them alike).
+pub(crate) fn scale_min(j: usize, s: &[u8; 12]) -> (u8, u8) {
+    if j < 4 {
+        (s[j] & 63, s[j + 4] & 63)
+    } else {
+        (
+            s[j + 4] & 15 | s[j - 4] >> 6 << 4,
+            s[j + 4] >> 4 | s[j] >> 6 << 4,
+        )
+    }
+}
+
+/// Decodes one block.
+pub fn decode(block: &[u8; BYTES], out: &mut [f32; LEN]) {
+    let block = Block::of(block);
+    let (d, dmin) = (half(block.d), half(block.dmin));
+    for (j, run) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+        let (scale, min) = scale_min(j, block.scales);
+        let (scale, min) = (d * scale as f32, dmin * min as f32);
+        for (w, byte) in run.iter_mut().zip(&block.qs[j / 2 * 32..]) {
+            let q = byte >> (j % 2 * 4) & 15;
+            *w = scale * q as f32 - min;
+        }
+    }
+}

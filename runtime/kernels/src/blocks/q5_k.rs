@@ -1,0 +1,54 @@
+//! Q5_K: 256 weights in 176 bytes (5.5 bits each).
+//!
+//! ```text
+//! byte 0 1 | 2 3  | 4 .. 15                  | 16 .. 47                  | 48 .. 175
+//!      d   | dmin | scales: 8 x (scale, min) | qh: byte l, bit k is      | qs: lower nibbles,
+//!      f16 | f16  | 6 bits each, as in Q4_K  | bit 4 of weight 32*k + l  | as in Q4_K
+//! ```
+//! Weight `i` of sub-block `j = i / 32`: `w = d * scale[j] * q - dmin * min[j]`, `q` in `0..32`.
+//! Source: `block_q5_K` in ggml-common.h.
+
+use super::field;
+use super::floats::half;
+use super::q4_k::scale_min;
+
+/// Weights in a block.
+pub const LEN: usize = 256;
+/// Bytes in a block.
+pub const BYTES: usize = 2 + 2 + 12 + 32 + 128;
+
+/// The fields of one block.
+pub(crate) struct Block<'a> {
+    pub d: &'a [u8; 2],
+    pub dmin: &'a [u8; 2],
+    pub scales: &'a [u8; 12],
+    pub qh: &'a [u8; 32],
+    pub qs: &'a [u8; 128],
+}
+
+impl<'a> Block<'a> {
+    pub fn of(bytes: &'a [u8; BYTES]) -> Self {
+        Self {
+            d: field(bytes, 0),
+            dmin: field(bytes, 2),
+            scales: field(bytes, 4),
+            qh: field(bytes, 16),
+            qs: field(bytes, 48),
+        }
+    }
+}
+
+/// Decodes one block.
+pub fn decode(block: &[u8; BYTES], out: &mut [f32; LEN]) {
+    let block = Block::of(block);
+    let (d, dmin) = (half(block.d), half(block.dmin));
+    for (j, run) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+        let (scale, min) = scale_min(j, block.scales);
+        let (scale, min) = (d * scale as f32, dmin * min as f32);
+        for (l, w) in run.iter_mut().enumerate() {
+            let low = block.qs[j / 2 * 32 + l] >> (j % 2 * 4) & 15;
+            let high = block.qh[l] >> j & 1;
+            *w = scale * (low | high << 4) as f32 - min;
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! Q8_0: 32 weights in 34 bytes (8.5 bits each).
+//!
+//! ```text
+//! byte 0 1 | 2 .. 33
+//!      d   | qs: 32 signed bytes, in order
+//!      f16 |
+//! ```
+//! `w = d * q`. Source: `block_q8_0` in ggml-common.h.
+
+use super::field;
+use super::floats::half;
+
+/// Weights in a block.
+pub const LEN: usize = 32;
+/// Bytes in a block.
+pub const BYTES: usize = 2 + 32;
+
+/// The fields of one block.
+pub(crate) struct Block<'a> {
+    pub d: &'a [u8; 2],
+    pub qs: &'a [u8; 32],
+}
+
+impl<'a> Block<'a> {
+    pub fn of(bytes: &'a [u8; BYTES]) -> Self {
+        Self {
+            d: field(bytes, 0),
+            qs: field(bytes, 2),
+        }
+    }
+}
+
+/// Decodes one block.
+pub fn decode(block: &[u8; BYTES], out: &mut [f32; LEN]) {
+    let block = Block::of(block);
+    let d = half(block.d);
+    for (w, &q) in out.iter_mut().zip(block.qs) {
+        *w = d * (q as i8) as f32;
+    }
+}
