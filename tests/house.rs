@@ -35,6 +35,10 @@ const UNSAFE: &[&str] = &[
     "runtime/kernels/src/avx2/",
     "runtime/kernels/src/avx512/",
     "runtime/kernels/src/neon/",
+    // Calls into the gemm crate, and matrix views that split at columns.
+    "runtime/kernels/src/product.rs",
+    // Calls bodies compiled for the instruction set that was detected.
+    "runtime/kernels/src/vector/mod.rs",
     "runtime/src/gguf/mapping.rs",
     "runtime/src/memory/arena.rs",
     "plugins/src/cache.rs",

@@ -2,13 +2,17 @@
 //!
 //! `blocks/<type>.rs` says what a format's bytes mean; `ops/<op>.rs` says what an
 //! operator computes, forward and backward; both are the reference. `<isa>/<name>.rs`
-//! is one instruction set's faster version of the same thing.
+//! is one instruction set's faster version of the same thing; `vector/` and `tiled/` hold the
+//! f32 operators that run, written once for all instruction sets.
 //! [`Kernels::detect`] picks a table once; everything above calls the table.
 
 pub mod blocks;
 pub mod ops;
+pub mod product;
 mod product_thin;
 mod quant_type;
+pub mod tiled;
+mod vector;
 
 pub use quant_type::QuantType;
 
@@ -19,6 +23,10 @@ use std::sync::OnceLock;
 pub enum Isa {
     /// Portable Rust; the reference the others are tested against.
     Portable,
+    /// x86-64 with AVX2, FMA and F16C.
+    Avx2,
+    /// x86-64 with AVX-512 F, BW, DQ and VL, and all of the above.
+    Avx512,
 }
 
 impl Isa {
@@ -26,6 +34,8 @@ impl Isa {
     pub fn name(self) -> &'static str {
         match self {
             Self::Portable => "portable",
+            Self::Avx2 => "avx2",
+            Self::Avx512 => "avx512",
         }
     }
 }
@@ -63,7 +73,9 @@ impl Kernels {
 
     /// Every table this processor can run, slowest first; tests walk all of them.
     pub fn available() -> impl DoubleEndedIterator<Item = &'static Self> {
-        [Self::portable()].into_iter().flatten()
+        [Self::portable(), Self::avx2(), Self::avx512()]
+            .into_iter()
+            .flatten()
     }
 
     /// Decodes `out.len()` weights stored as `ty`; the same bits on every table.
@@ -125,5 +137,39 @@ impl Kernels {
             product_thin: product_thin::product_thin,
         };
         Some(&TABLE)
+    }
+
+    fn avx2() -> Option<&'static Self> {
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c")
+        {
+            static TABLE: Kernels = Kernels {
+                isa: Isa::Avx2,
+                decode: blocks::decode,
+                product_thin: product_thin::product_thin,
+            };
+            return Some(&TABLE);
+        }
+        None
+    }
+
+    fn avx512() -> Option<&'static Self> {
+        #[cfg(target_arch = "x86_64")]
+        if Self::avx2().is_some()
+            && is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vl")
+        {
+            static TABLE: Kernels = Kernels {
+                isa: Isa::Avx512,
+                decode: blocks::decode,
+                product_thin: product_thin::product_thin,
+            };
+            return Some(&TABLE);
+        }
+        None
     }
 }

@@ -1,0 +1,302 @@
+//! Attention, a tile of queries at a time, one head after the other.
+//!
+//! A tile's scores against every position it sees are one `[TILE, S]` product in scratch, so
+//! memory grows with `TILE * S` and never with tokens times tokens. Backward computes the scores
+//! again and turns them into probabilities with the saved `lse`.
+//!
+//! Arguments are views, so that a caller gives each thread some key/value heads and the query
+//! heads that read them: columns of `q`, `k`, `v`, `out` and of the gradients, rows of `lse`.
+//! A causal forward may also be cut at tokens: a range of queries, and the positions up to its
+//! last.
+
+use crate::Kernels;
+use crate::ops::attention::AttentionShape;
+use crate::product::{Mat, MatMut, product};
+
+/// Queries per tile: enough to keep a product's micro-kernel busy, few enough that scores over
+/// some thousand positions stay in the second-level cache.
+const TILE: usize = 64;
+
+/// Elements of scratch that [`Kernels::attention_forward`] needs for that many positions.
+pub fn forward_scratch(tokens: usize, positions: usize) -> usize {
+    TILE.min(tokens) * positions
+}
+
+/// Elements of scratch that [`Kernels::attention_backward`] needs for that many positions.
+pub fn backward_scratch(tokens: usize, positions: usize) -> usize {
+    2 * TILE.min(tokens) * positions
+}
+
+/// What attention reads.
+#[derive(Clone, Copy, Debug)]
+pub struct Inputs<'a> {
+    /// Queries, `[T, H * D]`.
+    pub q: Mat<'a>,
+    /// Keys, `[S, K * D]`.
+    pub k: Mat<'a>,
+    /// Values, `[S, K * D]`.
+    pub v: Mat<'a>,
+}
+
+/// What forward wrote and backward reads.
+#[derive(Clone, Copy, Debug)]
+pub struct Saved<'a> {
+    /// `[T, H * D]`.
+    pub out: Mat<'a>,
+    /// `[H, T]`.
+    pub lse: &'a [f32],
+}
+
+/// Gradients of the inputs; each is added to.
+#[derive(Debug)]
+pub struct Gradients<'a> {
+    /// `[T, H * D]`.
+    pub dq: MatMut<'a>,
+    /// `[S, K * D]`.
+    pub dk: MatMut<'a>,
+    /// `[S, K * D]`.
+    pub dv: MatMut<'a>,
+}
+
+/// One tile of one head: its views, cut to the positions it sees.
+struct Tile<'a> {
+    /// The tile's first token.
+    start: usize,
+    /// The head's first column in `q`, and its key/value head's first column in `k`.
+    columns: (usize, usize),
+    q: Mat<'a>,
+    k: Mat<'a>,
+    v: Mat<'a>,
+}
+
+impl Kernels {
+    /// [`ops::attention::forward`](crate::ops::attention::forward): writes `out` `[T, H * D]`
+    /// and `lse` `[H, T]`. `scratch` holds at least [`forward_scratch`] elements.
+    ///
+    /// # Panics
+    /// If sizes contradict each other or the shape, or there are fewer positions than tokens.
+    pub fn attention_forward(
+        &self,
+        mut out: MatMut<'_>,
+        lse: &mut [f32],
+        inputs: Inputs<'_>,
+        shape: &AttentionShape,
+        scratch: &mut [f32],
+    ) {
+        let (tokens, positions) = lengths(&inputs, shape, lse.len());
+        for tile in tiles(inputs, shape) {
+            let (rows, seen) = (tile.q.rows(), tile.k.rows());
+            let head = tile.columns.0 / shape.head_width;
+            let lse = &mut lse[head * tokens + tile.start..][..rows];
+            let scores = &mut scratch[..rows * seen];
+            let view = MatMut::new(scores, rows, seen);
+            product(view, false, shape.scale, tile.q, tile.k.t());
+            let mut sums = [0.0; TILE];
+            for (i, row) in scores.chunks_exact_mut(seen).enumerate() {
+                let visible = shape.visible(tile.start + i, tokens, positions);
+                let (visible, hidden) = row.split_at_mut(visible);
+                hidden.fill(0.0);
+                let (max, sum) = self.exponentials(visible);
+                (sums[i], lse[i]) = (sum, max + sum.ln());
+            }
+            let mut out = out.col_range(tile.columns.0, shape.head_width);
+            let mut out = out.row_range(tile.start, rows);
+            let scores = Mat::new(scores, rows, seen);
+            product(out.reborrow(), false, 1.0, scores, tile.v);
+            // Dividing the D sums is cheaper than dividing the S probabilities.
+            for (i, sum) in sums[..rows].iter().enumerate() {
+                self.multiply(out.row_mut(i), 1.0 / sum);
+            }
+        }
+    }
+
+    /// [`ops::attention::backward`](crate::ops::attention::backward): adds to the gradients.
+    /// `scratch` holds at least [`backward_scratch`] elements.
+    ///
+    /// # Panics
+    /// If sizes contradict each other or the shape, or there are fewer positions than tokens.
+    pub fn attention_backward(
+        &self,
+        mut grads: Gradients<'_>,
+        dout: Mat<'_>,
+        inputs: Inputs<'_>,
+        saved: Saved<'_>,
+        shape: &AttentionShape,
+        scratch: &mut [f32],
+    ) {
+        let (tokens, positions) = lengths(&inputs, shape, saved.lse.len());
+        let d = shape.head_width;
+        for tile in tiles(inputs, shape) {
+            let (rows, seen) = (tile.q.rows(), tile.k.rows());
+            let (column, kv_column) = tile.columns;
+            let lse = &saved.lse[column / d * tokens + tile.start..][..rows];
+            let dout = dout.col_range(column, d).row_range(tile.start, rows);
+            let out = saved.out.col_range(column, d).row_range(tile.start, rows);
+
+            let (p, dp) = scratch.split_at_mut(rows * seen);
+            let dp = &mut dp[..rows * seen];
+            let view = MatMut::new(p, rows, seen);
+            product(view, false, shape.scale, tile.q, tile.k.t());
+            product(MatMut::new(dp, rows, seen), false, 1.0, dout, tile.v.t());
+            let pairs = p.chunks_exact_mut(seen).zip(dp.chunks_exact_mut(seen));
+            for (i, (p, dp)) in pairs.enumerate() {
+                let visible = shape.visible(tile.start + i, tokens, positions);
+                let delta = self.dot(dout.row(i), out.row(i));
+                self.attention_row_backward(&mut p[..visible], &mut dp[..visible], lse[i], delta);
+                p[visible..].fill(0.0);
+                dp[visible..].fill(0.0);
+            }
+            let (p, ds) = (Mat::new(p, rows, seen), Mat::new(dp, rows, seen));
+            let mut dq = grads.dq.col_range(column, d);
+            let mut dk = grads.dk.col_range(kv_column, d);
+            let mut dv = grads.dv.col_range(kv_column, d);
+            product(dv.row_range(0, seen), true, 1.0, p.t(), dout);
+            product(
+                dq.row_range(tile.start, rows),
+                true,
+                shape.scale,
+                ds,
+                tile.k,
+            );
+            product(dk.row_range(0, seen), true, shape.scale, ds.t(), tile.q);
+        }
+    }
+}
+
+/// Every tile of every head, heads outermost.
+fn tiles<'a>(inputs: Inputs<'a>, shape: &AttentionShape) -> impl Iterator<Item = Tile<'a>> {
+    let Inputs { q, k, v } = inputs;
+    let (shape, tokens, positions) = (*shape, q.rows(), k.rows());
+    let d = shape.head_width;
+    (0..shape.heads).flat_map(move |head| {
+        let column = head * d;
+        let kv_column = head / (shape.heads / shape.kv_heads) * d;
+        (0..tokens).step_by(TILE).map(move |start| {
+            let rows = TILE.min(tokens - start);
+            let seen = shape.visible(start + rows - 1, tokens, positions);
+            Tile {
+                start,
+                columns: (column, kv_column),
+                q: q.col_range(column, d).row_range(start, rows),
+                k: k.col_range(kv_column, d).row_range(0, seen),
+                v: v.col_range(kv_column, d).row_range(0, seen),
+            }
+        })
+    })
+}
+
+/// Tokens and positions, after a check that everything agrees on them.
+fn lengths(inputs: &Inputs<'_>, shape: &AttentionShape, lse: usize) -> (usize, usize) {
+    let Inputs { q, k, v } = inputs;
+    let (tokens, positions) = (q.rows(), k.rows());
+    let kv_width = shape.kv_heads * shape.head_width;
+    assert!(shape.heads.is_multiple_of(shape.kv_heads), "whole groups");
+    assert_eq!(q.cols(), shape.heads * shape.head_width, "columns of q");
+    assert_eq!(
+        (k.cols(), v.cols()),
+        (kv_width, kv_width),
+        "columns of k, v"
+    );
+    assert_eq!(v.rows(), positions, "positions of k and v");
+    assert!(
+        tokens <= positions,
+        "{tokens} queries, {positions} positions"
+    );
+    assert_eq!(lse, shape.heads * tokens, "elements of lse");
+    (tokens, positions)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::attention as reference;
+    use crate::vector::tests::{assert_close, random};
+
+    /// Every width and length here leaves a tail in some tile.
+    #[test]
+    fn tiles_agree_with_the_reference() {
+        for (heads, kv_heads, d, tokens, positions, causal) in [
+            (1, 1, 8, 1, 1, true),
+            (4, 2, 8, 1, 37, true),
+            (4, 2, 16, 70, 70, true),
+            (3, 1, 5, 65, 131, true),
+            (2, 2, 12, 130, 130, false),
+        ] {
+            let scale = 1.0 / (d as f32).sqrt();
+            let shape = AttentionShape {
+                heads,
+                kv_heads,
+                head_width: d,
+                scale,
+                causal,
+            };
+            let (n, m) = (heads * d, kv_heads * d);
+            let (q, dout) = (random(1, tokens * n), random(2, tokens * n));
+            let (k, v) = (random(3, positions * m), random(4, positions * m));
+            let wide = |x: &[f32]| x.iter().map(|&x| x as f64).collect::<Vec<_>>();
+            let (q64, k64, v64, dout64) = (wide(&q), wide(&k), wide(&v), wide(&dout));
+            let (mut out64, mut lse64) = (vec![0.0; tokens * n], vec![0.0; heads * tokens]);
+            reference::forward(&mut out64, &mut lse64, &q64, &k64, &v64, &shape);
+            let (mut dq64, mut dk64) = (vec![1.0; tokens * n], vec![1.0; positions * m]);
+            let mut dv64 = vec![1.0; positions * m];
+            reference::backward(
+                reference::Gradients {
+                    dq: &mut dq64,
+                    dk: &mut dk64,
+                    dv: &mut dv64,
+                },
+                &dout64,
+                reference::Saved {
+                    out: &out64,
+                    lse: &lse64,
+                    q: &q64,
+                    k: &k64,
+                    v: &v64,
+                },
+                &shape,
+            );
+            for kernels in Kernels::available() {
+                let (mut out, mut lse) =
+                    (vec![f32::NAN; tokens * n], vec![f32::NAN; heads * tokens]);
+                let mut scratch = vec![f32::NAN; backward_scratch(tokens, positions)];
+                let inputs = Inputs {
+                    q: Mat::new(&q, tokens, n),
+                    k: Mat::new(&k, positions, m),
+                    v: Mat::new(&v, positions, m),
+                };
+                let forward = &mut scratch[..forward_scratch(tokens, positions)];
+                kernels.attention_forward(
+                    MatMut::new(&mut out, tokens, n),
+                    &mut lse,
+                    inputs,
+                    &shape,
+                    forward,
+                );
+                assert_close(&out, &out64, 2e-6);
+                assert_close(&lse, &lse64, 2e-6);
+                let (mut dq, mut dk) = (vec![1.0; tokens * n], vec![1.0; positions * m]);
+                let mut dv = vec![1.0; positions * m];
+                let grads = Gradients {
+                    dq: MatMut::new(&mut dq, tokens, n),
+                    dk: MatMut::new(&mut dk, positions, m),
+                    dv: MatMut::new(&mut dv, positions, m),
+                };
+                let saved = Saved {
+                    out: Mat::new(&out, tokens, n),
+                    lse: &lse,
+                };
+                kernels.attention_backward(
+                    grads,
+                    Mat::new(&dout, tokens, n),
+                    inputs,
+                    saved,
+                    &shape,
+                    &mut scratch,
+                );
+                assert_close(&dq, &dq64, 4e-6);
+                assert_close(&dk, &dk64, 4e-6);
+                assert_close(&dv, &dv64, 4e-6);
+            }
+        }
+    }
+}
