@@ -27,6 +27,9 @@ pub enum Error {
         /// The operating system's reason.
         reason: String,
     },
+    /// A GGUF file is wrong or could not be read.
+    #[error(transparent)]
+    Gguf(#[from] crate::gguf::GgufError),
     /// The caller raised the cancel flag.
     #[error("interrupted")]
     Cancelled,

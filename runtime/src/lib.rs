@@ -2,10 +2,11 @@
 //! that trains LoRA adapters on the device itself.
 //!
 //! Modules form a ladder; each imports only from those above it in this list:
-//! `error`, `threads`, `cancel` → `gguf`, `memory`, `tokenizer`, `image` → `model`,
+//! `error`, `threads`, `cancel`, `atomic_file` → `gguf`, `memory`, `tokenizer`, `image` → `model`,
 //! `kv_cache` → `adapter`, `sampler`, `dataset` → `session`, `train`, `evaluate`.
 
 pub mod adapter;
+pub mod atomic_file;
 pub mod cancel;
 pub mod dataset;
 pub mod error;

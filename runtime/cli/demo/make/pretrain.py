@@ -2,7 +2,7 @@
 
 A real LLaVA in miniature: CLIP vision tower (features after all blocks but the last), two-layer
 GELU projector, LLaMA decoder, SentencePiece vocabulary with byte fallback, vicuna_v1 prompts
-with LLaVA's label masks. Everything is seeded; two threads, no nondeterministic operators.
+with LLaVA's label masks. Everything is seeded; one thread, no nondeterministic operators.
 
     pip install torch transformers sentencepiece protobuf pillow numpy
     python pretrain.py OUT_FOLDER 
@@ -144,13 +144,13 @@ def batch(rng, prompts, size):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder")
-    parser.add_argument("--steps", type=int, default=5000)
+    parser.add_argument("--steps", type=int, default=2600)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--lr", type=float, default=1.5e-3)
     options = parser.parse_args()
     os.makedirs(options.folder, exist_ok=True)
     torch.manual_seed(SEED)
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     train_tokenizer(options.folder)
     prompts = Prompts(os.path.join(options.folder, "tokenizer.model"))

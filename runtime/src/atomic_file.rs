@@ -1,0 +1,126 @@
+//! A file that appears whole under its name, or not at all.
+//!
+//! It is written beside its place under a temporary name, synced to the disk, and renamed. Dropped
+//! without [`AtomicFile::commit`] it leaves nothing behind.
+
+use std::io::{self, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use crate::{Error, Result};
+
+/// A file being written; readers see it only after [`AtomicFile::commit`].
+#[derive(Debug)]
+pub struct AtomicFile {
+    path: PathBuf,
+    file: tempfile::NamedTempFile,
+}
+
+impl AtomicFile {
+    /// Starts a file that will replace whatever is at `path`.
+    ///
+    /// # Errors
+    /// If the folder does not exist or cannot be written, or `path` is a folder.
+    pub fn create(path: &Path) -> Result<Self> {
+        let io = |source| Error::Io {
+            action: "create",
+            path: path.to_owned(),
+            source,
+        };
+        if path.is_dir() {
+            return Err(io(io::ErrorKind::IsADirectory.into()));
+        }
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".graft-").suffix(".partial");
+        #[cfg(unix)]
+        {
+            // Temporary files are private by default; this one becomes an ordinary file.
+            use std::os::unix::fs::PermissionsExt;
+            builder.permissions(std::fs::Permissions::from_mode(0o666));
+        }
+        let file = builder
+            .tempfile_in(folder.unwrap_or(Path::new(".")))
+            .map_err(io)?;
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+        })
+    }
+
+    /// Writes `bytes` as the whole content of `path`.
+    ///
+    /// # Errors
+    /// If creating, writing, syncing or renaming fails; `path` then still has its old content.
+    pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+        let mut file = Self::create(path)?;
+        file.write_all(bytes).map_err(|source| Error::Io {
+            action: "write",
+            path: path.to_owned(),
+            source,
+        })?;
+        file.commit()
+    }
+
+    /// The name the file will have.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Syncs the content to the disk and gives the file its name.
+    ///
+    /// # Errors
+    /// If syncing or renaming fails; nothing is left under either name.
+    pub fn commit(self) -> Result<()> {
+        let Self { path, file } = self;
+        let io = |source| Error::Io {
+            action: "write",
+            path: path.clone(),
+            source,
+        };
+        file.as_file().sync_all().map_err(io)?;
+        file.persist(&path).map_err(|e| io(e.error))?;
+        // The rename itself is durable once the folder is synced; not every file system can.
+        if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty())
+            && let Ok(folder) = std::fs::File::open(folder)
+        {
+            let _ = folder.sync_all();
+        }
+        Ok(())
+    }
+}
+
+impl Write for AtomicFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Seek for AtomicFile {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.file.seek(to)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_left_without_commit_and_everything_is_there_after_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out");
+        let mut file = AtomicFile::create(&path).unwrap();
+        file.write_all(b"half").unwrap();
+        drop(file);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        AtomicFile::write(&path, b"whole").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"whole");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert!(AtomicFile::create(folder.path()).is_err());
+        assert!(AtomicFile::create(&path.join("under a file")).is_err());
+    }
+}

@@ -1,0 +1,54 @@
+//! The memory map of a model file: the one place that trusts the operating system with a slice.
+#![allow(unsafe_code)] // mapping a file
+
+use std::fs::File;
+use std::path::Path;
+
+use super::GgufError;
+
+/// The bytes of a file, mapped or owned; immutable.
+#[derive(Debug)]
+pub(super) enum Bytes {
+    Mapped(memmap2::Mmap),
+    Owned(Vec<u8>),
+}
+
+impl Bytes {
+    /// Maps a file read-only.
+    ///
+    /// If another program shortens the file while it is mapped, reading beyond its new end ends the
+    /// process (SIGBUS). No portable lock prevents that; programs that replace model files should
+    /// write a new file and rename it, as graft itself does, which leaves the mapped one intact.
+    pub(super) fn map(path: &Path) -> Result<Self, GgufError> {
+        let io = |source| GgufError::Io {
+            action: "open",
+            path: path.to_owned(),
+            source,
+        };
+        let file = File::open(path).map_err(io)?;
+        let metadata = file.metadata().map_err(io)?;
+        if metadata.is_dir() {
+            return Err(GgufError::Folder {
+                path: path.to_owned(),
+            });
+        }
+        if metadata.len() == 0 {
+            return Err(GgufError::Empty);
+        }
+        // SAFETY: the map is read-only and private to this value. That the file does not change
+        // underneath is asked of the user, as the documentation above says.
+        let map = unsafe { memmap2::Mmap::map(&file) }.map_err(io)?;
+        Ok(Self::Mapped(map))
+    }
+}
+
+impl std::ops::Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Mapped(map) => map,
+            Self::Owned(bytes) => bytes,
+        }
+    }
+}
