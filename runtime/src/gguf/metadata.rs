@@ -156,6 +156,7 @@ macro_rules! typed {
         ///
         /// # Errors
         /// If the key holds something else. An absent key is `None`.
+        #[allow(clippy::needless_lifetimes)] // needed where the value borrows from the metadata
         pub fn $opt<'a>(&'a self, key: &str) -> Result<Option<$type>, GgufError> {
             let from: fn(&'a Value) -> Option<$type> = $from;
             match self.get(key) {
@@ -172,6 +173,7 @@ macro_rules! typed {
         ///
         /// # Errors
         /// If the key is absent or holds something else.
+        #[allow(clippy::needless_lifetimes)] // needed where the value borrows from the metadata
         pub fn $required<'a>(&'a self, key: &str) -> Result<$type, GgufError> {
             self.$opt(key)?.ok_or_else(|| GgufError::MissingKey { key: key.to_owned() })
         }
