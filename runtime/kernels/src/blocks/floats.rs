@@ -32,7 +32,7 @@ pub fn encode_f32(weights: &[f32; 1], block: &mut [u8; 4]) {
 
 /// Encodes one weight as F16.
 pub fn encode_f16(weights: &[f32; 1], block: &mut [u8; 2]) {
-    *block = to_half(weights[0]);
+    *block = f16::from_f32(weights[0]).to_le_bytes();
 }
 
 /// Encodes one weight as BF16.
@@ -45,7 +45,8 @@ pub(crate) fn half(bytes: &[u8; 2]) -> f32 {
     f16::from_le_bytes(*bytes).to_f32()
 }
 
-/// A block's F16 field for `value`, rounded to nearest.
+/// A block's F16 field for `value`, rounded to nearest; the largest F16 where that is less.
 pub(crate) fn to_half(value: f32) -> [u8; 2] {
-    f16::from_f32(value).to_le_bytes()
+    let largest = f16::MAX.to_f32();
+    f16::from_f32(value.clamp(-largest, largest)).to_le_bytes()
 }

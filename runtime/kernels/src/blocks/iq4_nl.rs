@@ -8,7 +8,8 @@
 //! `w = d * GRID[q]`. Source: `block_iq4_nl` and `kvalues_iq4nl` in ggml-common.h.
 
 use super::field;
-use super::floats::half;
+use super::floats::{half, to_half};
+use super::scale_search::{evenly, fit_scale, inverse};
 
 /// Weights in a block.
 pub const LEN: usize = 32;
@@ -47,4 +48,23 @@ pub(super) fn decode_run(scale: f32, qs: &[u8; 16], out: &mut [f32; 32]) {
         out[l] = scale * GRID[(byte & 15) as usize] as f32;
         out[16 + l] = scale * GRID[(byte >> 4) as usize] as f32;
     }
+}
+
+/// Encodes one block.
+pub fn encode(weights: &[f32; LEN], block: &mut [u8; BYTES]) {
+    let level = |v| GRID[nearest_on_grid(v)] as f32;
+    let tops = evenly(-135.0, -95.0, 17).chain(evenly(95.0, 122.0, 13));
+    let d = to_half(fit_scale(weights, tops, level));
+    let to_level = inverse(half(&d));
+    let q = |i: usize| nearest_on_grid(weights[i] * to_level) as u8;
+    block[..2].copy_from_slice(&d);
+    for (l, byte) in block[2..].iter_mut().enumerate() {
+        *byte = q(l) | q(16 + l) << 4;
+    }
+}
+
+/// The place in [`GRID`] of the value nearest to `v`: how many midpoints lie below `v`.
+fn nearest_on_grid(v: f32) -> usize {
+    let midpoint = |k: usize| (GRID[k] as f32 + GRID[k + 1] as f32) / 2.0;
+    (0..15).filter(|&k| v > midpoint(k)).count()
 }

@@ -17,6 +17,10 @@ pub mod q5_1;
 pub mod q5_k;
 pub mod q6_k;
 pub mod q8_0;
+mod scale_search;
+#[cfg(test)]
+mod tests;
+mod two_level;
 
 use crate::QuantType;
 
@@ -63,8 +67,8 @@ impl std::fmt::Display for EncodeUnsupported {
 
 impl std::error::Error for EncodeUnsupported {}
 
-/// Encodes `weights` as `ty` with a small mean square error; NaN counts as zero in the
-/// block types.
+/// Encodes `weights` as `ty` with a small mean square error; in the block
+/// types infinities and NaN count as zero.
 ///
 /// # Errors
 /// If `ty` is only decoded (IQ4_XS); `out` is then untouched.
@@ -83,7 +87,18 @@ pub fn encode(ty: QuantType, weights: &[f32], out: &mut [u8]) -> Result<(), Enco
         QuantType::F32 => each_encoded(weights, out, floats::encode_f32),
         QuantType::F16 => each_encoded(weights, out, floats::encode_f16),
         QuantType::BF16 => each_encoded(weights, out, floats::encode_bf16),
-        _ => return Err(EncodeUnsupported(ty)),
+        QuantType::Q4_0 => each_encoded(weights, out, q4_0::encode),
+        QuantType::Q4_1 => each_encoded(weights, out, q4_1::encode),
+        QuantType::Q5_0 => each_encoded(weights, out, q5_0::encode),
+        QuantType::Q5_1 => each_encoded(weights, out, q5_1::encode),
+        QuantType::Q8_0 => each_encoded(weights, out, q8_0::encode),
+        QuantType::Q2K => each_encoded(weights, out, q2_k::encode),
+        QuantType::Q3K => each_encoded(weights, out, q3_k::encode),
+        QuantType::Q4K => each_encoded(weights, out, q4_k::encode),
+        QuantType::Q5K => each_encoded(weights, out, q5_k::encode),
+        QuantType::Q6K => each_encoded(weights, out, q6_k::encode),
+        QuantType::IQ4NL => each_encoded(weights, out, iq4_nl::encode),
+        QuantType::IQ4XS => return Err(EncodeUnsupported(ty)),
     }
     Ok(())
 }
@@ -95,7 +110,11 @@ fn each_encoded<const BYTES: usize, const LEN: usize>(
 ) {
     let (runs, blocks) = (weights.as_chunks().0, out.as_chunks_mut().0);
     for (run, block) in runs.iter().zip(blocks) {
-        encode(run, block);
+        if LEN == 1 {
+            encode(run, block);
+        } else {
+            encode(&run.map(|w| if w.is_finite() { w } else { 0.0 }), block);
+        }
     }
 }
 

@@ -16,6 +16,8 @@
 use super::field;
 use super::floats::half;
 use super::q2_k::two_bits;
+use super::scale_search::{inverse, nearest};
+use super::two_level::fit_scales;
 
 /// Weights in a block.
 pub const LEN: usize = 256;
@@ -60,5 +62,24 @@ pub fn decode(block: &[u8; BYTES], out: &mut [f32; LEN]) {
             let q = two_bits(block.qs, i) | high << 2;
             *w = scale * (q as i8 - 4) as f32;
         }
+    }
+}
+
+/// Encodes one block.
+pub fn encode(weights: &[f32; LEN], block: &mut [u8; BYTES]) {
+    let runs: &[[f32; 16]; 16] = weights.as_chunks().0.try_into().expect("16 sub-blocks");
+    let fit = fit_scales(runs, 4.0, 32.0);
+    block.fill(0);
+    for j in 0..16 {
+        let scale = (fit.scale[j] + 32) as u8;
+        block[96 + j % 8] |= (scale & 15) << (j / 8 * 4);
+        block[104 + j % 4] |= (scale >> 4) << (j / 4 * 2);
+    }
+    block[108..].copy_from_slice(&fit.d);
+    for (i, w) in weights.iter().enumerate() {
+        let to_level = inverse(half(&fit.d) * fit.scale[i / 16] as f32);
+        let q = (nearest(w * to_level, -4.0, 3.0) + 4.0) as u8;
+        block[i % 32] |= (q >> 2) << (i / 32);
+        block[32 + i / 128 * 32 + i % 32] |= (q & 3) << (i / 32 % 4 * 2);
     }
 }

@@ -8,7 +8,8 @@
 //! `w = d * (q - 8)`, `q` in `0..16`. Source: `block_q4_0` in ggml-common.h.
 
 use super::field;
-use super::floats::half;
+use super::floats::{half, to_half};
+use super::scale_search::{evenly, fit_scale, inverse, nearest};
 
 /// Weights in a block.
 pub const LEN: usize = 32;
@@ -37,5 +38,18 @@ pub fn decode(block: &[u8; BYTES], out: &mut [f32; LEN]) {
     for (l, byte) in block.qs.iter().enumerate() {
         out[l] = d * ((byte & 15) as i8 - 8) as f32;
         out[16 + l] = d * ((byte >> 4) as i8 - 8) as f32;
+    }
+}
+
+/// Encodes one block.
+pub fn encode(weights: &[f32; LEN], block: &mut [u8; BYTES]) {
+    let level = |v| nearest(v, -8.0, 7.0);
+    let tops = evenly(-9.5, -6.0, 15).chain(evenly(6.0, 9.0, 13));
+    let d = to_half(fit_scale(weights, tops, level));
+    let to_level = inverse(half(&d));
+    let q = |i: usize| (level(weights[i] * to_level) + 8.0) as u8;
+    block[..2].copy_from_slice(&d);
+    for (l, byte) in block[2..].iter_mut().enumerate() {
+        *byte = q(l) | q(16 + l) << 4;
     }
 }

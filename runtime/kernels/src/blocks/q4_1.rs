@@ -8,7 +8,8 @@
 //! `w = d * q + m`, `q` in `0..16`. Source: `block_q4_1` in ggml-common.h.
 
 use super::field;
-use super::floats::half;
+use super::floats::{half, to_half};
+use super::scale_search::{fit_scale_min, inverse, nearest};
 
 /// Weights in a block.
 pub const LEN: usize = 32;
@@ -39,5 +40,18 @@ pub fn decode(block: &[u8; BYTES], out: &mut [f32; LEN]) {
     for (l, byte) in block.qs.iter().enumerate() {
         out[l] = d * (byte & 15) as f32 + m;
         out[16 + l] = d * (byte >> 4) as f32 + m;
+    }
+}
+
+/// Encodes one block.
+pub fn encode(weights: &[f32; LEN], block: &mut [u8; BYTES]) {
+    let (d, m) = fit_scale_min(weights, 15.0, false);
+    let (d, m) = (to_half(d), to_half(m));
+    let (to_level, min) = (inverse(half(&d)), half(&m));
+    let q = |i: usize| nearest((weights[i] - min) * to_level, 0.0, 15.0) as u8;
+    block[..2].copy_from_slice(&d);
+    block[2..4].copy_from_slice(&m);
+    for (l, byte) in block[4..].iter_mut().enumerate() {
+        *byte = q(l) | q(16 + l) << 4;
     }
 }

@@ -8,7 +8,8 @@
 //! `w = d * (q - 16)`, `q` in `0..32`. Source: `block_q5_0` in ggml-common.h.
 
 use super::field;
-use super::floats::half;
+use super::floats::{half, to_half};
+use super::scale_search::{evenly, fit_scale, inverse, nearest};
 
 /// Weights in a block.
 pub const LEN: usize = 32;
@@ -49,5 +50,25 @@ pub fn decode(block: &[u8; BYTES], out: &mut [f32; LEN]) {
     let d = half(block.d);
     for (i, w) in out.iter_mut().enumerate() {
         *w = d * (block.quant(i) as i8 - 16) as f32;
+    }
+}
+
+/// Encodes one block.
+pub fn encode(weights: &[f32; LEN], block: &mut [u8; BYTES]) {
+    let level = |v| nearest(v, -16.0, 15.0);
+    let tops = evenly(-17.5, -14.0, 15).chain(evenly(14.0, 17.0, 13));
+    let d = to_half(fit_scale(weights, tops, level));
+    let to_level = inverse(half(&d));
+    let q = weights.map(|w| (level(w * to_level) + 16.0) as u8);
+    block[..2].copy_from_slice(&d);
+    pack_five_bits(&q, &mut block[2..]);
+}
+
+/// Writes 32 five-bit quants: their upper bits as a u32, then their nibbles.
+pub(super) fn pack_five_bits(q: &[u8; 32], out: &mut [u8]) {
+    let high = (0..32).fold(0u32, |bits, i| bits | (q[i] as u32 >> 4) << i);
+    out[..4].copy_from_slice(&high.to_le_bytes());
+    for (l, byte) in out[4..].iter_mut().enumerate() {
+        *byte = q[l] & 15 | q[16 + l] << 4;
     }
 }

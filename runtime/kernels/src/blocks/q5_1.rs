@@ -8,8 +8,9 @@
 //! `w = d * q + m`, `q` in `0..32`. Source: `block_q5_1` in ggml-common.h.
 
 use super::field;
-use super::floats::half;
-use super::q5_0::five_bits;
+use super::floats::{half, to_half};
+use super::q5_0::{five_bits, pack_five_bits};
+use super::scale_search::{fit_scale_min, inverse, nearest};
 
 /// Weights in a block.
 pub const LEN: usize = 32;
@@ -47,4 +48,15 @@ pub fn decode(block: &[u8; BYTES], out: &mut [f32; LEN]) {
     for (i, w) in out.iter_mut().enumerate() {
         *w = d * block.quant(i) as f32 + m;
     }
+}
+
+/// Encodes one block.
+pub fn encode(weights: &[f32; LEN], block: &mut [u8; BYTES]) {
+    let (d, m) = fit_scale_min(weights, 31.0, false);
+    let (d, m) = (to_half(d), to_half(m));
+    let (to_level, min) = (inverse(half(&d)), half(&m));
+    let q = weights.map(|w| nearest((w - min) * to_level, 0.0, 31.0) as u8);
+    block[..2].copy_from_slice(&d);
+    block[2..4].copy_from_slice(&m);
+    pack_five_bits(&q, &mut block[4..]);
 }

@@ -10,7 +10,9 @@
 
 use super::field;
 use super::floats::half;
-use super::q4_k::scale_min;
+use super::q4_k::{pack_scale_min, scale_min};
+use super::scale_search::{inverse, nearest};
+use super::two_level::fit_scales_and_mins;
 
 /// Weights in a block.
 pub const LEN: usize = 256;
@@ -50,5 +52,22 @@ pub fn decode(block: &[u8; BYTES], out: &mut [f32; LEN]) {
             let high = block.qh[l] >> j & 1;
             *w = scale * (low | high << 4) as f32 - min;
         }
+    }
+}
+
+/// Encodes one block.
+pub fn encode(weights: &[f32; LEN], block: &mut [u8; BYTES]) {
+    let runs: &[[f32; 32]; 8] = weights.as_chunks().0.try_into().expect("8 sub-blocks");
+    let fit = fit_scales_and_mins(runs, 31.0, 63.0);
+    block.fill(0);
+    block[..2].copy_from_slice(&fit.d);
+    block[2..4].copy_from_slice(&fit.dmin);
+    block[4..16].copy_from_slice(&pack_scale_min(&fit.scale, &fit.min));
+    for (i, w) in weights.iter().enumerate() {
+        let (scale, min) = (fit.scale[i / 32] as f32, fit.min[i / 32] as f32);
+        let (to_level, min) = (inverse(half(&fit.d) * scale), half(&fit.dmin) * min);
+        let q = nearest((w + min) * to_level, 0.0, 31.0) as u8;
+        block[16 + i % 32] |= (q >> 4) << (i / 32);
+        block[48 + i / 64 * 32 + i % 32] |= (q & 15) << (i / 32 % 2 * 4);
     }
 }

@@ -14,6 +14,8 @@
 
 use super::field;
 use super::floats::half;
+use super::scale_search::{inverse, nearest};
+use super::two_level::fit_scales;
 
 /// Weights in a block.
 pub const LEN: usize = 256;
@@ -51,5 +53,23 @@ pub fn decode(block: &[u8; BYTES], out: &mut [f32; LEN]) {
             let high = block.qh[32 * h + l] >> (2 * k) & 3;
             *w = scale * ((low | high << 4) as i8 - 32) as f32;
         }
+    }
+}
+
+/// Encodes one block.
+pub fn encode(weights: &[f32; LEN], block: &mut [u8; BYTES]) {
+    let runs: &[[f32; 16]; 16] = weights.as_chunks().0.try_into().expect("16 sub-blocks");
+    let fit = fit_scales(runs, 32.0, 128.0);
+    block.fill(0);
+    for j in 0..16 {
+        block[192 + j] = fit.scale[j] as u8;
+    }
+    block[208..].copy_from_slice(&fit.d);
+    for (i, w) in weights.iter().enumerate() {
+        let to_level = inverse(half(&fit.d) * fit.scale[i / 16] as f32);
+        let q = (nearest(w * to_level, -32.0, 31.0) + 32.0) as u8;
+        let (h, k, l) = (i / 128, i / 32 % 4, i % 32);
+        block[64 * h + k % 2 * 32 + l] |= (q & 15) << (k / 2 * 4);
+        block[128 + 32 * h + l] |= (q >> 4) << (2 * k);
     }
 }

@@ -8,7 +8,8 @@
 //! `w = d * q`. Source: `block_q8_0` in ggml-common.h.
 
 use super::field;
-use super::floats::half;
+use super::floats::{half, to_half};
+use super::scale_search::{evenly, fit_scale, inverse, nearest};
 
 /// Weights in a block.
 pub const LEN: usize = 32;
@@ -36,5 +37,16 @@ pub fn decode(block: &[u8; BYTES], out: &mut [f32; LEN]) {
     let d = half(block.d);
     for (w, &q) in out.iter_mut().zip(block.qs) {
         *w = d * (q as i8) as f32;
+    }
+}
+
+/// Encodes one block.
+pub fn encode(weights: &[f32; LEN], block: &mut [u8; BYTES]) {
+    let level = |v| nearest(v, -127.0, 127.0);
+    let d = to_half(fit_scale(weights, evenly(125.5, 127.5, 9), level));
+    let to_level = inverse(half(&d));
+    block[..2].copy_from_slice(&d);
+    for (byte, w) in block[2..].iter_mut().zip(weights) {
+        *byte = level(w * to_level) as i8 as u8;
     }
 }
