@@ -30,6 +30,12 @@ pub enum Error {
     /// A GGUF file is wrong or could not be read.
     #[error(transparent)]
     Gguf(#[from] crate::gguf::GgufError),
+    /// Turning an export into samples failed.
+    #[error(transparent)]
+    Convert(#[from] crate::dataset::ConvertError),
+    /// Scoring predictions failed.
+    #[error(transparent)]
+    Evaluate(#[from] crate::evaluate::EvaluateError),
     /// The caller raised the cancel flag.
     #[error("interrupted")]
     Cancelled,

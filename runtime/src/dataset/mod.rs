@@ -1,1 +1,10 @@
 //! Training samples, and the trait that turns foreign exports into them.
+
+pub mod assets;
+pub mod converter;
+pub mod diagnostic;
+pub mod sample;
+
+pub use converter::{ConvertError, ConvertHost, Converter, SampleSink, Source, Summary};
+pub use diagnostic::{Diagnostic, Location, Severity};
+pub use sample::{ImageRef, Part, Role, Sample, Turn};
