@@ -150,7 +150,7 @@ pub enum ConvertError {
     LimitExceeded(String),
     /// The input is not what the converter reads.
     #[error("{0}")]
-    InvalidInput(Diagnostic),
+    InvalidInput(Box<Diagnostic>),
     /// The options are not what the converter's schema allows.
     #[error("invalid converter options: {0}")]
     InvalidOptions(String),

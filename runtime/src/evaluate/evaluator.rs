@@ -141,7 +141,7 @@ pub enum EvaluateError {
     LimitExceeded(String),
     /// A sample or prediction cannot be scored.
     #[error("{0}")]
-    InvalidInput(Diagnostic),
+    InvalidInput(Box<Diagnostic>),
     /// The options are not what the evaluator's schema allows.
     #[error("invalid evaluator options: {0}")]
     InvalidOptions(String),
