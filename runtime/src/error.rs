@@ -36,6 +36,9 @@ pub enum Error {
     /// Scoring predictions failed.
     #[error(transparent)]
     Evaluate(#[from] crate::evaluate::EvaluateError),
+    /// A vocabulary is wrong, or text cannot be spelled with it.
+    #[error(transparent)]
+    Tokenizer(#[from] crate::tokenizer::TokenizerError),
     /// The caller raised the cancel flag.
     #[error("interrupted")]
     Cancelled,

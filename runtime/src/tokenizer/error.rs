@@ -1,0 +1,32 @@
+//! The ways a vocabulary or a template can be wrong.
+
+use crate::gguf::GgufError;
+
+/// Why text could not be turned into tokens.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[allow(missing_docs)] // each variant's sentence names its fields
+pub enum TokenizerError {
+    #[error(transparent)]
+    Metadata(#[from] GgufError),
+    #[error("the vocabulary has {found} tokens")]
+    VocabularySize { found: usize },
+    #[error("tokenizer model `{found}` is not supported (`llama` and `gpt2` are)")]
+    Family { found: String },
+    #[error("pre-tokenizer `{found}` is not supported (llama-bpe, qwen2, gpt-2 and smollm are)")]
+    PreTokenizer { found: String },
+    #[error("{key} has {found} entries where the vocabulary has {expected} tokens")]
+    ListLength {
+        key: &'static str,
+        expected: usize,
+        found: usize,
+    },
+    #[error("tokenizer.ggml.merges entry {index} ({merge:?}) is not two tokens of the vocabulary")]
+    Merge { index: usize, merge: String },
+    #[error(
+        "the vocabulary cannot spell {text:?}: it has neither byte tokens nor an unknown token"
+    )]
+    Unspellable { text: String },
+    #[error("the tokenizer library refused: {0}")]
+    Library(String),
+}
