@@ -13,6 +13,7 @@ pub mod error;
 pub mod evaluate;
 pub mod gguf;
 pub mod image;
+pub mod kv_cache;
 pub mod memory;
 pub mod model;
 pub mod threads;

@@ -1,1 +1,116 @@
 //! Compute graphs: operators in order, forward and backward of a layer in one file.
+
+mod activations;
+mod adapted;
+mod error;
+mod layer;
+mod linear;
+mod llama;
+mod saved;
+mod shape;
+mod site;
+mod weights;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use crate::gguf::Gguf;
+use crate::threads::Pool;
+
+pub use activations::{ActivationPlan, Activations};
+pub use adapted::{Adapted, LoraScratch};
+pub use error::ModelError;
+pub use layer::{Kept, Layer, Pass, Work};
+pub use linear::{Linear, panel_bytes, product_parallel};
+pub use llama::{Inference, Llama};
+pub use saved::{BackwardScratch, Saved, Scratch};
+pub use shape::LlamaShape;
+pub use site::{AdapterView, GradientView, LoraGradient, LoraRef, Site, SiteKind, Unadapted};
+pub use weights::{LayerWeights, LlamaWeights, Weight, vector};
+
+/// How to open a model.
+#[derive(Clone, Debug, Default)]
+pub struct ModelOptions {
+    /// Worker threads; 0 means one per core.
+    pub threads: usize,
+}
+
+/// An opened model file: frozen, shared by any number of sessions and trainers.
+#[derive(Debug)]
+pub struct Model {
+    gguf: Arc<Gguf>,
+    llama: Llama,
+    fingerprint: String,
+}
+
+impl Model {
+    /// Opens a model file and checks everything in it that will be used.
+    ///
+    /// # Errors
+    /// A file that cannot be read or is not a model graft runs; no workers to be had.
+    pub fn open(path: &Path, options: &ModelOptions) -> crate::Result<Arc<Self>> {
+        Self::new(Arc::new(Gguf::open(path)?), options)
+    }
+
+    /// A model from a file that is already open.
+    ///
+    /// # Errors
+    /// As [`Model::open`].
+    pub fn new(gguf: Arc<Gguf>, options: &ModelOptions) -> crate::Result<Arc<Self>> {
+        let llama = Llama::bind(&gguf, Pool::new(options.threads)?)?;
+        Ok(Arc::new(Self {
+            fingerprint: fingerprint(&gguf),
+            llama,
+            gguf,
+        }))
+    }
+
+    /// The file.
+    pub fn gguf(&self) -> &Arc<Gguf> {
+        &self.gguf
+    }
+
+    /// The language model.
+    pub fn llama(&self) -> &Llama {
+        &self.llama
+    }
+
+    /// Names this very model: equal for equal hyperparameters, tensors and weights (sampled),
+    /// whatever the file is called and whatever else it says.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+}
+
+/// SHA-256 over the hyperparameters, the tensor directory and 256 bytes from the beginning,
+/// the middle and the end of each tensor, as 64 hexadecimal digits.
+fn fingerprint(gguf: &Gguf) -> String {
+    let mut hash = Sha256::new();
+    hash.update(b"graft model 1\n");
+    let mut lines: Vec<String> = gguf
+        .metadata()
+        .iter()
+        .filter(|(key, _)| key.starts_with("llama."))
+        .map(|(key, value)| format!("{key}={value:?}\n"))
+        .collect();
+    lines.sort();
+    for line in lines {
+        hash.update(line);
+    }
+    let mut tensors: Vec<usize> = (0..gguf.tensors().len()).collect();
+    tensors.sort_by_key(|&i| &gguf.tensors()[i].name);
+    for i in tensors {
+        let info = &gguf.tensors()[i];
+        hash.update(format!(
+            "{} {:?} {}\n",
+            info.name, info.shape, info.quant_type
+        ));
+        let data = gguf.data(i);
+        for at in [0, data.len() / 2, data.len().saturating_sub(256)] {
+            hash.update(&data[at..data.len().min(at + 256)]);
+        }
+    }
+    hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
+}

@@ -1,0 +1,211 @@
+//! The language model while it learns: forward that keeps what backward needs, and backward.
+//!
+//! Every visited layer's input is kept. Of what lies inside a layer (about ten times as much) the
+//! top `kept` layers have their own [`Saved`]; those below share the lowest of these, and backward
+//! fills it again by calling the layer's forward on its kept input: the same function on the
+//! same bits.
+
+use super::layer::{Kept, Work};
+use super::{AdapterView, BackwardScratch, GradientView, Llama, LlamaShape, Pass, Saved, Scratch};
+use crate::kv_cache::KvSlice;
+use graft_kernels::ops::rope::RopeTable;
+
+/// What is kept of one sequence between its forward and its backward, and the buffers of both.
+#[derive(Debug)]
+pub struct Activations {
+    /// Inputs of the layers from `lowest` on, `[layers - lowest][T, W]`.
+    inputs: Vec<Vec<f32>>,
+    /// The top layers have one each; the lowest of these lends its slot to all layers below.
+    slots: Vec<Slot>,
+    lowest: usize,
+    rope: RopeTable,
+    scratch: Scratch,
+    back: BackwardScratch,
+    /// A recomputed layer's stream, `[T, W]`.
+    stream: Vec<f32>,
+}
+
+/// Everything inside one layer.
+#[derive(Debug)]
+struct Slot {
+    saved: Saved,
+    /// `[T, K * D]`.
+    keys: Vec<f32>,
+    /// `[T, K * D]`.
+    values: Vec<f32>,
+}
+
+/// What decides how much memory training takes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ActivationPlan {
+    /// Longest sequence.
+    pub tokens: usize,
+    /// Lowest layer that backward visits: the lowest trained one, or 0 for gradients of the rows.
+    pub lowest: usize,
+    /// How many of the top layers keep everything, the others being computed twice: 1 (and 0) for
+    /// the least memory, `usize::MAX` for no recomputation.
+    pub kept: usize,
+    /// Largest rank of any attached term.
+    pub max_rank: usize,
+    /// Whether any term has dropout.
+    pub dropout: bool,
+}
+
+impl ActivationPlan {
+    fn visited(&self, shape: &LlamaShape) -> usize {
+        shape.layers - self.lowest.min(shape.layers)
+    }
+
+    fn slots(&self, shape: &LlamaShape) -> usize {
+        self.kept.min(self.visited(shape)).max(1)
+    }
+}
+
+impl Activations {
+    /// Buffers for sequences as planned.
+    pub fn new(llama: &Llama, plan: &ActivationPlan) -> Self {
+        let (shape, tokens) = (llama.shape(), plan.tokens);
+        let rows = || vec![0.0; tokens * shape.width];
+        let mut scratch = Scratch::new(shape, tokens);
+        scratch.reserve_rank(shape, plan.max_rank, plan.dropout);
+        Self {
+            inputs: (0..plan.visited(shape)).map(|_| rows()).collect(),
+            slots: (0..plan.slots(shape))
+                .map(|_| Slot::new(shape, tokens))
+                .collect(),
+            lowest: plan.lowest,
+            rope: llama.rope_table(tokens),
+            scratch,
+            back: BackwardScratch::new(shape, tokens),
+            stream: rows(),
+        }
+    }
+
+    /// Bytes that [`Activations::new`] allocates.
+    pub fn bytes(shape: &LlamaShape, plan: &ActivationPlan) -> usize {
+        let tokens = plan.tokens;
+        let row = tokens * shape.width * size_of::<f32>();
+        let rope = tokens * shape.head_width * size_of::<f32>();
+        let width = if plan.dropout {
+            shape.widest_input()
+        } else {
+            0
+        };
+        (plan.visited(shape) + 1) * row
+            + plan.slots(shape) * Slot::bytes(shape, tokens)
+            + rope
+            + Scratch::bytes(shape, tokens)
+            + super::LoraScratch::bytes(tokens, plan.max_rank, width)
+            + BackwardScratch::bytes(shape, tokens)
+    }
+
+    /// Which slot a layer of a model with `layers` layers uses.
+    fn slot(&self, layer: usize, layers: usize) -> usize {
+        (layer + self.slots.len()).saturating_sub(layers)
+    }
+}
+
+impl Slot {
+    fn new(shape: &LlamaShape, tokens: usize) -> Self {
+        Self {
+            saved: Saved::new(shape, tokens),
+            keys: vec![0.0; tokens * shape.kv_width()],
+            values: vec![0.0; tokens * shape.kv_width()],
+        }
+    }
+
+    fn bytes(shape: &LlamaShape, tokens: usize) -> usize {
+        Saved::bytes(shape, tokens) + 2 * tokens * shape.kv_width() * size_of::<f32>()
+    }
+
+    fn parts(&mut self) -> (&mut Saved, KvSlice<'_>) {
+        let kv = KvSlice {
+            keys: &mut self.keys,
+            values: &mut self.values,
+        };
+        (&mut self.saved, kv)
+    }
+}
+
+impl Llama {
+    /// Runs rows `[T, W]`, a whole sequence, through all layers in place and keeps what
+    /// [`Llama::backward`] needs.
+    ///
+    /// # Panics
+    /// If the sequence is longer than planned.
+    pub fn forward_saving(
+        &self,
+        rows: &mut [f32],
+        adapters: &dyn AdapterView,
+        activations: &mut Activations,
+    ) {
+        let layers = self.layers().len();
+        self.pool().run(|| {
+            for (i, layer) in self.layers().iter().enumerate() {
+                if let Some(input) = i.checked_sub(activations.lowest) {
+                    activations.inputs[input][..rows.len()].copy_from_slice(rows);
+                }
+                let slot = activations.slot(i, layers);
+                let (saved, kv) = activations.slots[slot].parts();
+                let pass = Pass {
+                    start: 0,
+                    rope: &activations.rope,
+                    adapters,
+                };
+                layer.forward(rows, saved, kv, &pass, &mut activations.scratch);
+            }
+        });
+    }
+
+    /// With the gradient of [`Llama::forward_saving`]'s result in `drows` `[T, W]`: adds to the
+    /// gradients of adapter 0 and, if `needs_rows` (the plan's `lowest` is 0 then), leaves the
+    /// gradient of the rows it was given in `drows`, which is meaningless otherwise.
+    ///
+    /// `adapters` are those of the forward.
+    ///
+    /// # Panics
+    /// If the sequence is longer than planned, or gradients of rows were not planned for.
+    pub fn backward(
+        &self,
+        drows: &mut [f32],
+        adapters: &(dyn AdapterView + '_),
+        gradients: &mut (dyn GradientView + Send + '_),
+        needs_rows: bool,
+        activations: &mut Activations,
+    ) {
+        let layers = self.layers().len();
+        let lowest = activations.lowest;
+        assert!(
+            !needs_rows || lowest == 0,
+            "layers below {lowest} were not kept"
+        );
+        self.pool().run(|| {
+            for (i, layer) in self.layers().iter().enumerate().skip(lowest).rev() {
+                let slot = activations.slot(i, layers);
+                let recompute = i + activations.slots.len() < layers;
+                let pass = Pass {
+                    start: 0,
+                    rope: &activations.rope,
+                    adapters,
+                };
+                let x = &activations.inputs[i - lowest][..drows.len()];
+                let scratch = &mut activations.scratch;
+                if recompute {
+                    let stream = &mut activations.stream[..drows.len()];
+                    stream.copy_from_slice(x);
+                    let (saved, kv) = activations.slots[slot].parts();
+                    layer.forward(stream, saved, kv, &pass, scratch);
+                }
+                let (saved, kv) = activations.slots[slot].parts();
+                let kept = Kept { x, saved, kv };
+                let work = Work {
+                    gradients,
+                    needs_input: needs_rows || i > lowest,
+                    scratch,
+                    back: &mut activations.back,
+                };
+                layer.backward(drows, kept, &pass, work);
+            }
+        });
+    }
+}

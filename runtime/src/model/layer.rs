@@ -1,0 +1,370 @@
+//! One transformer layer, forward and backward.
+//!
+//! ```text
+//! x += O(attention(Q n, K n, V n)),           n = norm(x)
+//! x += Down(silu(Gate m) * (Up m)),           m = norm(x)
+//! ```
+//! One code path serves generation, prompts and training; they differ in who owns [`Saved`] and in
+//! where keys and values go. Recomputing a layer is calling `forward` again on its saved input.
+
+use graft_kernels::ops::attention::{self, AttentionShape};
+use graft_kernels::ops::rope::{self, RopeTable};
+use graft_kernels::ops::{rms_norm, swiglu};
+use rayon::prelude::*;
+
+use super::weights::LayerWeights;
+use super::{
+    Adapted, AdapterView, BackwardScratch, GradientView, Linear, LlamaShape, Saved, Scratch, Site,
+    SiteKind,
+};
+use crate::kv_cache::KvSlice;
+
+/// One transformer layer.
+#[derive(Debug)]
+pub struct Layer {
+    attention_norm: Vec<f32>,
+    feed_forward_norm: Vec<f32>,
+    q: Adapted,
+    k: Adapted,
+    v: Adapted,
+    o: Adapted,
+    gate: Adapted,
+    up: Adapted,
+    down: Adapted,
+    norm_eps: f64,
+    attention: AttentionShape,
+}
+
+/// What is the same for every layer of one pass over the model.
+#[derive(Clone, Copy)]
+pub struct Pass<'a> {
+    /// Position of the first token.
+    pub start: usize,
+    /// Angles of every position reached.
+    pub rope: &'a RopeTable,
+    /// The attached adapters.
+    pub adapters: &'a dyn AdapterView,
+}
+
+impl Layer {
+    /// Layer number `layer` of a model.
+    pub fn new(weights: LayerWeights, shape: &LlamaShape, layer: usize) -> Self {
+        let mut linears = SiteKind::ALL
+            .into_iter()
+            .zip(weights.linears)
+            .map(|(linear, weight)| Adapted {
+                linear: Linear::new(weight),
+                site: Site { layer, linear },
+            });
+        let mut next = || linears.next().expect("seven weights");
+        Self {
+            attention_norm: weights.attention_norm,
+            feed_forward_norm: weights.feed_forward_norm,
+            q: next(),
+            k: next(),
+            v: next(),
+            o: next(),
+            gate: next(),
+            up: next(),
+            down: next(),
+            norm_eps: shape.norm_eps as f64,
+            attention: AttentionShape {
+                heads: shape.heads,
+                kv_heads: shape.kv_heads,
+                head_width: shape.head_width,
+                scale: 1.0 / (shape.head_width as f32).sqrt(),
+                causal: true,
+            },
+        }
+    }
+
+    /// Runs `x` `[T, W]` through the layer, in place; writes keys and values of positions
+    /// `start..start + T` and reads those before.
+    ///
+    /// # Panics
+    /// If a buffer or the rotary table has no room for them.
+    pub fn forward(
+        &self,
+        x: &mut [f32],
+        saved: &mut Saved,
+        kv: KvSlice<'_>,
+        pass: &Pass<'_>,
+        scratch: &mut Scratch,
+    ) {
+        let Sizes {
+            tokens,
+            width,
+            query,
+            kv_width,
+            feed_forward,
+        } = self.sizes(x);
+        let Pass {
+            start, adapters, ..
+        } = *pass;
+        let lora = &mut scratch.lora;
+
+        let normed = &mut scratch.normed[..tokens * width];
+        let inv_rms = &mut saved.inv_rms_in[..tokens];
+        norm(normed, inv_rms, x, &self.attention_norm, self.norm_eps);
+        let q = &mut saved.queries[..tokens * query];
+        let end = (start + tokens) * kv_width;
+        let (keys, values) = (&mut kv.keys[..end], &mut kv.values[..end]);
+        let (k, v) = (
+            &mut keys[start * kv_width..],
+            &mut values[start * kv_width..],
+        );
+        join3(
+            || self.q.linear.forward(q, normed),
+            || self.k.linear.forward(k, normed),
+            || self.v.linear.forward(v, normed),
+        );
+        self.q.add_terms(q, normed, adapters, lora);
+        self.k.add_terms(k, normed, adapters, lora);
+        self.v.add_terms(v, normed, adapters, lora);
+        self.turn(q, self.attention.heads, pass, rope::forward);
+        self.turn(k, self.attention.kv_heads, pass, rope::forward);
+
+        let attended = &mut saved.attended[..tokens * query];
+        let lse = &mut saved.lse[..tokens * self.attention.heads];
+        attention::forward(attended, lse, q, keys, values, &self.attention);
+        let update = &mut scratch.update[..tokens * width];
+        self.o.forward(update, attended, adapters, lora);
+        add(x, update);
+
+        let middle = &mut saved.middle[..tokens * width];
+        middle.copy_from_slice(x);
+        let inv_rms = &mut saved.inv_rms_middle[..tokens];
+        norm(
+            normed,
+            inv_rms,
+            middle,
+            &self.feed_forward_norm,
+            self.norm_eps,
+        );
+        let (gate, up) = (
+            &mut saved.gate[..tokens * feed_forward],
+            &mut saved.up[..tokens * feed_forward],
+        );
+        rayon::join(
+            || self.gate.linear.forward(gate, normed),
+            || self.up.linear.forward(up, normed),
+        );
+        self.gate.add_terms(gate, normed, adapters, lora);
+        self.up.add_terms(up, normed, adapters, lora);
+        let active = &mut scratch.active[..tokens * feed_forward];
+        activate(active, gate, up);
+        self.down.forward(update, active, adapters, lora);
+        add(x, update);
+    }
+
+    /// With the gradient of the layer's output in `dx` `[T, W]`: adds to the trained terms'
+    /// gradients and, if `needs_input`, leaves the gradient of the layer's input in `dx`;
+    /// otherwise `dx` is left meaningless.
+    ///
+    /// `x` is the input forward was given, `kv` holds the T positions forward wrote, from
+    /// position 0 on; the pass starts at 0.
+    pub fn backward(&self, dx: &mut [f32], kept: Kept<'_>, pass: &Pass<'_>, work: Work<'_>) {
+        let Sizes {
+            tokens,
+            width,
+            query,
+            kv_width,
+            feed_forward,
+        } = self.sizes(dx);
+        debug_assert_eq!(pass.start, 0, "training runs whole sequences");
+        let Kept { x, saved, kv } = kept;
+        let Work {
+            gradients,
+            needs_input,
+            scratch,
+            back,
+        } = work;
+        let adapters = pass.adapters;
+        let lora = &mut scratch.lora;
+
+        let (gate, up) = (
+            &saved.gate[..tokens * feed_forward],
+            &saved.up[..tokens * feed_forward],
+        );
+        let active = &mut scratch.active[..tokens * feed_forward];
+        activate(active, gate, up);
+        let dactive = zeroed(&mut back.dactive, tokens * feed_forward);
+        self.down
+            .backward(Some(dactive), dx, active, adapters, gradients, lora);
+        let dgate = zeroed(&mut back.dgate, tokens * feed_forward);
+        let dup = zeroed(&mut back.dup, tokens * feed_forward);
+        activate_backward(dgate, dup, dactive, gate, up);
+
+        let normed = &mut scratch.normed[..tokens * width];
+        let middle = &saved.middle[..tokens * width];
+        let inv_rms = &saved.inv_rms_middle[..tokens];
+        norm_again(normed, inv_rms, middle, &self.feed_forward_norm);
+        let dnormed = zeroed(&mut back.dnormed, tokens * width);
+        self.gate
+            .backward(Some(dnormed), dgate, normed, adapters, gradients, lora);
+        self.up
+            .backward(Some(dnormed), dup, normed, adapters, gradients, lora);
+        norm_backward(dx, dnormed, middle, &self.feed_forward_norm, inv_rms);
+
+        let attended = &saved.attended[..tokens * query];
+        let dattended = zeroed(&mut back.dattended, tokens * query);
+        self.o
+            .backward(Some(dattended), dx, attended, adapters, gradients, lora);
+        let dq = zeroed(&mut back.dqueries, tokens * query);
+        let dk = zeroed(&mut back.dkeys, tokens * kv_width);
+        let dv = zeroed(&mut back.dvalues, tokens * kv_width);
+        let read = attention::Saved {
+            out: attended,
+            lse: &saved.lse[..tokens * self.attention.heads],
+            q: &saved.queries[..tokens * query],
+            k: &kv.keys[..tokens * kv_width],
+            v: &kv.values[..tokens * kv_width],
+        };
+        let grads = attention::Gradients {
+            dq: &mut *dq,
+            dk: &mut *dk,
+            dv: &mut *dv,
+        };
+        attention::backward(grads, dattended, read, &self.attention);
+        self.turn(dq, self.attention.heads, pass, rope::backward);
+        self.turn(dk, self.attention.kv_heads, pass, rope::backward);
+
+        let inv_rms = &saved.inv_rms_in[..tokens];
+        norm_again(normed, inv_rms, x, &self.attention_norm);
+        let dnormed = zeroed(&mut back.dnormed, tokens * width);
+        for (linear, dy) in [(&self.q, &*dq), (&self.k, &*dk), (&self.v, &*dv)] {
+            let dnormed = needs_input.then_some(&mut *dnormed);
+            linear.backward(dnormed, dy, normed, adapters, gradients, lora);
+        }
+        if needs_input {
+            norm_backward(dx, dnormed, x, &self.attention_norm, inv_rms);
+        }
+    }
+
+    /// Rotates queries or keys, or their gradients back.
+    fn turn(&self, x: &mut [f32], heads: usize, pass: &Pass<'_>, rotate: Rotate) {
+        let head_width = self.attention.head_width;
+        let rows = TOKENS_PER_PIECE * heads * head_width;
+        x.par_chunks_mut(rows).enumerate().for_each(|(i, x)| {
+            let start = pass.start + i * TOKENS_PER_PIECE;
+            rotate(x, heads, head_width, start, pass.rope);
+        });
+    }
+
+    fn sizes(&self, x: &[f32]) -> Sizes {
+        let width = self.attention_norm.len();
+        Sizes {
+            tokens: x.len() / width,
+            width,
+            query: self.q.linear.outputs(),
+            kv_width: self.k.linear.outputs(),
+            feed_forward: self.gate.linear.outputs(),
+        }
+    }
+}
+
+type Rotate = fn(&mut [f32], usize, usize, usize, &RopeTable);
+
+/// What forward left behind.
+pub struct Kept<'a> {
+    /// The layer's input, `[T, W]`.
+    pub x: &'a [f32],
+    /// What forward kept.
+    pub saved: &'a Saved,
+    /// The keys and values it wrote.
+    pub kv: KvSlice<'a>,
+}
+
+/// What backward writes to.
+pub struct Work<'a> {
+    /// Gradients of the trained terms.
+    pub gradients: &'a mut dyn GradientView,
+    /// Whether anything below this layer needs a gradient.
+    pub needs_input: bool,
+    /// Also used by forward.
+    pub scratch: &'a mut Scratch,
+    /// Backward's own.
+    pub back: &'a mut BackwardScratch,
+}
+
+struct Sizes {
+    tokens: usize,
+    width: usize,
+    query: usize,
+    kv_width: usize,
+    feed_forward: usize,
+}
+
+/// Tokens that one piece of an elementwise operator works on.
+const TOKENS_PER_PIECE: usize = 16;
+
+fn norm(y: &mut [f32], inv_rms: &mut [f32], x: &[f32], weight: &[f32], eps: f64) {
+    let floats = TOKENS_PER_PIECE * weight.len();
+    y.par_chunks_mut(floats)
+        .zip(inv_rms.par_chunks_mut(TOKENS_PER_PIECE))
+        .zip(x.par_chunks(floats))
+        .for_each(|((y, inv_rms), x)| rms_norm::forward(y, inv_rms, x, weight, eps));
+}
+
+/// The norm's result once more, from what its forward kept.
+fn norm_again(y: &mut [f32], inv_rms: &[f32], x: &[f32], weight: &[f32]) {
+    let width = weight.len();
+    y.par_chunks_mut(width)
+        .zip(x.par_chunks(width))
+        .zip(inv_rms)
+        .with_min_len(TOKENS_PER_PIECE)
+        .for_each(|((y, x), &inv)| {
+            for ((y, &x), &w) in y.iter_mut().zip(x).zip(weight) {
+                *y = x * inv * w;
+            }
+        });
+}
+
+fn norm_backward(dx: &mut [f32], dy: &[f32], x: &[f32], weight: &[f32], inv_rms: &[f32]) {
+    let floats = TOKENS_PER_PIECE * weight.len();
+    dx.par_chunks_mut(floats)
+        .zip(dy.par_chunks(floats))
+        .zip(x.par_chunks(floats))
+        .zip(inv_rms.par_chunks(TOKENS_PER_PIECE))
+        .for_each(|(((dx, dy), x), inv)| rms_norm::backward(dx, dy, x, weight, inv));
+}
+
+/// Floats that one piece of an operator without rows works on.
+const FLOATS_PER_PIECE: usize = 16 * 1024;
+
+fn activate(y: &mut [f32], gate: &[f32], up: &[f32]) {
+    y.par_chunks_mut(FLOATS_PER_PIECE)
+        .zip(gate.par_chunks(FLOATS_PER_PIECE))
+        .zip(up.par_chunks(FLOATS_PER_PIECE))
+        .for_each(|((y, gate), up)| swiglu::forward(y, gate, up));
+}
+
+fn activate_backward(dgate: &mut [f32], dup: &mut [f32], dy: &[f32], gate: &[f32], up: &[f32]) {
+    dgate
+        .par_chunks_mut(FLOATS_PER_PIECE)
+        .zip(dup.par_chunks_mut(FLOATS_PER_PIECE))
+        .zip(dy.par_chunks(FLOATS_PER_PIECE))
+        .zip(gate.par_chunks(FLOATS_PER_PIECE))
+        .zip(up.par_chunks(FLOATS_PER_PIECE))
+        .for_each(|((((dgate, dup), dy), gate), up)| swiglu::backward(dgate, dup, dy, gate, up));
+}
+
+fn add(x: &mut [f32], update: &[f32]) {
+    x.par_chunks_mut(FLOATS_PER_PIECE)
+        .zip(update.par_chunks(FLOATS_PER_PIECE))
+        .for_each(|(x, update)| {
+            for (x, u) in x.iter_mut().zip(update) {
+                *x += u;
+            }
+        });
+}
+
+fn zeroed(buffer: &mut [f32], len: usize) -> &mut [f32] {
+    let buffer = &mut buffer[..len];
+    buffer.fill(0.0);
+    buffer
+}
+
+fn join3(a: impl FnOnce() + Send, b: impl FnOnce() + Send, c: impl FnOnce() + Send) {
+    rayon::join(a, || rayon::join(b, c));
+}

@@ -1,0 +1,313 @@
+//! A frozen linear layer, `y = x W^T + b`, and the products it is made of, cut for threads.
+//!
+//! `W` stays as the file stores it. A few tokens (generation) stream its bytes through
+//! [`Kernels::product_thin`]; more tokens (prompts, training) decode it tile by tile into a panel
+//! that stays in a core's cache and is then multiplied with all of them. The same panels serve
+//! `dx += dy W`. What is cut, and where, depends on the sizes alone, so the results are the
+//! same bits for any number of threads.
+
+use std::cell::RefCell;
+
+use graft_kernels::product::{Mat, MatMut, product};
+use graft_kernels::{Kernels, QuantType};
+
+use super::Weight;
+
+/// A frozen linear layer; the weight is any quant type, the bias (vision towers) floats.
+#[derive(Clone, Debug)]
+pub struct Linear {
+    weight: Weight,
+    bias: Option<Vec<f32>>,
+    kernels: &'static Kernels,
+}
+
+impl Linear {
+    /// A layer without bias.
+    pub fn new(weight: Weight) -> Self {
+        Self {
+            weight,
+            bias: None,
+            kernels: Kernels::detect(),
+        }
+    }
+
+    /// A layer that adds `bias` (`[outputs]`).
+    ///
+    /// # Panics
+    /// If the bias has another length.
+    pub fn with_bias(weight: Weight, bias: Vec<f32>) -> Self {
+        assert_eq!(bias.len(), weight.outputs(), "one bias per output");
+        Self {
+            bias: Some(bias),
+            ..Self::new(weight)
+        }
+    }
+
+    /// The frozen matrix.
+    pub fn weight(&self) -> &Weight {
+        &self.weight
+    }
+
+    /// Width of the result.
+    pub fn outputs(&self) -> usize {
+        self.weight.outputs()
+    }
+
+    /// Width of the input.
+    pub fn inputs(&self) -> usize {
+        self.weight.inputs()
+    }
+
+    /// Some of the outputs as a layer of their own (a chunk of the vocabulary); the matrix is shared.
+    ///
+    /// # Panics
+    /// If the range is not inside `0..outputs()`.
+    pub fn narrow(&self, outputs: std::ops::Range<usize>) -> Self {
+        Self {
+            bias: self
+                .bias
+                .as_ref()
+                .map(|bias| bias[outputs.clone()].to_vec()),
+            weight: self.weight.narrow(outputs),
+            kernels: self.kernels,
+        }
+    }
+
+    /// Writes `y` `[T, outputs]` from `x` `[T, inputs]`.
+    ///
+    /// # Panics
+    /// If the lengths do not fit together.
+    pub fn forward(&self, y: &mut [f32], x: &[f32]) {
+        let tokens = tokens(x.len(), self.inputs());
+        let y = MatMut::new(y, tokens, self.outputs());
+        let rows = Rows {
+            linear: self,
+            first: 0,
+        };
+        if tokens == 0 {
+        } else if tokens <= Kernels::THIN_TOKENS {
+            rows.thin(y, x);
+        } else {
+            rows.thick(y, Mat::new(x, tokens, self.inputs()));
+        }
+    }
+
+    /// Adds `dy W` to `dx`: `dx` `[T, inputs]`, `dy` `[T, outputs]`.
+    ///
+    /// # Panics
+    /// If the lengths do not fit together.
+    pub fn backward(&self, dx: &mut [f32], dy: &[f32]) {
+        let tokens = tokens(dy.len(), self.outputs());
+        if tokens > 0 {
+            let dx = MatMut::new(dx, tokens, self.inputs());
+            self.backward_columns(dx, Mat::new(dy, tokens, self.outputs()), 0);
+        }
+    }
+
+    /// Columns of `dx` from `first` on, cut into pieces of whole blocks; few columns and many tokens
+    /// are cut by tokens as well.
+    fn backward_columns(&self, dx: MatMut<'_>, dy: Mat<'_>, first: usize) {
+        let (tokens, cols) = (dx.rows(), dx.cols());
+        let piece = PIECE_COLS.next_multiple_of(self.weight.quant_type().block_len());
+        if cols > piece {
+            let left = (cols / piece).div_ceil(2) * piece;
+            let (a, b) = dx.split_columns(left);
+            rayon::join(
+                || self.backward_columns(a, dy, first),
+                || self.backward_columns(b, dy, first + left),
+            );
+        } else if tokens >= 2 * PIECE_TOKENS && self.inputs() < 16 * piece {
+            let half = tokens / 2;
+            let (a, b) = dx.split_rows(half);
+            let (dy_a, dy_b) = (dy.row_range(0, half), dy.row_range(half, tokens - half));
+            rayon::join(
+                || self.backward_columns(a, dy_a, first),
+                || self.backward_columns(b, dy_b, first),
+            );
+        } else {
+            self.backward_piece(dx, dy, first);
+        }
+    }
+
+    fn backward_piece(&self, mut dx: MatMut<'_>, dy: Mat<'_>, first: usize) {
+        let cols = dx.cols();
+        with_panel(|panel| {
+            let tile = (panel.len() / cols).min(self.outputs());
+            for row in (0..self.outputs()).step_by(tile) {
+                let rows = tile.min(self.outputs() - row);
+                let panel = &mut panel[..rows * cols];
+                self.decode(panel, row, first..first + cols);
+                let w = Mat::new(panel, rows, cols);
+                product(dx.reborrow(), true, 1.0, dy.col_range(row, rows), w);
+            }
+        });
+    }
+
+    /// Decodes columns `cols` (whole blocks) of the rows from `first` on, as many as fill `panel`.
+    fn decode(&self, panel: &mut [f32], first: usize, cols: std::ops::Range<usize>) {
+        let ty = self.weight.quant_type();
+        let bytes_of = |weights| whole_blocks(ty, weights);
+        let (row_bytes, range) = (
+            self.weight.row_bytes(),
+            bytes_of(cols.start)..bytes_of(cols.end),
+        );
+        let rows = &self.weight.bytes()[first * row_bytes..];
+        let decoded = panel.chunks_exact_mut(cols.len());
+        for (out, row) in decoded.zip(rows.chunks_exact(row_bytes)) {
+            self.kernels.decode(ty, &row[range.clone()], out);
+        }
+    }
+}
+
+/// Some outputs of a layer, from `first` on, while its forward is cut into pieces.
+#[derive(Clone, Copy)]
+struct Rows<'a> {
+    linear: &'a Linear,
+    first: usize,
+}
+
+impl Rows<'_> {
+    /// The outputs from `by` on.
+    fn skip(self, by: usize) -> Self {
+        Self {
+            first: self.first + by,
+            ..self
+        }
+    }
+
+    /// At most [`Kernels::THIN_TOKENS`] tokens: reads each byte of the weight once.
+    fn thin(self, mut y: MatMut<'_>, x: &[f32]) {
+        let (tokens, rows) = (y.rows(), y.cols());
+        if rows > THIN_ROWS {
+            let left = (rows / THIN_ROWS).div_ceil(2) * THIN_ROWS;
+            let (a, b) = y.split_columns(left);
+            rayon::join(|| self.thin(a, x), || self.skip(left).thin(b, x));
+            return;
+        }
+        let weight = &self.linear.weight;
+        let row_bytes = weight.row_bytes();
+        let bytes = &weight.bytes()[self.first * row_bytes..][..rows * row_bytes];
+        // Other threads write the outputs between this piece's rows of `y`, so it computes here.
+        let mut piece = [0.0; Kernels::THIN_TOKENS * THIN_ROWS];
+        let piece = &mut piece[..tokens * rows];
+        self.linear.kernels.product_thin(
+            piece,
+            rows,
+            x,
+            weight.inputs(),
+            weight.quant_type(),
+            bytes,
+        );
+        for (token, result) in piece.chunks_exact(rows).enumerate() {
+            y.row_mut(token).copy_from_slice(result);
+        }
+        self.add_bias(y);
+    }
+
+    /// Many tokens: decoded tiles, each multiplied with all tokens.
+    fn thick(self, mut y: MatMut<'_>, x: Mat<'_>) {
+        let rows = y.cols();
+        let piece = thick_rows(self.linear.outputs());
+        if rows > piece {
+            let left = (rows / piece).div_ceil(2) * piece;
+            let (a, b) = y.split_columns(left);
+            rayon::join(|| self.thick(a, x), || self.skip(left).thick(b, x));
+            return;
+        }
+        let inputs = self.linear.inputs();
+        with_panel(|panel| {
+            let block = self.linear.weight.quant_type().block_len();
+            let tile = (panel.len() / rows / block * block).min(inputs);
+            for col in (0..inputs).step_by(tile) {
+                let cols = tile.min(inputs - col);
+                let panel = &mut panel[..rows * cols];
+                self.linear.decode(panel, self.first, col..col + cols);
+                let w = Mat::new(panel, rows, cols).t();
+                product(y.reborrow(), col > 0, 1.0, x.col_range(col, cols), w);
+            }
+        });
+        self.add_bias(y);
+    }
+
+    fn add_bias(self, mut y: MatMut<'_>) {
+        if let Some(bias) = &self.linear.bias {
+            let bias = &bias[self.first..][..y.cols()];
+            for token in 0..y.rows() {
+                for (y, b) in y.row_mut(token).iter_mut().zip(bias) {
+                    *y += b;
+                }
+            }
+        }
+    }
+}
+
+/// `c = (accumulate ? c : 0) + alpha * a b` with any strides, cut into pieces for threads.
+pub fn product_parallel(c: MatMut<'_>, accumulate: bool, alpha: f32, a: Mat<'_>, b: Mat<'_>) {
+    let (m, n) = (c.rows(), c.cols());
+    if m * n * a.cols() <= PIECE_PRODUCTS || m.max(n) < 2 * PIECE_SIDE {
+        product(c, accumulate, alpha, a, b);
+    } else if m >= n {
+        let half = (m / 2).next_multiple_of(PIECE_SIDE);
+        let (upper, lower) = c.split_rows(half);
+        let (a_upper, a_lower) = (a.row_range(0, half), a.row_range(half, m - half));
+        rayon::join(
+            || product_parallel(upper, accumulate, alpha, a_upper, b),
+            || product_parallel(lower, accumulate, alpha, a_lower, b),
+        );
+    } else {
+        let half = (n / 2).next_multiple_of(PIECE_SIDE);
+        let (left, right) = c.split_columns(half);
+        let (b_left, b_right) = (b.col_range(0, half), b.col_range(half, n - half));
+        rayon::join(
+            || product_parallel(left, accumulate, alpha, a, b_left),
+            || product_parallel(right, accumulate, alpha, a, b_right),
+        );
+    }
+}
+
+/// Rows of a weight that one piece of a thin product reads.
+const THIN_ROWS: usize = 64;
+/// Columns of `dx` that one piece of a backward computes, if the blocks allow.
+const PIECE_COLS: usize = 256;
+/// Fewest tokens for which a tile is decoded a second time to keep more threads busy.
+const PIECE_TOKENS: usize = 128;
+/// Multiplications worth a piece of their own in [`product_parallel`].
+const PIECE_PRODUCTS: usize = 1 << 20;
+/// Shortest side of such a piece.
+const PIECE_SIDE: usize = 16;
+/// Floats of a thread's panel: 512 KiB, about half of a core's L2 cache or all of a small one.
+const PANEL_FLOATS: usize = 128 * 1024;
+
+/// Rows of a weight that one piece of a thick product decodes: at most 256, about a sixteenth
+/// of a narrow layer, so that a few threads share it evenly.
+fn thick_rows(outputs: usize) -> usize {
+    outputs.div_ceil(16).next_multiple_of(16).clamp(32, 256)
+}
+
+/// Bytes that each worker thread keeps for panels once it has worked on a thick product.
+pub fn panel_bytes() -> usize {
+    PANEL_FLOATS * size_of::<f32>()
+}
+
+/// Lends the calling thread's panel. `work` must not enter the pool again.
+fn with_panel<R>(work: impl FnOnce(&mut [f32]) -> R) -> R {
+    thread_local! {
+        static PANEL: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+    }
+    PANEL.with_borrow_mut(|panel| {
+        panel.resize(PANEL_FLOATS, 0.0);
+        work(panel)
+    })
+}
+
+fn whole_blocks(ty: QuantType, weights: usize) -> usize {
+    ty.row_bytes(weights).expect("pieces are whole blocks")
+}
+
+fn tokens(floats: usize, width: usize) -> usize {
+    assert!(
+        floats.is_multiple_of(width),
+        "{floats} floats in rows of {width}"
+    );
+    floats / width
+}

@@ -1,0 +1,193 @@
+//! The language model: embedding, layers, final norm and output.
+
+use std::sync::Arc;
+
+use graft_kernels::Kernels;
+use graft_kernels::ops::rms_norm;
+use graft_kernels::ops::rope::{RopeLayout, RopeOptions, RopeTable};
+
+use super::weights::{LlamaWeights, Weight};
+use super::{AdapterView, Layer, Linear, LlamaShape, ModelError, Pass, Saved, Scratch};
+use crate::gguf::Gguf;
+use crate::kv_cache::{KvCache, MadeBy};
+use crate::threads::Pool;
+
+/// A LLaMA-architecture model; frozen, shared by any number of sessions and trainers.
+#[derive(Debug)]
+pub struct Llama {
+    shape: LlamaShape,
+    embedding: Weight,
+    layers: Vec<Layer>,
+    output_norm: Vec<f32>,
+    output: Linear,
+    rope_factors: Vec<f32>,
+    pool: Pool,
+}
+
+impl Llama {
+    /// Binds the tensors of a file; products run on `pool`.
+    ///
+    /// # Errors
+    /// Whatever [`LlamaWeights::bind`] refuses.
+    pub fn bind(gguf: &Arc<Gguf>, pool: Pool) -> Result<Self, ModelError> {
+        let weights = LlamaWeights::bind(gguf)?;
+        let shape = weights.shape;
+        let layers = weights.layers.into_iter().enumerate();
+        Ok(Self {
+            embedding: weights.embedding,
+            layers: layers.map(|(i, w)| Layer::new(w, &shape, i)).collect(),
+            output_norm: weights.output_norm,
+            output: Linear::new(weights.output),
+            rope_factors: weights.rope_factors.unwrap_or_default(),
+            shape,
+            pool,
+        })
+    }
+
+    /// Its sizes.
+    pub fn shape(&self) -> &LlamaShape {
+        &self.shape
+    }
+
+    /// Its layers, bottom up.
+    pub fn layers(&self) -> &[Layer] {
+        &self.layers
+    }
+
+    /// The final norm's weight, `[W]`.
+    pub fn output_norm(&self) -> &[f32] {
+        &self.output_norm
+    }
+
+    /// The output matrix, `[V, W]`, applied after the final norm.
+    pub fn output(&self) -> &Linear {
+        &self.output
+    }
+
+    /// The workers its products run on.
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// The rotation angles of positions `0..positions`.
+    pub fn rope_table(&self, positions: usize) -> RopeTable {
+        let options = RopeOptions {
+            layout: RopeLayout::Interleaved,
+            dims: self.shape.head_width,
+            base: self.shape.rope_base as f64,
+            scale: 1.0 / self.shape.rope_scale as f64,
+            factors: &self.rope_factors,
+        };
+        RopeTable::new(&options, positions)
+    }
+
+    /// Writes the embedding of each token to its row of `rows` `[T, W]`.
+    ///
+    /// # Errors
+    /// A token outside the vocabulary.
+    ///
+    /// # Panics
+    /// If `rows` has another length.
+    pub fn embed(&self, rows: &mut [f32], tokens: &[u32]) -> Result<(), ModelError> {
+        let (width, vocabulary) = (self.shape.width, self.shape.vocabulary);
+        assert_eq!(rows.len(), tokens.len() * width, "one row per token");
+        for (row, &token) in rows.chunks_exact_mut(width).zip(tokens) {
+            if token as usize >= vocabulary {
+                return Err(ModelError::Token { token, vocabulary });
+            }
+            self.embedding
+                .decode_row(token as usize, row, Kernels::detect());
+        }
+        Ok(())
+    }
+
+    /// Runs rows `[T, W]` (embeddings or image features) through all layers, in place, as the
+    /// positions after those in `kv`, and appends theirs to it.
+    ///
+    /// Any T: prompts are cut into chunks of what `run` has room for.
+    ///
+    /// # Panics
+    /// If `kv` or the rotary table has no room for T more positions.
+    pub fn forward(
+        &self,
+        rows: &mut [f32],
+        kv: &mut KvCache,
+        adapters: &dyn AdapterView,
+        by: MadeBy,
+        run: &mut Inference,
+    ) {
+        let chunk = run.scratch.tokens() * self.shape.width;
+        self.pool.run(|| {
+            for rows in rows.chunks_mut(chunk) {
+                let pass = Pass {
+                    start: kv.len(),
+                    rope: &run.rope,
+                    adapters,
+                };
+                for (i, layer) in self.layers.iter().enumerate() {
+                    let kv = kv.layer(i);
+                    layer.forward(rows, &mut run.saved, kv, &pass, &mut run.scratch);
+                }
+                kv.advance(rows.len() / self.shape.width, by);
+            }
+        });
+    }
+
+    /// Writes the logits `[n, V]` of `n` rows `[n, W]` that [`Llama::forward`] produced; the
+    /// rows are normalised in place.
+    ///
+    /// # Panics
+    /// If the lengths do not fit together.
+    pub fn logits(&self, logits: &mut [f32], rows: &mut [f32]) {
+        let eps = self.shape.norm_eps as f64;
+        self.pool.run(|| {
+            for row in rows.chunks_exact_mut(self.shape.width) {
+                normalise(row, &self.output_norm, eps);
+            }
+            self.output.forward(logits, rows);
+        });
+    }
+}
+
+fn normalise(row: &mut [f32], weight: &[f32], eps: f64) {
+    let mean = row.iter().map(|v| v * v).sum::<f32>() / row.len() as f32;
+    let inv_rms = 1.0 / (mean + eps as f32).sqrt();
+    for (x, w) in row.iter_mut().zip(weight) {
+        *x *= inv_rms * w;
+    }
+}
+
+/// The buffers of one inference timeline besides its KV cache.
+#[derive(Debug)]
+pub struct Inference {
+    saved: Saved,
+    scratch: Scratch,
+    rope: RopeTable,
+}
+
+impl Inference {
+    /// Tokens of a prompt that run through the model at once, unless the caller chooses: enough
+    /// to make decoding the weights cheap, few enough to keep the buffers small.
+    pub const CHUNK: usize = 512;
+
+    /// Room for chunks of `chunk` tokens and positions up to `context_length`.
+    pub fn new(llama: &Llama, chunk: usize, context_length: usize) -> Self {
+        Self {
+            saved: Saved::new(&llama.shape, chunk),
+            scratch: Scratch::new(&llama.shape, chunk),
+            rope: llama.rope_table(context_length),
+        }
+    }
+
+    /// Bytes that [`Inference::new`] allocates.
+    pub fn bytes(shape: &LlamaShape, chunk: usize, context_length: usize) -> usize {
+        let rope = context_length * shape.head_width * size_of::<f32>();
+        Saved::bytes(shape, chunk) + Scratch::bytes(shape, chunk) + rope
+    }
+
+    /// Makes room for a set of adapters; call it when one is attached.
+    pub fn reserve(&mut self, llama: &Llama, adapters: &dyn AdapterView) {
+        self.scratch
+            .reserve_rank(&llama.shape, adapters.max_rank(), false);
+    }
+}

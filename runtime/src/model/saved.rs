@@ -1,0 +1,174 @@
+//! What a layer keeps for its backward, and what it needs while it runs.
+//!
+//! Every buffer's length is a number of floats per token, stated once in `per_token`: from it the buffers are
+//! allocated and the memory planner counts them.
+
+use super::{LlamaShape, LoraScratch};
+
+/// What [`super::Layer::forward`] keeps for [`super::Layer::backward`], of up to a number of tokens T.
+#[derive(Debug)]
+pub struct Saved {
+    /// `1 / rms` of the layer's input, `[T]`.
+    pub(super) inv_rms_in: Vec<f32>,
+    /// Rotated queries, `[T, H * D]`.
+    pub(super) queries: Vec<f32>,
+    /// What attention read, `[T, H * D]`.
+    pub(super) attended: Vec<f32>,
+    /// Log of the softmax's sum, `[H, T]`.
+    pub(super) lse: Vec<f32>,
+    /// The residual stream between attention and feed-forward, `[T, W]`.
+    pub(super) middle: Vec<f32>,
+    /// `1 / rms` of it, `[T]`.
+    pub(super) inv_rms_middle: Vec<f32>,
+    /// `[T, F]`.
+    pub(super) gate: Vec<f32>,
+    /// `[T, F]`.
+    pub(super) up: Vec<f32>,
+}
+
+impl Saved {
+    /// Room for `tokens` tokens.
+    pub fn new(shape: &LlamaShape, tokens: usize) -> Self {
+        let [
+            inv_rms_in,
+            queries,
+            attended,
+            lse,
+            middle,
+            inv_rms_middle,
+            gate,
+            up,
+        ] = Self::per_token(shape).map(|floats| vec![0.0; floats * tokens]);
+        Self {
+            inv_rms_in,
+            queries,
+            attended,
+            lse,
+            middle,
+            inv_rms_middle,
+            gate,
+            up,
+        }
+    }
+
+    /// Bytes that [`Saved::new`] allocates.
+    pub fn bytes(shape: &LlamaShape, tokens: usize) -> usize {
+        bytes(Self::per_token(shape), tokens)
+    }
+
+    fn per_token(shape: &LlamaShape) -> [usize; 8] {
+        let (w, q, f) = (shape.width, shape.query_width(), shape.feed_forward);
+        [1, q, q, shape.heads, w, 1, f, f]
+    }
+}
+
+/// Buffers of a forward whose contents matter to nobody afterwards.
+#[derive(Debug)]
+pub struct Scratch {
+    /// Input of the linear layers after a norm, `[T, W]`.
+    pub(super) normed: Vec<f32>,
+    /// What is about to be added to the residual stream, `[T, W]`.
+    pub(super) update: Vec<f32>,
+    /// `silu(gate) * up`, `[T, F]`.
+    pub(super) active: Vec<f32>,
+    /// The low-rank terms' own.
+    pub(super) lora: LoraScratch,
+    tokens: usize,
+}
+
+impl Scratch {
+    /// Room for `tokens` tokens and, at once or later by [`Scratch::reserve_rank`], for adapters.
+    pub fn new(shape: &LlamaShape, tokens: usize) -> Self {
+        let [normed, update, active] =
+            Self::per_token(shape).map(|floats| vec![0.0; floats * tokens]);
+        Self {
+            normed,
+            update,
+            active,
+            lora: LoraScratch::default(),
+            tokens,
+        }
+    }
+
+    /// Bytes that [`Scratch::new`] allocates.
+    pub fn bytes(shape: &LlamaShape, tokens: usize) -> usize {
+        bytes(Self::per_token(shape), tokens)
+    }
+
+    /// Most tokens of a pass.
+    pub fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    /// Makes room for low-rank terms up to `rank` ([`super::AdapterView::max_rank`]); `dropout` tells whether any
+    /// has one. Allocates [`LoraScratch::bytes`] at most.
+    pub fn reserve_rank(&mut self, shape: &LlamaShape, rank: usize, dropout: bool) {
+        let width = if dropout { shape.widest_input() } else { 0 };
+        self.lora.reserve(self.tokens, rank, width);
+    }
+
+    fn per_token(shape: &LlamaShape) -> [usize; 3] {
+        [shape.width, shape.width, shape.feed_forward]
+    }
+}
+
+/// Buffers of a backward, gradients of what the forward computed, of up to T tokens.
+#[derive(Debug)]
+pub struct BackwardScratch {
+    /// Of the normed input, `[T, W]`.
+    pub(super) dnormed: Vec<f32>,
+    /// Of what attention read, `[T, H * D]`.
+    pub(super) dattended: Vec<f32>,
+    /// `[T, H * D]`.
+    pub(super) dqueries: Vec<f32>,
+    /// `[T, K * D]`.
+    pub(super) dkeys: Vec<f32>,
+    /// `[T, K * D]`.
+    pub(super) dvalues: Vec<f32>,
+    /// Of `silu(gate) * up`, `[T, F]`.
+    pub(super) dactive: Vec<f32>,
+    /// `[T, F]`.
+    pub(super) dgate: Vec<f32>,
+    /// `[T, F]`.
+    pub(super) dup: Vec<f32>,
+}
+
+impl BackwardScratch {
+    /// Room for `tokens` tokens.
+    pub fn new(shape: &LlamaShape, tokens: usize) -> Self {
+        let [
+            dnormed,
+            dattended,
+            dqueries,
+            dkeys,
+            dvalues,
+            dactive,
+            dgate,
+            dup,
+        ] = Self::per_token(shape).map(|floats| vec![0.0; floats * tokens]);
+        Self {
+            dnormed,
+            dattended,
+            dqueries,
+            dkeys,
+            dvalues,
+            dactive,
+            dgate,
+            dup,
+        }
+    }
+
+    /// Bytes that [`BackwardScratch::new`] allocates.
+    pub fn bytes(shape: &LlamaShape, tokens: usize) -> usize {
+        bytes(Self::per_token(shape), tokens)
+    }
+
+    fn per_token(shape: &LlamaShape) -> [usize; 8] {
+        let (q, kv, f) = (shape.query_width(), shape.kv_width(), shape.feed_forward);
+        [shape.width, q, q, kv, kv, f, f, f]
+    }
+}
+
+fn bytes<const N: usize>(per_token: [usize; N], tokens: usize) -> usize {
+    per_token.iter().sum::<usize>() * tokens * size_of::<f32>()
+}
