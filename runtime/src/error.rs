@@ -39,6 +39,9 @@ pub enum Error {
     /// A vocabulary is wrong, or text cannot be spelled with it.
     #[error(transparent)]
     Tokenizer(#[from] crate::tokenizer::TokenizerError),
+    /// A model file holds no model that graft runs, or was asked for what it lacks.
+    #[error(transparent)]
+    Model(#[from] crate::model::ModelError),
     /// The caller raised the cancel flag.
     #[error("interrupted")]
     Cancelled,

@@ -4,7 +4,7 @@
 //! array whose size depends on the adapters. The formulas are those of
 //! [`graft_kernels::ops::lora`], here as products cut for threads.
 
-use graft_kernels::ops::dropout;
+use graft_kernels::Kernels;
 use graft_kernels::product::{Mat, MatMut};
 
 use super::linear::product_parallel;
@@ -115,13 +115,15 @@ impl Adapted {
                 || product_parallel(da, true, 1.0, h.t(), x),
             );
         }
-        match (dx, &term.dropout) {
-            (None, _) => {}
-            (Some(dx), None) => product_parallel(MatMut::new(dx, tokens, inputs), true, 1.0, h, a),
-            (Some(dx), Some(mask)) => {
+        match dx {
+            None => {}
+            Some(dx) if term.dropout.rate == 0.0 => {
+                product_parallel(MatMut::new(dx, tokens, inputs), true, 1.0, h, a);
+            }
+            Some(dx) => {
                 let wide = &mut wide[..tokens * inputs];
                 product_parallel(MatMut::new(wide, tokens, inputs), false, 1.0, h, a);
-                dropout::backward(dx, wide, 0, mask);
+                Kernels::detect().dropout_backward(dx, wide, &term.dropout);
             }
         }
     }
@@ -136,14 +138,12 @@ impl Adapted {
 
 /// What the low-rank term sees of `x`.
 fn dropped<'a>(x: &'a [f32], wide: &'a mut [f32], term: &LoraRef<'_>) -> &'a [f32] {
-    match &term.dropout {
-        None => x,
-        Some(mask) => {
-            let wide = &mut wide[..x.len()];
-            dropout::forward(wide, x, 0, mask);
-            wide
-        }
+    if term.dropout.rate == 0.0 {
+        return x;
     }
+    let wide = &mut wide[..x.len()];
+    Kernels::detect().dropout_forward(wide, x, &term.dropout);
+    wide
 }
 
 /// Room for one low-rank term at a time.

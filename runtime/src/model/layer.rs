@@ -7,11 +7,13 @@
 //! One code path serves generation, prompts and training; they differ in who owns [`Saved`] and in
 //! where keys and values go. Recomputing a layer is calling `forward` again on its saved input.
 
-use graft_kernels::ops::attention::{self, AttentionShape};
-use graft_kernels::ops::rope::{self, RopeTable};
-use graft_kernels::ops::{rms_norm, swiglu};
+use graft_kernels::Kernels;
+use graft_kernels::ops::attention::AttentionShape;
+use graft_kernels::ops::rope::RopeTable;
 use rayon::prelude::*;
 
+use super::attention::{self, Arrays};
+use super::linear::PANEL_FLOATS;
 use super::weights::LayerWeights;
 use super::{
     Adapted, AdapterView, BackwardScratch, GradientView, Linear, LlamaShape, Saved, Scratch, Site,
@@ -31,8 +33,9 @@ pub struct Layer {
     gate: Adapted,
     up: Adapted,
     down: Adapted,
-    norm_eps: f64,
+    norm_eps: f32,
     attention: AttentionShape,
+    kernels: &'static Kernels,
 }
 
 /// What is the same for every layer of one pass over the model.
@@ -67,7 +70,7 @@ impl Layer {
             gate: next(),
             up: next(),
             down: next(),
-            norm_eps: shape.norm_eps as f64,
+            norm_eps: shape.norm_eps,
             attention: AttentionShape {
                 heads: shape.heads,
                 kv_heads: shape.kv_heads,
@@ -75,6 +78,7 @@ impl Layer {
                 scale: 1.0 / (shape.head_width as f32).sqrt(),
                 causal: true,
             },
+            kernels: Kernels::detect(),
         }
     }
 
@@ -105,7 +109,7 @@ impl Layer {
 
         let normed = &mut scratch.normed[..tokens * width];
         let inv_rms = &mut saved.inv_rms_in[..tokens];
-        norm(normed, inv_rms, x, &self.attention_norm, self.norm_eps);
+        self.norm(normed, inv_rms, x, &self.attention_norm);
         let q = &mut saved.queries[..tokens * query];
         let end = (start + tokens) * kv_width;
         let (keys, values) = (&mut kv.keys[..end], &mut kv.values[..end]);
@@ -121,26 +125,25 @@ impl Layer {
         self.q.add_terms(q, normed, adapters, lora);
         self.k.add_terms(k, normed, adapters, lora);
         self.v.add_terms(v, normed, adapters, lora);
-        self.turn(q, self.attention.heads, pass, rope::forward);
-        self.turn(k, self.attention.kv_heads, pass, rope::forward);
+        self.turn(q, self.attention.heads, pass, Kernels::rope_forward);
+        self.turn(k, self.attention.kv_heads, pass, Kernels::rope_forward);
 
         let attended = &mut saved.attended[..tokens * query];
         let lse = &mut saved.lse[..tokens * self.attention.heads];
-        attention::forward(attended, lse, q, keys, values, &self.attention);
+        let read = Arrays {
+            q,
+            k: keys,
+            v: values,
+        };
+        attention::forward(attended, lse, &read, &self.attention);
         let update = &mut scratch.update[..tokens * width];
         self.o.forward(update, attended, adapters, lora);
-        add(x, update);
+        self.add(x, update);
 
         let middle = &mut saved.middle[..tokens * width];
         middle.copy_from_slice(x);
         let inv_rms = &mut saved.inv_rms_middle[..tokens];
-        norm(
-            normed,
-            inv_rms,
-            middle,
-            &self.feed_forward_norm,
-            self.norm_eps,
-        );
+        self.norm(normed, inv_rms, middle, &self.feed_forward_norm);
         let (gate, up) = (
             &mut saved.gate[..tokens * feed_forward],
             &mut saved.up[..tokens * feed_forward],
@@ -152,9 +155,9 @@ impl Layer {
         self.gate.add_terms(gate, normed, adapters, lora);
         self.up.add_terms(up, normed, adapters, lora);
         let active = &mut scratch.active[..tokens * feed_forward];
-        activate(active, gate, up);
+        self.activate(active, gate, up);
         self.down.forward(update, active, adapters, lora);
-        add(x, update);
+        self.add(x, update);
     }
 
     /// With the gradient of the layer's output in `dx` `[T, W]`: adds to the trained terms'
@@ -187,13 +190,13 @@ impl Layer {
             &saved.up[..tokens * feed_forward],
         );
         let active = &mut scratch.active[..tokens * feed_forward];
-        activate(active, gate, up);
+        self.activate(active, gate, up);
         let dactive = zeroed(&mut back.dactive, tokens * feed_forward);
         self.down
             .backward(Some(dactive), dx, active, adapters, gradients, lora);
         let dgate = zeroed(&mut back.dgate, tokens * feed_forward);
         let dup = zeroed(&mut back.dup, tokens * feed_forward);
-        activate_backward(dgate, dup, dactive, gate, up);
+        self.activate_backward((dgate, dup), dactive, gate, up);
 
         let normed = &mut scratch.normed[..tokens * width];
         let middle = &saved.middle[..tokens * width];
@@ -204,7 +207,7 @@ impl Layer {
             .backward(Some(dnormed), dgate, normed, adapters, gradients, lora);
         self.up
             .backward(Some(dnormed), dup, normed, adapters, gradients, lora);
-        norm_backward(dx, dnormed, middle, &self.feed_forward_norm, inv_rms);
+        self.norm_backward(dx, dnormed, middle, &self.feed_forward_norm, inv_rms);
 
         let attended = &saved.attended[..tokens * query];
         let dattended = zeroed(&mut back.dattended, tokens * query);
@@ -213,21 +216,16 @@ impl Layer {
         let dq = zeroed(&mut back.dqueries, tokens * query);
         let dk = zeroed(&mut back.dkeys, tokens * kv_width);
         let dv = zeroed(&mut back.dvalues, tokens * kv_width);
-        let read = attention::Saved {
-            out: attended,
-            lse: &saved.lse[..tokens * self.attention.heads],
+        let read = Arrays {
             q: &saved.queries[..tokens * query],
             k: &kv.keys[..tokens * kv_width],
             v: &kv.values[..tokens * kv_width],
         };
-        let grads = attention::Gradients {
-            dq: &mut *dq,
-            dk: &mut *dk,
-            dv: &mut *dv,
-        };
-        attention::backward(grads, dattended, read, &self.attention);
-        self.turn(dq, self.attention.heads, pass, rope::backward);
-        self.turn(dk, self.attention.kv_heads, pass, rope::backward);
+        let lse = &saved.lse[..tokens * self.attention.heads];
+        let grads = (&mut *dq, &mut *dk, &mut *dv);
+        attention::backward(grads, dattended, &read, (attended, lse), &self.attention);
+        self.turn(dq, self.attention.heads, pass, Kernels::rope_backward);
+        self.turn(dk, self.attention.kv_heads, pass, Kernels::rope_backward);
 
         let inv_rms = &saved.inv_rms_in[..tokens];
         norm_again(normed, inv_rms, x, &self.attention_norm);
@@ -237,8 +235,68 @@ impl Layer {
             linear.backward(dnormed, dy, normed, adapters, gradients, lora);
         }
         if needs_input {
-            norm_backward(dx, dnormed, x, &self.attention_norm, inv_rms);
+            self.norm_backward(dx, dnormed, x, &self.attention_norm, inv_rms);
         }
+    }
+
+    fn norm(&self, y: &mut [f32], inv_rms: &mut [f32], x: &[f32], weight: &[f32]) {
+        let floats = TOKENS_PER_PIECE * weight.len();
+        y.par_chunks_mut(floats)
+            .zip(inv_rms.par_chunks_mut(TOKENS_PER_PIECE))
+            .zip(x.par_chunks(floats))
+            .for_each(|((y, inv_rms), x)| {
+                self.kernels
+                    .rms_norm_forward(y, inv_rms, x, weight, self.norm_eps);
+            });
+    }
+
+    fn norm_backward(
+        &self,
+        dx: &mut [f32],
+        dy: &[f32],
+        x: &[f32],
+        weight: &[f32],
+        inv_rms: &[f32],
+    ) {
+        let floats = TOKENS_PER_PIECE * weight.len();
+        dx.par_chunks_mut(floats)
+            .zip(dy.par_chunks(floats))
+            .zip(x.par_chunks(floats))
+            .zip(inv_rms.par_chunks(TOKENS_PER_PIECE))
+            .for_each(|(((dx, dy), x), inv)| {
+                self.kernels.rms_norm_backward(dx, dy, x, weight, inv);
+            });
+    }
+
+    fn activate(&self, y: &mut [f32], gate: &[f32], up: &[f32]) {
+        y.par_chunks_mut(FLOATS_PER_PIECE)
+            .zip(gate.par_chunks(FLOATS_PER_PIECE))
+            .zip(up.par_chunks(FLOATS_PER_PIECE))
+            .for_each(|((y, gate), up)| self.kernels.swiglu_forward(y, gate, up));
+    }
+
+    fn activate_backward(
+        &self,
+        (dgate, dup): (&mut [f32], &mut [f32]),
+        dy: &[f32],
+        gate: &[f32],
+        up: &[f32],
+    ) {
+        dgate
+            .par_chunks_mut(FLOATS_PER_PIECE)
+            .zip(dup.par_chunks_mut(FLOATS_PER_PIECE))
+            .zip(dy.par_chunks(FLOATS_PER_PIECE))
+            .zip(gate.par_chunks(FLOATS_PER_PIECE))
+            .zip(up.par_chunks(FLOATS_PER_PIECE))
+            .for_each(|((((dgate, dup), dy), gate), up)| {
+                self.kernels.swiglu_backward(dgate, dup, dy, gate, up);
+            });
+    }
+
+    fn add(&self, x: &mut [f32], update: &[f32]) {
+        x.par_chunks_mut(FLOATS_PER_PIECE)
+            .zip(update.par_chunks(FLOATS_PER_PIECE))
+            .for_each(|(x, update)| self.kernels.add(x, update));
     }
 
     /// Rotates queries or keys, or their gradients back.
@@ -247,7 +305,7 @@ impl Layer {
         let rows = TOKENS_PER_PIECE * heads * head_width;
         x.par_chunks_mut(rows).enumerate().for_each(|(i, x)| {
             let start = pass.start + i * TOKENS_PER_PIECE;
-            rotate(x, heads, head_width, start, pass.rope);
+            rotate(self.kernels, x, heads, head_width, start, pass.rope);
         });
     }
 
@@ -263,7 +321,7 @@ impl Layer {
     }
 }
 
-type Rotate = fn(&mut [f32], usize, usize, usize, &RopeTable);
+type Rotate = fn(&Kernels, &mut [f32], usize, usize, usize, &RopeTable);
 
 /// What forward left behind.
 pub struct Kept<'a> {
@@ -298,14 +356,6 @@ struct Sizes {
 /// Tokens that one piece of an elementwise operator works on.
 const TOKENS_PER_PIECE: usize = 16;
 
-fn norm(y: &mut [f32], inv_rms: &mut [f32], x: &[f32], weight: &[f32], eps: f64) {
-    let floats = TOKENS_PER_PIECE * weight.len();
-    y.par_chunks_mut(floats)
-        .zip(inv_rms.par_chunks_mut(TOKENS_PER_PIECE))
-        .zip(x.par_chunks(floats))
-        .for_each(|((y, inv_rms), x)| rms_norm::forward(y, inv_rms, x, weight, eps));
-}
-
 /// The norm's result once more, from what its forward kept.
 fn norm_again(y: &mut [f32], inv_rms: &[f32], x: &[f32], weight: &[f32]) {
     let width = weight.len();
@@ -320,43 +370,14 @@ fn norm_again(y: &mut [f32], inv_rms: &[f32], x: &[f32], weight: &[f32]) {
         });
 }
 
-fn norm_backward(dx: &mut [f32], dy: &[f32], x: &[f32], weight: &[f32], inv_rms: &[f32]) {
-    let floats = TOKENS_PER_PIECE * weight.len();
-    dx.par_chunks_mut(floats)
-        .zip(dy.par_chunks(floats))
-        .zip(x.par_chunks(floats))
-        .zip(inv_rms.par_chunks(TOKENS_PER_PIECE))
-        .for_each(|(((dx, dy), x), inv)| rms_norm::backward(dx, dy, x, weight, inv));
-}
-
 /// Floats that one piece of an operator without rows works on.
 const FLOATS_PER_PIECE: usize = 16 * 1024;
 
-fn activate(y: &mut [f32], gate: &[f32], up: &[f32]) {
-    y.par_chunks_mut(FLOATS_PER_PIECE)
-        .zip(gate.par_chunks(FLOATS_PER_PIECE))
-        .zip(up.par_chunks(FLOATS_PER_PIECE))
-        .for_each(|((y, gate), up)| swiglu::forward(y, gate, up));
-}
-
-fn activate_backward(dgate: &mut [f32], dup: &mut [f32], dy: &[f32], gate: &[f32], up: &[f32]) {
-    dgate
-        .par_chunks_mut(FLOATS_PER_PIECE)
-        .zip(dup.par_chunks_mut(FLOATS_PER_PIECE))
-        .zip(dy.par_chunks(FLOATS_PER_PIECE))
-        .zip(gate.par_chunks(FLOATS_PER_PIECE))
-        .zip(up.par_chunks(FLOATS_PER_PIECE))
-        .for_each(|((((dgate, dup), dy), gate), up)| swiglu::backward(dgate, dup, dy, gate, up));
-}
-
-fn add(x: &mut [f32], update: &[f32]) {
-    x.par_chunks_mut(FLOATS_PER_PIECE)
-        .zip(update.par_chunks(FLOATS_PER_PIECE))
-        .for_each(|(x, update)| {
-            for (x, u) in x.iter_mut().zip(update) {
-                *x += u;
-            }
-        });
+/// Most bytes that each worker thread keeps once it has worked on passes of `tokens` tokens that
+/// end at position `positions` at most; `training` tells whether backward runs too.
+pub fn worker_bytes(tokens: usize, positions: usize, training: bool) -> usize {
+    let floats = attention::worker_floats(tokens, positions, training);
+    PANEL_FLOATS.max(floats) * size_of::<f32>()
 }
 
 fn zeroed(buffer: &mut [f32], len: usize) -> &mut [f32] {

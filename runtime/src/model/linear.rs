@@ -6,12 +6,11 @@
 //! `dx += dy W`. What is cut, and where, depends on the sizes alone, so the results are the
 //! same bits for any number of threads.
 
-use std::cell::RefCell;
-
 use graft_kernels::product::{Mat, MatMut, product};
 use graft_kernels::{Kernels, QuantType};
 
 use super::Weight;
+use super::worker::with_floats;
 
 /// A frozen linear layer; the weight is any quant type, the bias (vision towers) floats.
 #[derive(Clone, Debug)]
@@ -131,7 +130,7 @@ impl Linear {
 
     fn backward_piece(&self, mut dx: MatMut<'_>, dy: Mat<'_>, first: usize) {
         let cols = dx.cols();
-        with_panel(|panel| {
+        with_floats(PANEL_FLOATS, |panel| {
             let tile = (panel.len() / cols).min(self.outputs());
             for row in (0..self.outputs()).step_by(tile) {
                 let rows = tile.min(self.outputs() - row);
@@ -215,7 +214,7 @@ impl Rows<'_> {
             return;
         }
         let inputs = self.linear.inputs();
-        with_panel(|panel| {
+        with_floats(PANEL_FLOATS, |panel| {
             let block = self.linear.weight.quant_type().block_len();
             let tile = (panel.len() / rows / block * block).min(inputs);
             for col in (0..inputs).step_by(tile) {
@@ -276,28 +275,12 @@ const PIECE_PRODUCTS: usize = 1 << 20;
 /// Shortest side of such a piece.
 const PIECE_SIDE: usize = 16;
 /// Floats of a thread's panel: 512 KiB, about half of a core's L2 cache or all of a small one.
-const PANEL_FLOATS: usize = 128 * 1024;
+pub(super) const PANEL_FLOATS: usize = 128 * 1024;
 
 /// Rows of a weight that one piece of a thick product decodes: at most 256, about a sixteenth
 /// of a narrow layer, so that a few threads share it evenly.
 fn thick_rows(outputs: usize) -> usize {
     outputs.div_ceil(16).next_multiple_of(16).clamp(32, 256)
-}
-
-/// Bytes that each worker thread keeps for panels once it has worked on a thick product.
-pub fn panel_bytes() -> usize {
-    PANEL_FLOATS * size_of::<f32>()
-}
-
-/// Lends the calling thread's panel. `work` must not enter the pool again.
-fn with_panel<R>(work: impl FnOnce(&mut [f32]) -> R) -> R {
-    thread_local! {
-        static PANEL: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
-    }
-    PANEL.with_borrow_mut(|panel| {
-        panel.resize(PANEL_FLOATS, 0.0);
-        work(panel)
-    })
 }
 
 fn whole_blocks(ty: QuantType, weights: usize) -> usize {

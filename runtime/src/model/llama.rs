@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use graft_kernels::Kernels;
-use graft_kernels::ops::rms_norm;
 use graft_kernels::ops::rope::{RopeLayout, RopeOptions, RopeTable};
 
 use super::weights::{LlamaWeights, Weight};
@@ -133,27 +132,38 @@ impl Llama {
         });
     }
 
-    /// Writes the logits `[n, V]` of `n` rows `[n, W]` that [`Llama::forward`] produced; the
-    /// rows are normalised in place.
+    /// Applies the final norm to `n` rows `[n, W]` that [`Llama::forward`] produced; keeps
+    /// `1 / rms` of each in `inv_rms` `[n]` for its backward.
     ///
     /// # Panics
     /// If the lengths do not fit together.
-    pub fn logits(&self, logits: &mut [f32], rows: &mut [f32]) {
-        let eps = self.shape.norm_eps as f64;
-        self.pool.run(|| {
-            for row in rows.chunks_exact_mut(self.shape.width) {
-                normalise(row, &self.output_norm, eps);
-            }
-            self.output.forward(logits, rows);
-        });
+    pub fn final_norm(&self, normed: &mut [f32], inv_rms: &mut [f32], rows: &[f32]) {
+        let eps = self.shape.norm_eps;
+        Kernels::detect().rms_norm_forward(normed, inv_rms, rows, &self.output_norm, eps);
     }
-}
 
-fn normalise(row: &mut [f32], weight: &[f32], eps: f64) {
-    let mean = row.iter().map(|v| v * v).sum::<f32>() / row.len() as f32;
-    let inv_rms = 1.0 / (mean + eps as f32).sqrt();
-    for (x, w) in row.iter_mut().zip(weight) {
-        *x *= inv_rms * w;
+    /// Adds to `drows` `[n, W]` what the gradient of [`Llama::final_norm`]'s result means for
+    /// the rows it was given.
+    ///
+    /// # Panics
+    /// If the lengths do not fit together.
+    pub fn final_norm_backward(
+        &self,
+        drows: &mut [f32],
+        dnormed: &[f32],
+        rows: &[f32],
+        inv_rms: &[f32],
+    ) {
+        let weight = &self.output_norm;
+        Kernels::detect().rms_norm_backward(drows, dnormed, rows, weight, inv_rms);
+    }
+
+    /// Writes the logits `[n, V]` of `n` normalised rows `[n, W]` ([`Llama::final_norm`]).
+    ///
+    /// # Panics
+    /// If the lengths do not fit together.
+    pub fn logits(&self, logits: &mut [f32], normed: &[f32]) {
+        self.pool.run(|| self.output.forward(logits, normed));
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod activations;
 mod adapted;
+mod attention;
 mod error;
 mod layer;
 mod linear;
@@ -10,6 +11,7 @@ mod saved;
 mod shape;
 mod site;
 mod weights;
+mod worker;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -22,8 +24,8 @@ use crate::threads::Pool;
 pub use activations::{ActivationPlan, Activations};
 pub use adapted::{Adapted, LoraScratch};
 pub use error::ModelError;
-pub use layer::{Kept, Layer, Pass, Work};
-pub use linear::{Linear, panel_bytes, product_parallel};
+pub use layer::{Kept, Layer, Pass, Work, worker_bytes};
+pub use linear::{Linear, product_parallel};
 pub use llama::{Inference, Llama};
 pub use saved::{BackwardScratch, Saved, Scratch};
 pub use shape::LlamaShape;

@@ -116,9 +116,9 @@ pub struct LoraRef<'a> {
     pub rank: usize,
     /// `alpha / rank` times the strength the adapter is attached with.
     pub scale: f32,
-    /// Which inputs the term does not see; only while training. Its stream must tell sites and
-    /// micro-batches apart.
-    pub dropout: Option<Dropout>,
+    /// Which inputs the term does not see: [`Dropout::NONE`] except while training. Its stream
+    /// must tell sites and micro-batches apart.
+    pub dropout: Dropout,
 }
 
 /// The adapters attached to a pass, as the layers see them.

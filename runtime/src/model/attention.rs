@@ -1,0 +1,173 @@
+//! Attention cut for threads: each piece is some key/value heads with the query heads that read
+//! them, which are columns of every array and rows of `lse`.
+
+use graft_kernels::Kernels;
+use graft_kernels::ops::attention::AttentionShape;
+use graft_kernels::product::{Mat, MatMut};
+use graft_kernels::tiled::attention::{
+    Gradients, Inputs, Saved, backward_scratch, forward_scratch,
+};
+
+use super::worker::with_floats;
+
+/// Queries, keys and values as arrays: `q` `[T, H * D]`; `k`, `v` `[S, K * D]`.
+pub(super) struct Arrays<'a> {
+    pub q: &'a [f32],
+    pub k: &'a [f32],
+    pub v: &'a [f32],
+}
+
+impl<'a> Arrays<'a> {
+    fn views(&self, shape: &AttentionShape) -> Inputs<'a> {
+        let (wide, narrow) = (
+            shape.heads * shape.head_width,
+            shape.kv_heads * shape.head_width,
+        );
+        Inputs {
+            q: Mat::new(self.q, self.q.len() / wide, wide),
+            k: Mat::new(self.k, self.k.len() / narrow, narrow),
+            v: Mat::new(self.v, self.v.len() / narrow, narrow),
+        }
+    }
+}
+
+/// Writes `out` `[T, H * D]` and `lse` `[H, T]`.
+pub(super) fn forward(
+    out: &mut [f32],
+    lse: &mut [f32],
+    arrays: &Arrays<'_>,
+    shape: &AttentionShape,
+) {
+    let inputs = arrays.views(shape);
+    let out = MatMut::new(out, inputs.q.rows(), inputs.q.cols());
+    forward_heads(out, lse, inputs, shape);
+}
+
+fn forward_heads(out: MatMut<'_>, lse: &mut [f32], inputs: Inputs<'_>, shape: &AttentionShape) {
+    let (tokens, positions) = (inputs.q.rows(), inputs.k.rows());
+    if tokens * positions * inputs.q.cols() <= PIECE_PRODUCTS {
+        return forward_piece(out, lse, inputs, shape);
+    }
+    let Some(cut) = Cut::of(shape) else {
+        return forward_piece(out, lse, inputs, shape);
+    };
+    let (out_a, out_b) = out.split_columns(cut.columns);
+    let (lse_a, lse_b) = lse.split_at_mut(cut.shapes.0.heads * tokens);
+    let (in_a, in_b) = cut.inputs(inputs);
+    rayon::join(
+        || forward_heads(out_a, lse_a, in_a, &cut.shapes.0),
+        || forward_heads(out_b, lse_b, in_b, &cut.shapes.1),
+    );
+}
+
+fn forward_piece(out: MatMut<'_>, lse: &mut [f32], inputs: Inputs<'_>, shape: &AttentionShape) {
+    let scratch = forward_scratch(inputs.q.rows(), inputs.k.rows());
+    with_floats(scratch, |scratch| {
+        Kernels::detect().attention_forward(out, lse, inputs, shape, scratch);
+    });
+}
+
+/// Adds to `dq`, `dk` and `dv`, shaped as `arrays`; `out` and `lse` are what forward wrote.
+pub(super) fn backward(
+    (dq, dk, dv): (&mut [f32], &mut [f32], &mut [f32]),
+    dout: &[f32],
+    arrays: &Arrays<'_>,
+    (out, lse): (&[f32], &[f32]),
+    shape: &AttentionShape,
+) {
+    let inputs = arrays.views(shape);
+    let (tokens, wide) = (inputs.q.rows(), inputs.q.cols());
+    let (positions, narrow) = (inputs.k.rows(), inputs.k.cols());
+    let grads = Gradients {
+        dq: MatMut::new(dq, tokens, wide),
+        dk: MatMut::new(dk, positions, narrow),
+        dv: MatMut::new(dv, positions, narrow),
+    };
+    let saved = Saved {
+        out: Mat::new(out, tokens, wide),
+        lse,
+    };
+    backward_heads(grads, Mat::new(dout, tokens, wide), inputs, saved, shape);
+}
+
+fn backward_heads(
+    grads: Gradients<'_>,
+    dout: Mat<'_>,
+    inputs: Inputs<'_>,
+    saved: Saved<'_>,
+    shape: &AttentionShape,
+) {
+    let (tokens, positions) = (inputs.q.rows(), inputs.k.rows());
+    let Some(cut) = Cut::of(shape) else {
+        return with_floats(backward_scratch(tokens, positions), |scratch| {
+            Kernels::detect().attention_backward(grads, dout, inputs, saved, shape, scratch);
+        });
+    };
+    let Gradients { dq, dk, dv } = grads;
+    let (dq_a, dq_b) = dq.split_columns(cut.columns);
+    let (dk_a, dk_b) = dk.split_columns(cut.kv_columns);
+    let (dv_a, dv_b) = dv.split_columns(cut.kv_columns);
+    let (in_a, in_b) = cut.inputs(inputs);
+    let (out_a, out_b) = columns(saved.out, cut.columns);
+    let (dout_a, dout_b) = columns(dout, cut.columns);
+    let (lse_a, lse_b) = saved.lse.split_at(cut.shapes.0.heads * tokens);
+    let gradients = |dq, dk, dv| Gradients { dq, dk, dv };
+    let (grads_a, grads_b) = (gradients(dq_a, dk_a, dv_a), gradients(dq_b, dk_b, dv_b));
+    let saved = |out, lse| Saved { out, lse };
+    let (saved_a, saved_b) = (saved(out_a, lse_a), saved(out_b, lse_b));
+    rayon::join(
+        || backward_heads(grads_a, dout_a, in_a, saved_a, &cut.shapes.0),
+        || backward_heads(grads_b, dout_b, in_b, saved_b, &cut.shapes.1),
+    );
+}
+
+/// Floats of scratch a worker thread needs for T tokens that end at position S.
+pub(super) fn worker_floats(tokens: usize, positions: usize, training: bool) -> usize {
+    if training {
+        backward_scratch(tokens, positions)
+    } else {
+        forward_scratch(tokens, positions)
+    }
+}
+
+/// Fewest multiplications worth sending to another thread.
+const PIECE_PRODUCTS: usize = 1 << 16;
+
+/// The key/value heads in two halves.
+struct Cut {
+    shapes: (AttentionShape, AttentionShape),
+    /// Columns of the first half in `q` and `out`.
+    columns: usize,
+    /// Columns of the first half in `k` and `v`.
+    kv_columns: usize,
+}
+
+impl Cut {
+    /// `None` if there is one key/value head.
+    fn of(shape: &AttentionShape) -> Option<Self> {
+        let first = shape.kv_heads / 2;
+        let part = |kv_heads: usize| AttentionShape {
+            heads: kv_heads * (shape.heads / shape.kv_heads),
+            kv_heads,
+            ..*shape
+        };
+        let shapes = (part(first), part(shape.kv_heads - first));
+        (first > 0).then_some(Self {
+            columns: shapes.0.heads * shape.head_width,
+            kv_columns: first * shape.head_width,
+            shapes,
+        })
+    }
+
+    fn inputs<'a>(&self, inputs: Inputs<'a>) -> (Inputs<'a>, Inputs<'a>) {
+        let (q_a, q_b) = columns(inputs.q, self.columns);
+        let (k_a, k_b) = columns(inputs.k, self.kv_columns);
+        let (v_a, v_b) = columns(inputs.v, self.kv_columns);
+        let inputs = |q, k, v| Inputs { q, k, v };
+        (inputs(q_a, k_a, v_a), inputs(q_b, k_b, v_b))
+    }
+}
+
+fn columns(m: Mat<'_>, first: usize) -> (Mat<'_>, Mat<'_>) {
+    (m.col_range(0, first), m.col_range(first, m.cols() - first))
+}
