@@ -6,6 +6,8 @@
 //! f32 operators that run, written once for all instruction sets.
 //! [`Kernels::detect`] picks a table once; everything above calls the table.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 pub mod blocks;
 pub mod ops;
 pub mod product;
@@ -147,8 +149,8 @@ impl Kernels {
         {
             static TABLE: Kernels = Kernels {
                 isa: Isa::Avx2,
-                decode: blocks::decode,
-                product_thin: product_thin::product_thin,
+                decode: avx2::decode,
+                product_thin: avx2::product_thin,
             };
             return Some(&TABLE);
         }
@@ -165,11 +167,14 @@ impl Kernels {
         {
             static TABLE: Kernels = Kernels {
                 isa: Isa::Avx512,
-                decode: blocks::decode,
-                product_thin: product_thin::product_thin,
+                decode: avx2::decode,
+                product_thin: avx2::product_thin,
             };
             return Some(&TABLE);
         }
         None
     }
 }
+
+#[cfg(test)]
+mod tests;

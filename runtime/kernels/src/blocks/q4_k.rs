@@ -53,6 +53,17 @@ pub(crate) fn scale_min(j: usize, s: &[u8; 12]) -> (u8, u8) {
     }
 }
 
+/// [`scale_min`] of all eight sub-blocks, four bytes at a time: scales, then minimums.
+pub(crate) fn scales_mins(s: &[u8; 12]) -> ([u8; 8], [u8; 8]) {
+    let [a, b, c] = [0, 4, 8].map(|at| u32::from_le_bytes(*field(s, at)));
+    let (six, low, high) = (0x3f3f_3f3f, 0x0f0f_0f0f, 0x3030_3030);
+    let join = |first: u32, last: u32| (first as u64 | (last as u64) << 32).to_le_bytes();
+    (
+        join(a & six, c & low | a >> 2 & high),
+        join(b & six, c >> 4 & low | b >> 2 & high),
+    )
+}
+
 /// Decodes one block.
 pub fn decode(block: &[u8; BYTES], out: &mut [f32; LEN]) {
     let block = Block::of(block);

@@ -1,0 +1,26 @@
+//! IQ4_XS with 32-byte vectors.
+
+use core::arch::x86_64::*;
+
+use super::iq4_nl::on_grid;
+use super::registers::half;
+use super::walk::{Scales, kernels};
+use crate::blocks::field;
+use crate::blocks::iq4_xs::{BYTES, Block, LEN};
+
+#[target_feature(enable = "avx2,f16c")]
+fn scales(block: &[u8; BYTES]) -> Scales<8> {
+    let block = Block::of(block);
+    let d = half(block.d);
+    Scales {
+        scale: std::array::from_fn(|j| d * block.scale(j) as f32),
+        min: [0.0; 8],
+    }
+}
+
+#[target_feature(enable = "avx2")]
+fn levels(block: &[u8; BYTES], run: usize) -> [__m256; 4] {
+    on_grid(field(Block::of(block).qs, 16 * run))
+}
+
+kernels!(run: 32, sub: 32, min: false);

@@ -1,0 +1,23 @@
+//! Q4_0 with 32-byte vectors.
+
+use core::arch::x86_64::*;
+
+use super::registers::{half, nibbles, spread};
+use super::walk::{Scales, kernels};
+use crate::blocks::q4_0::{BYTES, Block, LEN};
+
+#[target_feature(enable = "avx2,f16c")]
+fn scales(block: &[u8; BYTES]) -> Scales<1> {
+    Scales {
+        scale: [half(Block::of(block).d)],
+        min: [0.0],
+    }
+}
+
+#[target_feature(enable = "avx2")]
+fn levels(block: &[u8; BYTES], _run: usize) -> [__m256; 4] {
+    let nibbles = nibbles(Block::of(block).qs);
+    spread(_mm256_sub_epi8(nibbles, _mm256_set1_epi8(8)))
+}
+
+kernels!(run: 32, sub: 32, min: false);

@@ -1,0 +1,23 @@
+//! Q4_1 with 32-byte vectors.
+
+use core::arch::x86_64::*;
+
+use super::registers::{half, nibbles, spread};
+use super::walk::{Scales, kernels};
+use crate::blocks::q4_1::{BYTES, Block, LEN};
+
+#[target_feature(enable = "avx2,f16c")]
+fn scales(block: &[u8; BYTES]) -> Scales<1> {
+    let block = Block::of(block);
+    Scales {
+        scale: [half(block.d)],
+        min: [-half(block.m)],
+    }
+}
+
+#[target_feature(enable = "avx2")]
+fn levels(block: &[u8; BYTES], _run: usize) -> [__m256; 4] {
+    spread(nibbles(Block::of(block).qs))
+}
+
+kernels!(run: 32, sub: 32, min: true);

@@ -1,0 +1,102 @@
+//! Loads, stores and conversions between byte arrays and 32-byte registers: all of the
+//! pointer work of this folder.
+
+use core::arch::x86_64::*;
+
+/// Sixteen bytes.
+#[target_feature(enable = "avx2")]
+pub(super) fn load_16(bytes: &[u8; 16]) -> __m128i {
+    // SAFETY: `bytes` is 16 readable bytes and the load has no alignment need.
+    unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
+}
+
+/// Thirty-two bytes.
+#[target_feature(enable = "avx2")]
+pub(super) fn load_32(bytes: &[u8; 32]) -> __m256i {
+    // SAFETY: `bytes` is 32 readable bytes and the load has no alignment need.
+    unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
+}
+
+/// Eight bytes as integers, zero-extended.
+#[target_feature(enable = "avx2")]
+pub(super) fn load_8_bytes(bytes: &[u8; 8]) -> __m256i {
+    _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(i64::from_le_bytes(*bytes)))
+}
+
+/// Eight floats.
+#[target_feature(enable = "avx2")]
+pub(super) fn load(floats: &[f32; 8]) -> __m256 {
+    // SAFETY: `floats` is 32 readable bytes and the load has no alignment need.
+    unsafe { _mm256_loadu_ps(floats.as_ptr()) }
+}
+
+/// Writes eight floats.
+#[target_feature(enable = "avx2")]
+pub(super) fn store(floats: &mut [f32; 8], v: __m256) {
+    // SAFETY: `floats` is 32 writable bytes and the store has no alignment need.
+    unsafe { _mm256_storeu_ps(floats.as_mut_ptr(), v) }
+}
+
+/// The value of an F16 field.
+#[target_feature(enable = "avx2,f16c")]
+pub(super) fn half(bytes: &[u8; 2]) -> f32 {
+    let bits = _mm_cvtsi32_si128(u16::from_le_bytes(*bytes) as i32);
+    _mm_cvtss_f32(_mm_cvtph_ps(bits))
+}
+
+/// Thirty-two signed bytes as floats, in order.
+#[target_feature(enable = "avx2")]
+pub(super) fn spread(levels: __m256i) -> [__m256; 4] {
+    let float = |eight: __m128i| _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(eight));
+    let (low, high) = (
+        _mm256_castsi256_si128(levels),
+        _mm256_extracti128_si256(levels, 1),
+    );
+    [
+        float(low),
+        float(_mm_unpackhi_epi64(low, low)),
+        float(high),
+        float(_mm_unpackhi_epi64(high, high)),
+    ]
+}
+
+/// The 32 nibbles of 16 bytes: lower ones first.
+#[target_feature(enable = "avx2")]
+pub(super) fn nibbles(bytes: &[u8; 16]) -> __m256i {
+    let bytes = load_16(bytes);
+    let both = _mm256_set_m128i(_mm_srli_epi16(bytes, 4), bytes);
+    _mm256_and_si256(both, _mm256_set1_epi8(15))
+}
+
+/// Each byte of `bytes` moved right by `SHIFT` bits and cut to `mask`; the mask must leave no
+/// more than the byte's own `8 - SHIFT` bits.
+#[target_feature(enable = "avx2")]
+pub(super) fn bits<const SHIFT: i32>(bytes: __m256i, mask: i8) -> __m256i {
+    _mm256_and_si256(_mm256_srli_epi16(bytes, SHIFT), _mm256_set1_epi8(mask))
+}
+
+/// The sum of the eight lanes.
+#[target_feature(enable = "avx2")]
+pub(super) fn sum(v: __m256) -> f32 {
+    let v = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    let v = _mm_add_ps(v, _mm_movehl_ps(v, v));
+    let v = _mm_add_ss(v, _mm_shuffle_ps(v, v, 1));
+    _mm_cvtss_f32(v)
+}
+
+/// A byte of ones for each set bit of `bits`, in order.
+#[target_feature(enable = "avx2")]
+pub(super) fn bit_mask(bits: u32) -> __m256i {
+    // Byte i of the result looks at byte i / 8 of `bits` (within each 16-byte half).
+    let copies = _mm256_shuffle_epi8(
+        _mm256_set1_epi32(bits as i32),
+        _mm256_set_epi64x(
+            0x0303_0303_0303_0303,
+            0x0202_0202_0202_0202,
+            0x0101_0101_0101_0101,
+            0,
+        ),
+    );
+    let own = _mm256_set1_epi64x(0x8040_2010_0804_0201u64 as i64);
+    _mm256_cmpeq_epi8(_mm256_and_si256(copies, own), own)
+}
