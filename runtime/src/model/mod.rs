@@ -24,6 +24,7 @@ use crate::threads::Pool;
 pub use activations::{ActivationPlan, Activations};
 pub use adapted::{Adapted, LoraScratch};
 pub use error::ModelError;
+pub use graft_kernels::ops::dropout::Dropout;
 pub use layer::{Kept, Layer, Pass, Work, worker_bytes};
 pub use linear::{Linear, product_parallel};
 pub use llama::{Inference, Llama};
