@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::diagnostic::Location;
+pub use crate::tokenizer::Role;
 
 /// One training or evaluation example, whatever format it came from.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -17,17 +18,6 @@ pub struct Sample {
     pub origin: Option<Location>,
     /// Further fields that graft itself does not read.
     pub extra: serde_json::Map<String, serde_json::Value>,
-}
-
-/// Who speaks in a [`Turn`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Role {
-    /// The instructions before the conversation.
-    System,
-    /// The person.
-    User,
-    /// The model: the only role whose text is learned.
-    Assistant,
 }
 
 /// What one speaker says before the other speaks.

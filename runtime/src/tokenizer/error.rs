@@ -27,6 +27,18 @@ pub enum TokenizerError {
         "the vocabulary cannot spell {text:?}: it has neither byte tokens nor an unknown token"
     )]
     Unspellable { text: String },
+    #[error("there is no conversation template `{found}`; known are {known}")]
+    TemplateName { found: String, known: String },
+    #[error(
+        "turn {index} is by {found:?} where {expected:?} must speak: turns alternate, a person first"
+    )]
+    Roles {
+        index: usize,
+        expected: super::Role,
+        found: super::Role,
+    },
+    #[error("the model's chat template cannot be used: {0}; choose another with --template")]
+    Template(String),
     #[error("the tokenizer library refused: {0}")]
     Library(String),
 }

@@ -6,13 +6,21 @@
 mod bpe;
 mod decoder;
 mod error;
+mod jinja;
+mod prompt;
 mod special;
 mod spm;
+mod template;
+#[cfg(test)]
+mod template_tests;
 #[cfg(test)]
 mod tests;
 
 pub use decoder::StreamDecoder;
 pub use error::TokenizerError;
+pub use jinja::{JinjaTemplate, spell};
+pub use prompt::{IGNORED, IMAGE, Prompt};
+pub use template::{ChatTemplate, Message, NAMED, NamedTemplate, Role, Segment, SegmentPiece};
 
 use crate::gguf::Metadata;
 use special::{Piece, SpecialTokens};

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use super::*;
 use crate::gguf::{Array, Gguf, Value};
 
-fn shared(path: &str) -> Option<PathBuf> {
+pub(super) fn shared(path: &str) -> Option<PathBuf> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join("../../shared/data")
         .join(path);
     path.exists().then_some(path)
 }
 
-fn from_file(path: &std::path::Path) -> Tokenizer {
+pub(super) fn from_file(path: &std::path::Path) -> Tokenizer {
     Tokenizer::from_metadata(Gguf::open(path).unwrap().metadata()).unwrap()
 }
 
