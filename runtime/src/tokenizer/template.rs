@@ -55,7 +55,7 @@ pub enum ChatTemplate {
     /// One of LLaVA's.
     Named(&'static NamedTemplate),
     /// The one in the model file.
-    Jinja(JinjaTemplate),
+    Jinja(Box<JinjaTemplate>),
 }
 
 /// One of LLaVA's conversation templates.

@@ -140,7 +140,7 @@ fn a_model_files_template_keeps_words_and_control_tokens_apart() {
     let source = "{{ bos_token }}{% for m in messages %}<|start_header_id|>{{ m['role'] }}<|end_header_id|>\n\n\
         {{ m['content'] | trim }}<|eot_id|>{% endfor %}\
         {% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}";
-    let template = ChatTemplate::Jinja(JinjaTemplate::new(source, &tokenizer).unwrap());
+    let template = ChatTemplate::Jinja(Box::new(JinjaTemplate::new(source, &tokenizer).unwrap()));
     let turns = [
         message(Role::User, 0, " hi <|eot_id|> "),
         message(Role::Assistant, 0, "yes"),
@@ -162,12 +162,12 @@ fn a_model_files_template_keeps_words_and_control_tokens_apart() {
     assert_eq!(learned.last(), Some(&(end as u32)));
     assert_eq!(tokenizer.decode(&learned), "yes");
     let loops = "{% for i in range(100000) %}{% for j in range(100000) %}x{% endfor %}{% endfor %}";
-    let endless = ChatTemplate::Jinja(JinjaTemplate::new(loops, &tokenizer).unwrap());
+    let endless = ChatTemplate::Jinja(Box::new(JinjaTemplate::new(loops, &tokenizer).unwrap()));
     assert!(endless.render(&turns, true).is_err());
     assert!(JinjaTemplate::new("{% if %}", &tokenizer).is_err());
     let raising =
         JinjaTemplate::new("{{ raise_exception('no system role') }}", &tokenizer).unwrap();
-    let error = ChatTemplate::Jinja(raising)
+    let error = ChatTemplate::Jinja(Box::new(raising))
         .render(&turns, true)
         .unwrap_err();
     assert!(error.to_string().contains("no system role"), "{error}");
