@@ -42,6 +42,9 @@ pub enum Error {
     /// A model file holds no model that graft runs, or was asked for what it lacks.
     #[error(transparent)]
     Model(#[from] crate::model::ModelError),
+    /// A data set cannot be read or used.
+    #[error(transparent)]
+    Dataset(#[from] crate::dataset::DatasetError),
     /// The caller raised the cancel flag.
     #[error("interrupted")]
     Cancelled,

@@ -3,8 +3,12 @@
 pub mod assets;
 pub mod converter;
 pub mod diagnostic;
+mod error;
+pub mod llava_json;
+pub mod prompt;
 pub mod sample;
 
 pub use converter::{ConvertError, ConvertHost, Converter, SampleSink, Source, Summary};
 pub use diagnostic::{Diagnostic, Location, Severity};
+pub use error::DatasetError;
 pub use sample::{ImageRef, Part, Role, Sample, Turn};

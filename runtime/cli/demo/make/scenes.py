@@ -1,6 +1,6 @@
 """Drawn scenes with questions and answers: the base skill of the demo model.
 
-Two families. *Shapes*: one to four coloured shapes of one kind on a plain ground, asked for
+Two families. *Shapes*: one to nine coloured shapes of one kind on a plain ground, asked for
 kind, colour, number and place. *Strokes*: one or two pale strokes on a dark ground, some
 drawn on a coarse grid and enlarged, asked for kind and place. No scene contains a digit.
 """
@@ -51,7 +51,7 @@ def draw_shape(draw, kind, x, y, r, colour):
 
 
 def shapes_scene(rng):
-    kind, count = SHAPES[rng.integers(len(SHAPES))], int(rng.integers(1, 5))
+    kind, count = SHAPES[rng.integers(len(SHAPES))], int(rng.integers(1, 10))
     ground, colour = (str(c) for c in rng.choice(list(COLOURS), 2, replace=False))
     shade = lambda c: tuple(int(np.clip(v + rng.integers(-14, 15), 0, 255)) for v in COLOURS[c])
     side = SIZE * FINE
@@ -67,6 +67,7 @@ def shapes_scene(rng):
     plural = kind + ("es" if kind == "cross" else "s")
     thing = f"{article(colour)} {kind}" if count == 1 else f"{NUMBERS[count]} {colour} {plural}"
     verb = "is" if count == 1 else "are"
+    other = SHAPES[(SHAPES.index(kind) + rng.integers(1, len(SHAPES))) % len(SHAPES)]
     asked = [
         ("What is in this image?", thing),
         ("What shape is shown?", article(kind) if count == 1 else plural),
@@ -74,6 +75,7 @@ def shapes_scene(rng):
         ("What colour is the background?", ground),
         ("How many shapes are there?", NUMBERS[count]),
         ("Which number of shapes do you see?", NUMBERS[count]),
+        (f"How many {other}{'es' if other == 'cross' else 's'} are there?", NUMBERS[0]),
     ]
     if count == 1:
         where = place_name(*spots[0])
