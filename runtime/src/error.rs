@@ -45,6 +45,9 @@ pub enum Error {
     /// A data set cannot be read or used.
     #[error(transparent)]
     Dataset(#[from] crate::dataset::DatasetError),
+    /// An adapter cannot be read, written or used.
+    #[error(transparent)]
+    Adapter(#[from] crate::adapter::AdapterError),
     /// The caller raised the cancel flag.
     #[error("interrupted")]
     Cancelled,

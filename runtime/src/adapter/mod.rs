@@ -1,1 +1,182 @@
-//! The life of a LoRA adapter: files, generations, registry.
+//! The life of a LoRA adapter: files, what is attached to a session, merging into a base model.
+
+mod attached;
+mod error;
+pub mod gguf_file;
+mod pair;
+#[cfg(test)]
+mod tests;
+
+pub use attached::Attached;
+pub use error::AdapterError;
+pub use pair::LoraPair;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::model::{AdapterView, LlamaShape, LoraRef, Model, Site};
+use graft_kernels::ops::dropout::Dropout;
+
+/// The model an adapter was made for, as far as its file says.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct BaseIdentity {
+    /// [`Model::fingerprint`] of the base.
+    pub fingerprint: Option<String>,
+    /// Its name, for messages.
+    pub name: Option<String>,
+}
+
+/// A low-rank adapter: immutable once made, shared by any number of sessions.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Adapter {
+    name: String,
+    base: BaseIdentity,
+    alpha: f32,
+    pairs: Vec<Option<LoraPair>>,
+}
+
+impl Adapter {
+    /// An adapter from its pairs; `alpha` is what files say, the pairs carry their own scale.
+    ///
+    /// # Errors
+    /// If it has no pairs, two at one site, or values that are not finite.
+    pub fn new(
+        name: impl Into<String>,
+        base: BaseIdentity,
+        alpha: f32,
+        pairs: impl IntoIterator<Item = (Site, LoraPair)>,
+    ) -> Result<Self, AdapterError> {
+        let mut slots: Vec<Option<LoraPair>> = Vec::new();
+        for (site, pair) in pairs {
+            pair.check(site)?;
+            if slots.len() <= site.index() {
+                slots.resize(site.index() + 1, None);
+            }
+            if slots[site.index()].replace(pair).is_some() {
+                return Err(AdapterError::Twice { site });
+            }
+        }
+        if slots.is_empty() {
+            return Err(AdapterError::Empty);
+        }
+        Ok(Self {
+            name: name.into(),
+            base,
+            alpha,
+            pairs: slots,
+        })
+    }
+
+    /// Reads an adapter file or a PEFT folder and checks that it fits `model`.
+    ///
+    /// # Errors
+    /// If it cannot be read, is malformed, or was made for another base.
+    pub fn open(path: &Path, model: &Model) -> crate::Result<Arc<Self>> {
+        let adapter = gguf_file::read(path)?;
+        adapter.check_base(model)?;
+        Ok(Arc::new(adapter))
+    }
+
+    /// Refuses a base model that the adapter was not made for: by fingerprint if the adapter carries
+    /// one, by shapes in any case.
+    ///
+    /// # Errors
+    /// Names both models.
+    pub fn check_base(&self, model: &Model) -> Result<(), AdapterError> {
+        let found = model.name();
+        let made_for = || {
+            self.base
+                .name
+                .clone()
+                .unwrap_or_else(|| "an unnamed model".into())
+        };
+        if let Some(fingerprint) = &self.base.fingerprint
+            && fingerprint != model.fingerprint()
+        {
+            return Err(AdapterError::OtherBase {
+                adapter: self.name.clone(),
+                made_for: made_for(),
+                found,
+            });
+        }
+        self.check_shape(model.llama().shape())
+            .map_err(|reason| AdapterError::DoesNotFit {
+                adapter: self.name.clone(),
+                made_for: made_for(),
+                found,
+                reason,
+            })
+    }
+
+    fn check_shape(&self, shape: &LlamaShape) -> Result<(), String> {
+        for (site, pair) in self.iter() {
+            if site.layer >= shape.layers {
+                return Err(format!(
+                    "it adapts {site}, the model has {} layers",
+                    shape.layers
+                ));
+            }
+            let (inputs, outputs) = shape.linear(site.linear);
+            if (pair.inputs(), pair.outputs()) != (inputs, outputs) {
+                return Err(format!(
+                    "{site} is {inputs} to {outputs} in the model, {} to {} in the adapter",
+                    pair.inputs(),
+                    pair.outputs()
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The adapter's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The model it was made for.
+    pub fn base(&self) -> &BaseIdentity {
+        &self.base
+    }
+
+    /// Alpha, as files state it.
+    pub fn alpha(&self) -> f32 {
+        self.alpha
+    }
+
+    /// The pair at a site.
+    pub fn pair(&self, site: Site) -> Option<&LoraPair> {
+        self.pairs.get(site.index())?.as_ref()
+    }
+
+    /// Changes the pair at a site in place; for training.
+    pub(crate) fn pair_mut(&mut self, site: Site) -> Option<&mut LoraPair> {
+        self.pairs.get_mut(site.index())?.as_mut()
+    }
+
+    /// All pairs, bottom up.
+    pub fn iter(&self) -> impl Iterator<Item = (Site, &LoraPair)> {
+        let layers = self.pairs.len().div_ceil(crate::model::SiteKind::ALL.len());
+        Site::all(layers).filter_map(|site| Some((site, self.pair(site)?)))
+    }
+
+    /// Number of trained values.
+    pub fn parameters(&self) -> usize {
+        self.iter()
+            .map(|(_, pair)| pair.a.len() + pair.b.len())
+            .sum()
+    }
+}
+
+impl AdapterView for Adapter {
+    fn count(&self) -> usize {
+        1
+    }
+
+    fn term(&self, _: usize, site: Site) -> Option<LoraRef<'_>> {
+        self.pair(site).map(|pair| pair.term(1.0, Dropout::NONE))
+    }
+
+    fn max_rank(&self) -> usize {
+        self.iter().map(|(_, pair)| pair.rank()).max().unwrap_or(0)
+    }
+}

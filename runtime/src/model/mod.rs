@@ -80,6 +80,16 @@ impl Model {
         &self.llama
     }
 
+    /// The model's own name, or that of its file.
+    pub fn name(&self) -> String {
+        let named = self.gguf.metadata().opt_str("general.name").ok().flatten();
+        let file = || self.gguf.path().and_then(|p| p.file_name());
+        match named.filter(|name| !name.is_empty()) {
+            Some(name) => name.to_owned(),
+            None => file().map_or_else(|| "the model".into(), |f| f.to_string_lossy().into_owned()),
+        }
+    }
+
     /// Names this very model: equal for equal hyperparameters, tensors and weights (sampled),
     /// whatever the file is called and whatever else it says.
     pub fn fingerprint(&self) -> &str {

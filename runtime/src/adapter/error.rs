@@ -1,0 +1,57 @@
+//! The ways an adapter can be wrong.
+
+use std::path::PathBuf;
+
+use crate::gguf::GgufError;
+use crate::model::Site;
+
+/// Why an adapter could not be read, written or used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[allow(missing_docs)] // each variant's sentence names its fields
+pub enum AdapterError {
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
+    #[error("{path} is not an adapter: {key} is {found:?}, {expected:?} expected")]
+    NotAnAdapter {
+        path: PathBuf,
+        key: &'static str,
+        found: String,
+        expected: &'static str,
+    },
+    #[error("the adapter has no low-rank pairs")]
+    Empty,
+    #[error("the adapter has two pairs at {site}")]
+    Twice { site: Site },
+    #[error("adapter tensor {tensor} has no partner {partner}")]
+    Half { tensor: String, partner: String },
+    #[error(
+        "adapter tensor {tensor} is at no place that graft adapts; nothing is silently ignored"
+    )]
+    UnknownTensor { tensor: String },
+    #[error("adapter tensor {tensor} has shape {found:?}: {reason}")]
+    Shape {
+        tensor: String,
+        found: Vec<usize>,
+        reason: String,
+    },
+    #[error("adapter tensor {tensor} holds a value that is not finite, at index {index}")]
+    NotFinite { tensor: String, index: usize },
+    #[error("adapter {adapter} was made for {made_for}, not for {found}")]
+    OtherBase {
+        adapter: String,
+        made_for: String,
+        found: String,
+    },
+    #[error("adapter {adapter} (made for {made_for}) does not fit {found}: {reason}")]
+    DoesNotFit {
+        adapter: String,
+        made_for: String,
+        found: String,
+        reason: String,
+    },
+    #[error("{what} is not supported: {advice}")]
+    Unsupported { what: String, advice: &'static str },
+    #[error("{path}: {reason}")]
+    Peft { path: PathBuf, reason: String },
+}

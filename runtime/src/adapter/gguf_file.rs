@@ -1,0 +1,180 @@
+//! Adapters as GGUF files: llama.cpp's LoRA format, in and out.
+//!
+//! ```text
+//! general.type "adapter"   general.architecture "llama"   adapter.type "lora"   adapter.lora.alpha f32
+//! blk.N.<linear>.weight.lora_a   [inputs, R]     (fastest axis first)
+//! blk.N.<linear>.weight.lora_b   [R, outputs]
+//! ```
+//! R is taken from each pair; the factor is `alpha / R`, or 1 where alpha is 0. graft adds
+//! `graft.base.fingerprint` and `graft.base.name`, which other readers ignore.
+
+use std::path::Path;
+
+use graft_kernels::{QuantType, blocks};
+
+use super::{Adapter, AdapterError, BaseIdentity, LoraPair};
+use crate::gguf::{Gguf, Metadata, Tensor, TensorDeclaration, Value, Writer};
+use crate::model::Site;
+
+const ALPHA: &str = "adapter.lora.alpha";
+const FINGERPRINT: &str = "graft.base.fingerprint";
+const BASE_NAME: &str = "graft.base.name";
+const A: &str = ".weight.lora_a";
+const B: &str = ".weight.lora_b";
+
+/// Reads an adapter file.
+///
+/// # Errors
+/// If it cannot be read, is no LoRA adapter for a llama model, or any tensor in it is unpaired, of
+/// unfitting shape, not finite, or at a place graft does not adapt.
+pub fn read(path: &Path) -> Result<Adapter, AdapterError> {
+    let name = path
+        .file_stem()
+        .map_or_else(String::new, |s| s.to_string_lossy().into_owned());
+    from_gguf(&Gguf::open(path)?, &name, path)
+}
+
+/// The adapter in an open file; `name` is its name where the file has none.
+///
+/// # Errors
+/// As [`read`].
+pub fn from_gguf(gguf: &Gguf, name: &str, path: &Path) -> Result<Adapter, AdapterError> {
+    let metadata = gguf.metadata();
+    for (key, expected) in [
+        ("general.type", "adapter"),
+        ("general.architecture", "llama"),
+        ("adapter.type", "lora"),
+    ] {
+        let found = metadata.opt_str(key)?.unwrap_or("missing");
+        if found != expected {
+            let (path, found) = (path.into(), found.into());
+            return Err(AdapterError::NotAnAdapter {
+                path,
+                key,
+                found,
+                expected,
+            });
+        }
+    }
+    if metadata.get("adapter.alora.invocation_tokens").is_some() {
+        return Err(AdapterError::Unsupported {
+            what: "an activated LoRA (adapter.alora.invocation_tokens)".into(),
+            advice: "train a plain LoRA adapter",
+        });
+    }
+    let alpha = metadata.opt_f32(ALPHA)?.unwrap_or(0.0);
+    let mut pairs = Vec::new();
+    for info in gguf.tensors() {
+        if let Some(place) = info.name.strip_suffix(B) {
+            let partner = format!("{place}{A}");
+            if gguf.position(&partner).is_none() {
+                let tensor = info.name.clone();
+                return Err(AdapterError::Half { tensor, partner });
+            }
+            continue;
+        }
+        let place = info.name.strip_suffix(A);
+        let Some(site) = place.and_then(Site::parse) else {
+            return Err(AdapterError::UnknownTensor {
+                tensor: info.name.clone(),
+            });
+        };
+        let partner = format!("{site}{B}");
+        let (Some(a), Some(b)) = (gguf.tensor(&info.name), gguf.tensor(&partner)) else {
+            return Err(AdapterError::Half {
+                tensor: info.name.clone(),
+                partner,
+            });
+        };
+        pairs.push((site, pair(a, b, alpha)?));
+    }
+    let base = BaseIdentity {
+        fingerprint: metadata.opt_str(FINGERPRINT)?.map(str::to_owned),
+        name: metadata.opt_str(BASE_NAME)?.map(str::to_owned),
+    };
+    let name = metadata.opt_str("general.name")?.unwrap_or(name);
+    Adapter::new(name, base, alpha, pairs)
+}
+
+fn pair(a: Tensor<'_>, b: Tensor<'_>, alpha: f32) -> Result<LoraPair, AdapterError> {
+    let shape = |tensor: Tensor<'_>, reason: &str| AdapterError::Shape {
+        tensor: tensor.info.name.clone(),
+        found: tensor.info.shape.clone(),
+        reason: reason.into(),
+    };
+    let (&[_, rank], &[b_rank, _]) = (&a.info.shape[..], &b.info.shape[..]) else {
+        return Err(shape(a, "a low-rank pair is two matrices"));
+    };
+    if rank != b_rank {
+        return Err(shape(b, &format!("its partner has rank {rank}")));
+    }
+    let scale = if alpha == 0.0 {
+        1.0
+    } else {
+        alpha / rank as f32
+    };
+    LoraPair::new(decode(a), decode(b), rank, scale).ok_or_else(|| shape(a, "empty"))
+}
+
+fn decode(tensor: Tensor<'_>) -> Vec<f32> {
+    let mut out = vec![0.0; tensor.info.elements()];
+    blocks::decode(tensor.info.quant_type, tensor.data, &mut out);
+    out
+}
+
+/// Writes an adapter file; it appears whole or not at all.
+///
+/// A file has one alpha. Where a pair's own scale is not `alpha / R`, the difference is multiplied
+/// into its B.
+///
+/// # Errors
+/// If the disk refuses.
+pub fn write(path: &Path, adapter: &Adapter) -> crate::Result<()> {
+    let text = |s: &str| Value::String(s.to_owned());
+    let mut metadata: Metadata = [
+        ("general.type", text("adapter")),
+        ("general.architecture", text("llama")),
+        ("general.name", text(adapter.name())),
+        ("adapter.type", text("lora")),
+        (ALPHA, Value::F32(adapter.alpha())),
+    ]
+    .into_iter()
+    .collect();
+    if let Some(fingerprint) = &adapter.base().fingerprint {
+        metadata.insert(FINGERPRINT, text(fingerprint));
+    }
+    if let Some(name) = &adapter.base().name {
+        metadata.insert(BASE_NAME, text(name));
+    }
+    let declare = |name: String, shape: [usize; 2]| TensorDeclaration {
+        name,
+        shape: shape.into(),
+        quant_type: QuantType::F32,
+    };
+    let declarations: Vec<_> = adapter
+        .iter()
+        .flat_map(|(site, pair)| {
+            [
+                declare(format!("{site}{A}"), [pair.inputs(), pair.rank()]),
+                declare(format!("{site}{B}"), [pair.rank(), pair.outputs()]),
+            ]
+        })
+        .collect();
+    let mut writer = Writer::create(path, &metadata, &declarations)?;
+    for (_, pair) in adapter.iter() {
+        let stated = match adapter.alpha() {
+            0.0 => 1.0,
+            alpha => alpha / pair.rank() as f32,
+        };
+        writer.write_tensor(&bytes(&pair.a, 1.0))?;
+        writer.write_tensor(&bytes(&pair.b, pair.scale / stated))?;
+    }
+    writer.finish()
+}
+
+fn bytes(values: &[f32], factor: f32) -> Vec<u8> {
+    let scaled = values
+        .iter()
+        .map(|v| if factor == 1.0 { *v } else { v * factor });
+    scaled.flat_map(f32::to_le_bytes).collect()
+}

@@ -1,0 +1,95 @@
+//! The two matrices of a low-rank term, and how they begin.
+
+use graft_kernels::ops::dropout::Dropout;
+
+use super::AdapterError;
+use crate::model::{LoraRef, Site};
+
+/// `scale · B A` at one site.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoraPair {
+    /// `[R, inputs]`.
+    pub a: Vec<f32>,
+    /// `[outputs, R]`.
+    pub b: Vec<f32>,
+    /// `alpha / rank`, or `alpha / sqrt(rank)` with rsLoRA.
+    pub scale: f32,
+    rank: usize,
+}
+
+impl LoraPair {
+    /// A pair from its matrices; `None` if their lengths are not multiples of `rank`.
+    pub fn new(a: Vec<f32>, b: Vec<f32>, rank: usize, scale: f32) -> Option<Self> {
+        let whole = |len: usize| rank > 0 && len > 0 && len.is_multiple_of(rank);
+        (whole(a.len()) && whole(b.len())).then_some(Self { a, b, scale, rank })
+    }
+
+    /// A pair that adds nothing yet: A uniform in `±1/sqrt(inputs)` (Kaiming's with `a = sqrt 5`, as
+    /// PEFT begins), B zero. Values depend on `seed` and `site` alone.
+    pub fn begin(
+        site: Site,
+        (inputs, outputs): (usize, usize),
+        rank: usize,
+        scale: f32,
+        seed: u64,
+    ) -> Self {
+        let bound = 1.0 / (inputs as f64).sqrt();
+        let mut state = mix(seed ^ mix(site.index() as u64 + 1));
+        let a = (0..rank * inputs).map(|_| {
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let unit = (mix(state) >> 11) as f64 / (1u64 << 53) as f64;
+            ((2.0 * unit - 1.0) * bound) as f32
+        });
+        Self {
+            a: a.collect(),
+            b: vec![0.0; outputs * rank],
+            scale,
+            rank,
+        }
+    }
+
+    /// R.
+    pub fn rank(&self) -> usize {
+        self.rank
+    }
+
+    /// Width of what the site is given.
+    pub fn inputs(&self) -> usize {
+        self.a.len() / self.rank
+    }
+
+    /// Width of what the site returns.
+    pub fn outputs(&self) -> usize {
+        self.b.len() / self.rank
+    }
+
+    /// The pair as a layer sees it, at a strength.
+    pub fn term(&self, strength: f32, dropout: Dropout) -> LoraRef<'_> {
+        LoraRef {
+            a: &self.a,
+            b: &self.b,
+            rank: self.rank,
+            scale: self.scale * strength,
+            dropout,
+        }
+    }
+
+    pub(super) fn check(&self, site: Site) -> Result<(), AdapterError> {
+        for (name, values) in [("lora_a", &self.a), ("lora_b", &self.b)] {
+            if let Some(index) = values.iter().position(|v| !v.is_finite()) {
+                return Err(AdapterError::NotFinite {
+                    tensor: format!("{site}.weight.{name}"),
+                    index,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// SplitMix64's finaliser (Steele, Lea & Flood 2014).
+fn mix(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
