@@ -44,6 +44,8 @@ const UNSAFE: &[&str] = &[
     "plugins/src/cache.rs",
     "plugins/sdk/",
     "plugins/guests/",
+    // The probe of the processor's peak, compiled per instruction set.
+    "benches/limits.rs",
     "abi/src/",
 ];
 

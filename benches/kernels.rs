@@ -1,0 +1,278 @@
+//! Speed of the kernels on one thread, at the shapes of a 160M and a 1.1B LLaMA.
+
+use std::hint::black_box;
+
+use graft_benches::limits::Limits;
+use graft_benches::{Time, Work, peak_resident_mib, print_row, random, time};
+use graft_kernels::ops::attention::AttentionShape;
+use graft_kernels::ops::dropout::Dropout;
+use graft_kernels::ops::lora::Layer;
+use graft_kernels::product::{Mat, MatMut, product};
+use graft_kernels::tiled::{attention, lora};
+use graft_kernels::{Kernels, QuantType};
+
+/// Widths of the linear layers: inputs, outputs.
+const LINEAR: [(usize, usize); 4] = [(768, 768), (768, 2048), (2048, 768), (2048, 5632)];
+const TOKENS: usize = 512;
+
+fn main() {
+    let filter = std::env::args().nth(1).unwrap_or_default();
+    let kernels = Kernels::detect();
+    let limits = Limits::measure(std::thread::available_parallelism().map_or(1, usize::from));
+    println!("instruction set {:?}", kernels.isa);
+    limits.print();
+    let wanted = |name: &str| name.contains(&filter);
+    if wanted("product") {
+        dense_products(&limits);
+    }
+    if wanted("linear") {
+        linear_rows(kernels, &limits);
+    }
+    if wanted("attention") {
+        attention_rows(kernels, &limits);
+    }
+    if wanted("lora") {
+        lora_rows(kernels, &limits);
+    }
+    if wanted("rows") {
+        elementwise_rows(kernels, &limits);
+    }
+    println!("peak resident memory {:.0} MiB", peak_resident_mib());
+}
+
+fn dense_products(limits: &Limits) {
+    for (inputs, outputs) in LINEAR {
+        let (x, w) = (random(1, TOKENS * inputs), random(2, outputs * inputs));
+        let mut y = vec![0.0; TOKENS * outputs];
+        let flop = Work::Flop((2 * TOKENS * inputs * outputs) as f64);
+        let took = time(|| {
+            let (x, w) = (Mat::new(&x, TOKENS, inputs), Mat::new(&w, outputs, inputs));
+            product(MatMut::new(&mut y, TOKENS, outputs), false, 1.0, x, w.t());
+        });
+        print_row(
+            &format!("product {TOKENS} x {inputs} -> {outputs}"),
+            took,
+            flop,
+            1,
+            limits,
+            "",
+        );
+        let mut dx = vec![0.0; TOKENS * inputs];
+        let took = time(|| {
+            let (dy, w) = (Mat::new(&y, TOKENS, outputs), Mat::new(&w, outputs, inputs));
+            product(MatMut::new(&mut dx, TOKENS, inputs), false, 1.0, dy, w);
+        });
+        let name = format!("product {TOKENS} x {outputs} -> {inputs}, W as stored");
+        print_row(&name, took, flop, 1, limits, "");
+    }
+}
+
+/// A frozen linear layer at a long prompt: weights decoded a tile of rows at a time, each tile
+/// multiplied with every token.
+fn linear_rows(kernels: &Kernels, limits: &Limits) {
+    for ty in [
+        QuantType::Q4_0,
+        QuantType::Q4K,
+        QuantType::Q6K,
+        QuantType::Q8_0,
+    ] {
+        for (inputs, outputs) in LINEAR {
+            let row_bytes = ty.row_bytes(inputs).expect("whole blocks");
+            let w = vec![0x11; outputs * row_bytes];
+            let (x, mut y) = (random(1, TOKENS * inputs), vec![0.0; TOKENS * outputs]);
+            let (tile, stride) = (128, inputs + 16); // rows a power of two apart share cache sets
+            let mut panel = vec![0.0; tile * stride];
+            let took = time(|| {
+                for (i, w) in w.chunks(tile * row_bytes).enumerate() {
+                    let rows = w.len() / row_bytes;
+                    for (row, w) in panel.chunks_mut(stride).zip(w.chunks(row_bytes)) {
+                        kernels.decode(ty, w, &mut row[..inputs]);
+                    }
+                    let x = Mat::new(&x, TOKENS, inputs);
+                    let w = Mat::strided(&panel, rows, inputs, stride, 1);
+                    let mut y = MatMut::new(&mut y, TOKENS, outputs);
+                    product(y.col_range(i * tile, rows), false, 1.0, x, w.t());
+                }
+            });
+            let flop = Work::Flop((2 * TOKENS * inputs * outputs) as f64);
+            let name = format!("linear {ty} {TOKENS} x {inputs} -> {outputs}");
+            print_row(&name, took, flop, 1, limits, "");
+            let x = random(3, inputs);
+            let took =
+                time(|| kernels.product_thin(&mut y[..outputs], outputs, &x, inputs, ty, &w));
+            let name = format!("thin {ty} 1 x {inputs} -> {outputs}");
+            print_row(&name, took, Work::Bytes(w.len() as f64), 1, limits, "");
+        }
+    }
+}
+
+fn attention_rows(kernels: &Kernels, limits: &Limits) {
+    for (heads, kv_heads, tokens, positions) in [
+        (12, 12, 512, 512),
+        (32, 4, 512, 512),
+        (32, 4, 512, 2048),
+        (32, 4, 1, 1024),
+        (12, 12, 1, 512),
+    ] {
+        let d = 64;
+        let shape = AttentionShape {
+            heads,
+            kv_heads,
+            head_width: d,
+            scale: 0.125,
+            causal: true,
+        };
+        let (n, m) = (heads * d, kv_heads * d);
+        let q = random(1, tokens * n);
+        let (k, v) = (random(2, positions * m), random(3, positions * m));
+        let (mut out, mut lse) = (vec![0.0; tokens * n], vec![0.0; heads * tokens]);
+        let mut scratch = vec![0.0; attention::backward_scratch(tokens, positions)];
+        let inputs = attention::Inputs {
+            q: Mat::new(&q, tokens, n),
+            k: Mat::new(&k, positions, m),
+            v: Mat::new(&v, positions, m),
+        };
+        let pairs: usize = (0..tokens)
+            .map(|t| shape.visible(t, tokens, positions))
+            .sum();
+        let flop = (4 * pairs * n) as f64; // of forward; backward does 5 products instead of 2
+        let name = format!("attention {heads}/{kv_heads} heads, {tokens} of {positions}");
+        let took = time(|| {
+            let out = MatMut::new(&mut out, tokens, n);
+            kernels.attention_forward(out, &mut lse, inputs, &shape, &mut scratch);
+        });
+        print_row(&name, took, Work::Flop(flop), 1, limits, "");
+        if tokens == 1 {
+            continue;
+        }
+        let dout = random(4, tokens * n);
+        let (mut dq, mut dk) = (vec![0.0; tokens * n], vec![0.0; positions * m]);
+        let mut dv = dk.clone();
+        let took = time(|| {
+            let grads = attention::Gradients {
+                dq: MatMut::new(&mut dq, tokens, n),
+                dk: MatMut::new(&mut dk, positions, m),
+                dv: MatMut::new(&mut dv, positions, m),
+            };
+            let saved = attention::Saved {
+                out: Mat::new(&out, tokens, n),
+                lse: &lse,
+            };
+            let dout = Mat::new(&dout, tokens, n);
+            kernels.attention_backward(grads, dout, inputs, saved, &shape, &mut scratch);
+        });
+        print_row(
+            &format!("{name}, backward"),
+            took,
+            Work::Flop(2.5 * flop),
+            1,
+            limits,
+            "",
+        );
+    }
+}
+
+fn lora_rows(kernels: &Kernels, limits: &Limits) {
+    let rank = 16;
+    for (inputs, outputs) in LINEAR {
+        for rate in [0.0, 0.05] {
+            let (a, b) = (random(1, rank * inputs), random(2, outputs * rank));
+            let (x, dy) = (random(3, TOKENS * inputs), random(4, TOKENS * outputs));
+            let layer = Layer {
+                a: &a,
+                b: &b,
+                scale: 2.0,
+                inputs,
+                outputs,
+                rank,
+                dropout: Dropout {
+                    rate,
+                    ..Dropout::NONE
+                },
+            };
+            let mut scratch = vec![0.0; lora::scratch(TOKENS, &layer)];
+            let (mut y, mut ax) = (dy.clone(), vec![0.0; TOKENS * rank]);
+            let flop = Work::Flop((2 * TOKENS * rank * (inputs + outputs)) as f64);
+            let name = format!("lora {inputs} -> {outputs}, rank {rank}, dropout {rate}");
+            let took = time(|| kernels.lora_forward(&mut y, &mut ax, &x, &layer, &mut scratch));
+            print_row(&name, took, flop, 1, limits, "");
+            let (mut dx, mut h) = (x.clone(), ax.clone());
+            let took = time(|| {
+                kernels.lora_backward_input(&mut dx, &mut h, &dy, &layer, &mut scratch);
+            });
+            print_row(&format!("{name}, d x"), took, flop, 1, limits, "");
+            let (mut da, mut db) = (a.clone(), b.clone());
+            let took = time(|| {
+                kernels.lora_backward_a(&mut da, &h, &x, &layer, &mut scratch);
+                kernels.lora_backward_b(&mut db, &dy, &ax, &layer);
+            });
+            print_row(&format!("{name}, d a, d b"), took, flop, 1, limits, "");
+        }
+    }
+}
+
+fn elementwise_rows(kernels: &Kernels, limits: &Limits) {
+    let (width, n) = (2048, TOKENS * 2048);
+    let (x, u, w) = (random(1, n), random(2, n), random(3, width));
+    let (mut y, mut z) = (random(4, n), random(5, n));
+    let mut saved = vec![0.0; 2 * TOKENS];
+    let row = |name: &str, arrays: usize, took: Time| {
+        let note = format!(
+            "{:.0} Melements/s",
+            n as f64 / took.median.as_secs_f64() / 1e6
+        );
+        let bytes = Work::Bytes((4 * n * arrays) as f64);
+        print_row(name, took, bytes, 1, limits, &note);
+    };
+    row(
+        "rms_norm",
+        2,
+        time(|| kernels.rms_norm_forward(&mut y, &mut saved, &x, &w, 1e-5)),
+    );
+    row(
+        "rms_norm, backward",
+        4,
+        time(|| kernels.rms_norm_backward(&mut y, &u, &x, &w, &saved)),
+    );
+    row(
+        "layer_norm",
+        2,
+        time(|| kernels.layer_norm_forward(&mut y, &mut saved, &x, &w, &w, 1e-5)),
+    );
+    row("swiglu", 3, time(|| kernels.swiglu_forward(&mut y, &x, &u)));
+    row(
+        "swiglu, backward",
+        7,
+        time(|| kernels.swiglu_backward(&mut y, &mut z, &x, &u, &x)),
+    );
+    row("gelu", 2, time(|| kernels.gelu_forward(&mut y, &x)));
+    row(
+        "gelu, backward",
+        4,
+        time(|| kernels.gelu_backward(&mut y, &u, &x)),
+    );
+    row(
+        "quick_gelu",
+        2,
+        time(|| kernels.quick_gelu_forward(&mut y, &x)),
+    );
+    row(
+        "dropout",
+        2,
+        time(|| {
+            let dropout = Dropout {
+                rate: 0.05,
+                ..Dropout::NONE
+            };
+            kernels.dropout_forward(&mut y, &x, &dropout);
+        }),
+    );
+    let labels: Vec<i32> = (0..32).collect();
+    row(
+        "softmax_cross_entropy",
+        5,
+        time(|| {
+            black_box(kernels.softmax_cross_entropy(&mut y, &labels, n / 32, 1.0));
+        }),
+    );
+}

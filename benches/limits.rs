@@ -1,0 +1,159 @@
+//! What the machine can do at most: arithmetic with 32-bit floats, and reading memory.
+//!
+//! The instruction set is the widest the processor has, whatever the engine uses. Calling code
+//! compiled for it makes this file a room for `unsafe`.
+#![allow(unsafe_code)]
+
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::*;
+use std::hint::black_box;
+use std::sync::Barrier;
+use std::time::Instant;
+
+/// The limits of one thread and of all of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    threads: usize,
+    gflops: [f64; 2],
+    read_gbs: [f64; 2],
+}
+
+impl Limits {
+    /// Measures with one thread and with `threads`, for about two seconds.
+    pub fn measure(threads: usize) -> Self {
+        let arithmetic = |threads| fastest(threads, |_| multiply_add(2_000_000));
+        let buffer = vec![1.0_f32; 1 << 26]; // 256 MiB, far beyond any cache
+        let reading = |threads| {
+            let share = buffer.len() / threads;
+            fastest(threads, |i| read(&buffer[i * share..][..share]))
+        };
+        Self {
+            threads,
+            gflops: [arithmetic(1), arithmetic(threads)],
+            read_gbs: [reading(1), reading(threads)],
+        }
+    }
+
+    /// 10^9 floating-point operations per second of that many threads.
+    pub fn gflops(&self, threads: usize) -> f64 {
+        self.gflops[usize::from(threads > 1)]
+    }
+
+    /// 10^9 bytes per second of that many threads.
+    pub fn read_gbs(&self, threads: usize) -> f64 {
+        self.read_gbs[usize::from(threads > 1)]
+    }
+
+    /// Prints both.
+    pub fn print(&self) {
+        let Self {
+            threads,
+            gflops,
+            read_gbs,
+        } = self;
+        println!(
+            "f32 multiply-add: {:.1} GFLOP/s, {threads} threads {:.1}",
+            gflops[0], gflops[1]
+        );
+        println!(
+            "memory read: {:.1} GB/s, {threads} threads {:.1}",
+            read_gbs[0], read_gbs[1]
+        );
+    }
+}
+
+/// 10^9 units per second of `threads` threads that start together, the best of five rounds;
+/// `work` is given its thread's number and returns the units it did.
+fn fastest(threads: usize, work: impl Fn(usize) -> f64 + Sync) -> f64 {
+    let start_line = Barrier::new(threads);
+    let run = |i| {
+        start_line.wait();
+        let start = Instant::now();
+        let units = work(i);
+        (units, start.elapsed().as_secs_f64())
+    };
+    let round = || {
+        std::thread::scope(|scope| {
+            let run = &run;
+            let workers: Vec<_> = (0..threads).map(|i| scope.spawn(move || run(i))).collect();
+            let results = workers
+                .into_iter()
+                .map(|w| w.join().expect("a worker ends"));
+            let add =
+                |(u, s): (f64, f64), (units, seconds): (f64, f64)| (u + units, s.max(seconds));
+            let (units, seconds) = results.fold((0.0, 0.0), add);
+            units / seconds / 1e9
+        })
+    };
+    (0..5).map(|_| round()).fold(0.0, f64::max)
+}
+
+/// Independent chains of multiply-adds; returns the operations done.
+fn multiply_add(rounds: usize) -> f64 {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx512f") {
+            // SAFETY: the processor has the instruction set.
+            return unsafe { multiply_add_avx512(rounds) };
+        }
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            // SAFETY: the processor has the instruction sets.
+            return unsafe { multiply_add_avx2(rounds) };
+        }
+    }
+    chains(rounds, [0.5_f32; 12], |x| x * 0.999 + 0.001) // scalar: a floor, not the limit
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn multiply_add_avx512(rounds: usize) -> f64 {
+    let (factor, term) = (_mm512_set1_ps(0.999), _mm512_set1_ps(0.001));
+    chains(rounds, [factor; 12], |x| _mm512_fmadd_ps(x, factor, term))
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn multiply_add_avx2(rounds: usize) -> f64 {
+    let (factor, term) = (_mm256_set1_ps(0.999), _mm256_set1_ps(0.001));
+    chains(rounds, [factor; 12], |x| _mm256_fmadd_ps(x, factor, term))
+}
+
+/// Twelve chains, enough to hide the latency of a step; `V` is a vector of 32-bit floats.
+#[inline(always)]
+fn chains<V: Copy>(rounds: usize, mut chains: [V; 12], step: impl Fn(V) -> V) -> f64 {
+    for _ in 0..rounds {
+        for chain in &mut chains {
+            *chain = step(*chain);
+        }
+    }
+    black_box(&chains);
+    (2 * size_of_val(&chains) / size_of::<f32>() * rounds) as f64
+}
+
+/// Adds the numbers up; returns the bytes read.
+fn read(numbers: &[f32]) -> f64 {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has the instruction set.
+        return unsafe { read_avx2(numbers) };
+    }
+    sum(numbers)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn read_avx2(numbers: &[f32]) -> f64 {
+    sum(numbers)
+}
+
+#[inline(always)]
+fn sum(numbers: &[f32]) -> f64 {
+    let mut lanes = [0.0_f32; 64];
+    for numbers in numbers.as_chunks::<64>().0 {
+        for (lane, &n) in lanes.iter_mut().zip(numbers) {
+            *lane += n;
+        }
+    }
+    black_box(lanes);
+    size_of_val(numbers) as f64
+}

@@ -1,0 +1,143 @@
+//! Tokens per second of whole models with random weights: a prompt, then generation.
+//!
+//! `bench-model <folder> [shape] [quant type] [tokens] [threads]`; the models are written to the
+//! folder once. `peers.py` runs this beside llama.cpp.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use graft::kv_cache::{KvCache, MadeBy};
+use graft::model::{Inference, Llama, Model, ModelOptions, Unadapted};
+use graft_benches::limits::Limits;
+use graft_benches::random_model::{SHAPES, Shape, write};
+use graft_benches::{Time, Work, peak_resident_mib, print_row, time};
+use graft_kernels::QuantType;
+
+/// Positions a session may hold here.
+const CONTEXT: usize = 2048;
+
+fn main() -> graft::Result<()> {
+    let mut arguments = std::env::args().skip(1);
+    let mut next = |default: &str| arguments.next().unwrap_or_else(|| default.to_owned());
+    let folder = next("target/bench-models");
+    let (shape, ty) = (next("160m"), next("Q4_K"));
+    let tokens: usize = next("512").parse().expect("a number of tokens");
+    let threads: usize = next("0").parse().expect("a number of threads");
+    let shape = SHAPES
+        .iter()
+        .find(|s| s.name == shape)
+        .expect("a shape's name");
+    let ty = QuantType::ALL
+        .iter()
+        .find(|t| t.to_string() == ty)
+        .expect("a quant type");
+
+    std::fs::create_dir_all(&folder).expect("the folder can be made");
+    let path = Path::new(&folder).join(format!("{}-{ty}.gguf", shape.name));
+    if !path.exists() {
+        write(&path, shape, *ty)?;
+    }
+    let model = Model::open(
+        &path,
+        &ModelOptions {
+            threads,
+            ..ModelOptions::default()
+        },
+    )?;
+    let threads = model.llama().pool().threads();
+    let limits = Limits::measure(threads);
+    limits.print();
+    run(&model, shape, *ty, tokens, threads, &limits);
+    println!("peak resident memory {:.0} MiB", peak_resident_mib());
+    Ok(())
+}
+
+fn run(
+    model: &Model,
+    shape: &Shape,
+    ty: QuantType,
+    tokens: usize,
+    threads: usize,
+    limits: &Limits,
+) {
+    let llama = model.llama();
+    let mut timeline = Timeline {
+        llama,
+        kv: KvCache::new(llama.shape(), CONTEXT),
+        run: Inference::new(llama, Inference::CHUNK, CONTEXT),
+        rows: vec![0.0; tokens * shape.width],
+        logits: vec![0.0; shape.vocabulary],
+    };
+    let ids: Vec<u32> = (0..tokens as u32).map(|i| 3 + i * 7919 % 31_000).collect();
+    let prompt = time(|| {
+        timeline.kv.rewind(0);
+        timeline.feed(&ids);
+    });
+    let flop = 2 * tokens * shape.linear_weights();
+    let name = format!("{} {ty}, prompt of {tokens}", shape.name);
+    let note = format!(
+        "{:.1} tokens/s",
+        tokens as f64 / prompt.median.as_secs_f64()
+    );
+    print_row(
+        &name,
+        prompt,
+        Work::Flop(flop as f64),
+        threads,
+        limits,
+        &note,
+    );
+
+    let mut times: Vec<Duration> = (0..64)
+        .map(|i| {
+            let start = Instant::now();
+            timeline.feed(&ids[i % tokens..][..1]);
+            start.elapsed()
+        })
+        .collect();
+    times.sort();
+    let each = Time {
+        median: times[times.len() / 2],
+        best: times[0],
+    };
+    let gguf = model.gguf().tensors().iter();
+    let read = gguf
+        .filter(|t| t.name != "token_embd.weight")
+        .map(|t| t.bytes);
+    let name = format!("{} {ty}, generation after {tokens}", shape.name);
+    let note = format!("{:.1} tokens/s", 1.0 / each.median.as_secs_f64());
+    print_row(
+        &name,
+        each,
+        Work::Bytes(read.sum::<usize>() as f64),
+        threads,
+        limits,
+        &note,
+    );
+}
+
+/// What a session keeps, without its tokenizer.
+struct Timeline<'a> {
+    llama: &'a Llama,
+    kv: KvCache,
+    run: Inference,
+    rows: Vec<f32>,
+    logits: Vec<f32>,
+}
+
+impl Timeline<'_> {
+    /// Runs the tokens and computes the logits of the last one.
+    fn feed(&mut self, ids: &[u32]) {
+        let width = self.llama.shape().width;
+        let rows = &mut self.rows[..ids.len() * width];
+        self.llama
+            .embed(rows, ids)
+            .expect("ids are below the vocabulary");
+        self.llama
+            .forward(rows, &mut self.kv, &Unadapted, MadeBy::BASE, &mut self.run);
+        let last = &rows[(ids.len() - 1) * width..];
+        let (mut normed, mut inv_rms) = (vec![0.0; width], [0.0]);
+        self.llama.final_norm(&mut normed, &mut inv_rms, last);
+        self.llama.logits(&mut self.logits, &normed);
+    }
+}

@@ -1,0 +1,171 @@
+//! Models of real shape with random weights: for speed, never for quality.
+
+use std::path::Path;
+
+use graft::Result;
+use graft::gguf::{Array, Metadata, TensorDeclaration, Value, Writer};
+use graft_kernels::{QuantType, blocks};
+
+use crate::random;
+
+/// Sizes of a LLaMA, in the letters of the house.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// Name on the command line.
+    pub name: &'static str,
+    /// Model width W.
+    pub width: usize,
+    /// Layers.
+    pub layers: usize,
+    /// Query heads H.
+    pub heads: usize,
+    /// Key/value heads K.
+    pub kv_heads: usize,
+    /// Feed-forward width F.
+    pub feed_forward: usize,
+    /// Vocabulary V.
+    pub vocabulary: usize,
+}
+
+/// The shapes benchmarks are quoted at.
+pub const SHAPES: [Shape; 2] = [
+    Shape {
+        name: "160m",
+        width: 768,
+        layers: 12,
+        heads: 12,
+        kv_heads: 12,
+        feed_forward: 2048,
+        vocabulary: 32_000,
+    },
+    Shape {
+        name: "1b1",
+        width: 2048,
+        layers: 22,
+        heads: 32,
+        kv_heads: 4,
+        feed_forward: 5632,
+        vocabulary: 32_000,
+    },
+];
+
+impl Shape {
+    /// Weights in the layers' linear maps: a token's forward multiplies with each once.
+    pub fn linear_weights(&self) -> usize {
+        let kv_width = self.width / self.heads * self.kv_heads;
+        let attention = 2 * self.width * self.width + 2 * self.width * kv_width;
+        self.layers * (attention + 3 * self.width * self.feed_forward)
+    }
+}
+
+/// Writes a model whose linear layers are stored as `ty`, its output matrix and every third
+/// `attn_v` and `ffn_down` as Q6_K if `ty` is Q4_K (as in files called Q4_K_M), and the embedding
+/// as `ty`.
+///
+/// # Errors
+/// If the file cannot be written.
+pub fn write(path: &Path, shape: &Shape, ty: QuantType) -> Result<()> {
+    let Shape {
+        width,
+        feed_forward,
+        vocabulary,
+        ..
+    } = *shape;
+    let kv_width = width / shape.heads * shape.kv_heads;
+    let finer = if ty == QuantType::Q4K {
+        QuantType::Q6K
+    } else {
+        ty
+    };
+    let mut tensors = vec![];
+    let mut declare = |name: String, shape: &[usize], quant_type| {
+        tensors.push(TensorDeclaration {
+            name,
+            shape: shape.to_vec(),
+            quant_type,
+        });
+    };
+    declare("token_embd.weight".into(), &[width, vocabulary], ty);
+    declare("output.weight".into(), &[width, vocabulary], finer);
+    declare("output_norm.weight".into(), &[width], QuantType::F32);
+    for layer in 0..shape.layers {
+        let mut declare = |name: &str, shape: &[usize], ty| {
+            declare(format!("blk.{layer}.{name}.weight"), shape, ty);
+        };
+        let some = if layer % 3 == 2 { finer } else { ty };
+        declare("attn_norm", &[width], QuantType::F32);
+        declare("ffn_norm", &[width], QuantType::F32);
+        declare("attn_q", &[width, width], ty);
+        declare("attn_k", &[width, kv_width], ty);
+        declare("attn_v", &[width, kv_width], some);
+        declare("attn_output", &[width, width], ty);
+        declare("ffn_gate", &[width, feed_forward], ty);
+        declare("ffn_up", &[width, feed_forward], ty);
+        declare("ffn_down", &[feed_forward, width], some);
+    }
+    let mut writer = Writer::create(path, &metadata(shape), &tensors)?;
+    for (seed, tensor) in (1..).zip(&tensors) {
+        writer.write_tensor(&data(seed, tensor)?)?;
+    }
+    writer.finish()
+}
+
+/// Ones for norms; for matrices one encoded row of random weights, again and again, since a
+/// product's speed does not depend on what the rows say.
+fn data(seed: u64, tensor: &TensorDeclaration) -> Result<Vec<u8>> {
+    let width = tensor.shape[0];
+    if tensor.shape.len() == 1 {
+        return Ok(1.0_f32.to_le_bytes().repeat(width));
+    }
+    let rows = tensor.shape[1];
+    let mut weights = random(seed, 16 * width);
+    weights.iter_mut().for_each(|w| *w *= 0.04);
+    let mut encoded = vec![0; tensor.bytes()? / rows * 16];
+    blocks::encode(tensor.quant_type, &weights, &mut encoded).expect("a type with an encoder");
+    Ok(encoded.repeat(rows / 16))
+}
+
+/// What llama.cpp and graft both need to run it; the tokens are made up.
+fn metadata(shape: &Shape) -> Metadata {
+    let mut metadata = Metadata::new();
+    let mut set = |key: &str, value| {
+        metadata.insert(key, value);
+    };
+    let size = |n: usize| Value::U32(n as u32);
+    set("general.architecture", Value::String("llama".into()));
+    set(
+        "general.name",
+        Value::String(format!("random {}", shape.name)),
+    );
+    set("llama.context_length", size(4096));
+    set("llama.embedding_length", size(shape.width));
+    set("llama.block_count", size(shape.layers));
+    set("llama.feed_forward_length", size(shape.feed_forward));
+    set("llama.attention.head_count", size(shape.heads));
+    set("llama.attention.head_count_kv", size(shape.kv_heads));
+    set("llama.attention.layer_norm_rms_epsilon", Value::F32(1e-5));
+    set(
+        "llama.rope.dimension_count",
+        size(shape.width / shape.heads),
+    );
+    set("llama.vocab_size", size(shape.vocabulary));
+    let mut tokens = vec!["<unk>".to_owned(), "<s>".into(), "</s>".into()];
+    tokens.extend((0..256).map(|byte| format!("<0x{byte:02X}>")));
+    let (control, bytes) = (3, tokens.len());
+    tokens.extend((bytes..shape.vocabulary).map(|i| format!("t{i}")));
+    let kind = |i| match i {
+        0 => 2,
+        i if i < control => 3,
+        i if i < bytes => 6,
+        _ => 1,
+    };
+    let kinds = (0..tokens.len()).map(kind).collect();
+    let scores = (0..tokens.len()).map(|i| -(i as f32)).collect();
+    set("tokenizer.ggml.model", Value::String("llama".into()));
+    set("tokenizer.ggml.tokens", Value::Array(Array::String(tokens)));
+    set("tokenizer.ggml.scores", Value::Array(Array::F32(scores)));
+    set("tokenizer.ggml.token_type", Value::Array(Array::I32(kinds)));
+    set("tokenizer.ggml.bos_token_id", Value::U32(1));
+    set("tokenizer.ggml.eos_token_id", Value::U32(2));
+    metadata
+}
