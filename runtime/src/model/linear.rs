@@ -47,6 +47,11 @@ impl Linear {
         &self.weight
     }
 
+    /// What is added to every result; empty without a bias.
+    pub fn bias(&self) -> &[f32] {
+        self.bias.as_deref().unwrap_or_default()
+    }
+
     /// Width of the result.
     pub fn outputs(&self) -> usize {
         self.weight.outputs()
