@@ -39,18 +39,11 @@ impl Golden {
 }
 
 /// Opens a golden model with a number of threads.
+#[allow(dead_code)] // not every test that includes this file
 pub fn open(name: &str, threads: usize) -> Arc<Model> {
     let path = folder().join(format!("{name}.gguf"));
     let gguf = Arc::new(Gguf::open(&path).unwrap());
     Model::new(gguf, &ModelOptions { threads }).unwrap()
-}
-
-/// Largest difference relative to the largest magnitude.
-pub fn relative_error(got: &[f32], want: &[f32]) -> f32 {
-    assert_eq!(got.len(), want.len());
-    let size = want.iter().fold(0f32, |m, v| m.max(v.abs()));
-    let differences = got.iter().zip(want).map(|(g, w)| (g - w).abs());
-    differences.fold(0f32, |m, d| if d > m || d.is_nan() { d } else { m }) / size
 }
 
 fn folder() -> PathBuf {

@@ -1,8 +1,10 @@
 //! The language model agrees with transformers on random models of every supported shape.
 
+mod closeness;
 mod golden;
 
-use golden::{Golden, open, relative_error};
+use closeness::relative_error;
+use golden::{Golden, open};
 use graft::kv_cache::{KvCache, MadeBy};
 use graft::model::{Inference, Model, Unadapted};
 

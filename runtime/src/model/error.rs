@@ -52,6 +52,11 @@ pub enum ModelError {
         /// How it is stored.
         found: QuantType,
     },
+    /// No vocabulary in the file.
+    #[error(
+        "the model file has no tokenizer (tokenizer.ggml.model), so it cannot read or write text"
+    )]
+    NoTokenizer,
     /// A token that the vocabulary lacks.
     #[error("token {token} is outside the model's vocabulary of {vocabulary}")]
     Token {

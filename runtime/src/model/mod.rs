@@ -22,6 +22,7 @@ use sha2::{Digest, Sha256};
 
 use crate::gguf::Gguf;
 use crate::threads::Pool;
+use crate::tokenizer::Tokenizer;
 
 pub use activations::{ActivationPlan, Activations};
 pub use adapted::{Adapted, LoraScratch};
@@ -48,6 +49,7 @@ pub struct ModelOptions {
 pub struct Model {
     gguf: Arc<Gguf>,
     llama: Llama,
+    tokenizer: Option<Tokenizer>,
     fingerprint: String,
 }
 
@@ -66,7 +68,20 @@ impl Model {
     /// As [`Model::open`].
     pub fn new(gguf: Arc<Gguf>, options: &ModelOptions) -> crate::Result<Arc<Self>> {
         let llama = Llama::bind(&gguf, Pool::new(options.threads)?)?;
+        let tokenizer = match gguf.metadata().get("tokenizer.ggml.model") {
+            Some(_) => Some(Tokenizer::from_metadata(gguf.metadata())?),
+            None => None,
+        };
+        let (tokens, rows) = (
+            tokenizer.as_ref().map_or(0, Tokenizer::vocab_size),
+            llama.shape().vocabulary,
+        );
+        if tokens > rows {
+            let reason = format!("{tokens} tokens, but embeddings of {rows} only");
+            return Err(ModelError::Inconsistent(reason).into());
+        }
         Ok(Arc::new(Self {
+            tokenizer,
             fingerprint: fingerprint(&gguf),
             llama,
             gguf,
@@ -91,6 +106,14 @@ impl Model {
             Some(name) => name.to_owned(),
             None => file().map_or_else(|| "the model".into(), |f| f.to_string_lossy().into_owned()),
         }
+    }
+
+    /// Its vocabulary.
+    ///
+    /// # Errors
+    /// If the file has none; such a model computes, but only on token numbers.
+    pub fn tokenizer(&self) -> Result<&Tokenizer, ModelError> {
+        self.tokenizer.as_ref().ok_or(ModelError::NoTokenizer)
     }
 
     /// Names this very model: equal for equal hyperparameters, tensors and weights (sampled),
