@@ -48,6 +48,12 @@ pub enum Error {
     /// An adapter cannot be read, written or used.
     #[error(transparent)]
     Adapter(#[from] crate::adapter::AdapterError),
+    /// An image was refused.
+    #[error(transparent)]
+    Image(#[from] crate::image::ImageError),
+    /// Training cannot start or go on.
+    #[error(transparent)]
+    Train(#[from] crate::train::TrainError),
     /// The caller raised the cancel flag.
     #[error("interrupted")]
     Cancelled,

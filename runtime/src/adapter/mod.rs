@@ -148,7 +148,8 @@ impl Adapter {
         self.pairs.get(site.index())?.as_ref()
     }
 
-    /// Changes the pair at a site in place; for training.
+    /// Changes the pair at a site in place.
+    #[cfg(test)]
     pub(crate) fn pair_mut(&mut self, site: Site) -> Option<&mut LoraPair> {
         self.pairs.get_mut(site.index())?.as_mut()
     }
@@ -157,6 +158,11 @@ impl Adapter {
     pub fn iter(&self) -> impl Iterator<Item = (Site, &LoraPair)> {
         let layers = self.pairs.len().div_ceil(crate::model::SiteKind::ALL.len());
         Site::all(layers).filter_map(|site| Some((site, self.pair(site)?)))
+    }
+
+    /// All pairs in the same order, to change; for training.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut LoraPair> {
+        self.pairs.iter_mut().flatten()
     }
 
     /// Number of trained values.

@@ -1,1 +1,9 @@
 //! Pixels to normalised patches: decode, pad, resize, crop.
+
+mod decode;
+mod preprocess;
+mod resize;
+
+pub use decode::{ImageError, ImageLimits, RgbImage, decode, open};
+pub use preprocess::{AspectRatio, Preprocessing};
+pub use resize::{crop, pad_to_square, resize};

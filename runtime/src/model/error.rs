@@ -65,4 +65,20 @@ pub enum ModelError {
         /// V.
         vocabulary: usize,
     },
+    /// A file that is no vision file.
+    #[error(
+        "the mmproj file's architecture is \"{found}\", \"clip\" expected; is it a language model?"
+    )]
+    NotVision {
+        /// What it says.
+        found: String,
+    },
+    /// A vision file made for another language model.
+    #[error("the mmproj file was made for a model of width {found}, this one has {width}")]
+    OtherWidth {
+        /// Of the file.
+        found: usize,
+        /// Of the language model.
+        width: usize,
+    },
 }

@@ -12,10 +12,12 @@ mod projector;
 mod saved;
 mod shape;
 mod site;
+mod vision;
+mod vision_tower;
 mod weights;
 mod worker;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
@@ -35,11 +37,15 @@ pub use projector::{PROJECTOR_TENSORS, Projector, ProjectorParameters, Projector
 pub use saved::{BackwardScratch, Saved, Scratch};
 pub use shape::LlamaShape;
 pub use site::{AdapterView, GradientView, LoraGradient, LoraRef, Site, SiteKind, Unadapted};
+pub use vision::{Vision, VisionShape};
+pub use vision_tower::{VisionTower, VisionWork};
 pub use weights::{LayerWeights, LlamaWeights, Weight, vector};
 
 /// How to open a model.
 #[derive(Clone, Debug, Default)]
 pub struct ModelOptions {
+    /// The vision half (an mmproj file), for models that see.
+    pub mmproj: Option<PathBuf>,
     /// Worker threads; 0 means one per core.
     pub threads: usize,
 }
@@ -49,6 +55,7 @@ pub struct ModelOptions {
 pub struct Model {
     gguf: Arc<Gguf>,
     llama: Llama,
+    vision: Option<Vision>,
     tokenizer: Option<Tokenizer>,
     fingerprint: String,
 }
@@ -68,6 +75,11 @@ impl Model {
     /// As [`Model::open`].
     pub fn new(gguf: Arc<Gguf>, options: &ModelOptions) -> crate::Result<Arc<Self>> {
         let llama = Llama::bind(&gguf, Pool::new(options.threads)?)?;
+        let width = llama.shape().width;
+        let vision = options
+            .mmproj
+            .as_deref()
+            .map(|path| Vision::open(path, width));
         let tokenizer = match gguf.metadata().get("tokenizer.ggml.model") {
             Some(_) => Some(Tokenizer::from_metadata(gguf.metadata())?),
             None => None,
@@ -83,6 +95,7 @@ impl Model {
         Ok(Arc::new(Self {
             tokenizer,
             fingerprint: fingerprint(&gguf),
+            vision: vision.transpose()?,
             llama,
             gguf,
         }))
@@ -96,6 +109,11 @@ impl Model {
     /// The language model.
     pub fn llama(&self) -> &Llama {
         &self.llama
+    }
+
+    /// Its vision half, if it was opened with one.
+    pub fn vision(&self) -> Option<&Vision> {
+        self.vision.as_ref()
     }
 
     /// The model's own name, or that of its file.

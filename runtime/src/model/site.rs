@@ -83,6 +83,19 @@ impl Site {
         })
     }
 
+    /// The name in Hugging Face checkpoints, such as `model.layers.3.self_attn.q_proj`.
+    pub fn hf_path(self) -> String {
+        let part = match self.linear {
+            SiteKind::Q | SiteKind::K | SiteKind::V | SiteKind::O => "self_attn",
+            SiteKind::Gate | SiteKind::Up | SiteKind::Down => "mlp",
+        };
+        format!(
+            "model.layers.{}.{part}.{}",
+            self.layer,
+            self.linear.hf_name()
+        )
+    }
+
     /// Position in [`Site::all`]: dense tables are indexed by it.
     pub fn index(self) -> usize {
         self.layer * SiteKind::ALL.len() + self.linear as usize

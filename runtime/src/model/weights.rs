@@ -40,6 +40,38 @@ impl Weight {
         })
     }
 
+    /// Binds a tensor of more axes whose last is `outputs` and whose others hold `inputs` values.
+    ///
+    /// # Errors
+    /// If it is absent or of another shape.
+    pub fn bind_flattened(
+        gguf: &Arc<Gguf>,
+        name: &str,
+        outputs: usize,
+        inputs: usize,
+    ) -> Result<Self, ModelError> {
+        let missing = || ModelError::MissingTensor(name.to_owned());
+        let tensor = gguf.position(name).ok_or_else(missing)?;
+        let info = &gguf.tensors()[tensor];
+        let fits = info.shape.last() == Some(&outputs)
+            && info.elements() == outputs * inputs
+            && info.quant_type.block_len() == 1;
+        if !fits {
+            return Err(ModelError::TensorShape {
+                tensor: name.to_owned(),
+                expected: vec![inputs, outputs],
+                found: info.shape.clone(),
+            });
+        }
+        Ok(Self {
+            quant_type: info.quant_type,
+            gguf: Arc::clone(gguf),
+            tensor,
+            rows: 0..outputs,
+            inputs,
+        })
+    }
+
     /// How it is stored.
     pub fn quant_type(&self) -> QuantType {
         self.quant_type

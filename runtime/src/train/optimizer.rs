@@ -65,7 +65,9 @@ impl AdamW {
     ) {
         assert_eq!(parameters.len(), gradients.len());
         assert_eq!(parameters.len(), moments.mean.len());
-        let (b1, b2) = (self.beta1 as f32, self.beta2 as f32);
+        // Differences are taken before rounding, as PyTorch does.
+        let (new1, new2) = ((1.0 - self.beta1) as f32, (1.0 - self.beta2) as f32);
+        let b2 = self.beta2 as f32;
         let power = i32::try_from(t).unwrap_or(i32::MAX);
         let step = (learning_rate / (1.0 - self.beta1.powi(power))) as f32;
         let correction = (1.0 - self.beta2.powi(power)).sqrt() as f32;
@@ -75,8 +77,8 @@ impl AdamW {
         for ((p, g), (m, v)) in arrays.zip(moments.mean.iter_mut().zip(&mut moments.square)) {
             let g = g * gradient_scale;
             *p *= keep;
-            *m += (1.0 - b1) * (g - *m);
-            *v = b2 * *v + (1.0 - b2) * g * g;
+            *m += new1 * (g - *m);
+            *v = b2 * *v + new2 * g * g;
             *p -= step * *m / (v.sqrt() / correction + eps);
         }
     }
@@ -90,7 +92,10 @@ mod tests {
     /// `[1, 0.5]`, `[-3, 0]`, `[0.1, 2]`; PyTorch 2.15, float32.
     #[test]
     fn three_updates_match_pytorch() {
-        let adam = AdamW { weight_decay: 0.5, ..AdamW::default() };
+        let adam = AdamW {
+            weight_decay: 0.5,
+            ..AdamW::default()
+        };
         let (mut p, mut moments) = (vec![1.0, -2.0], Moments::new(2));
         for (t, g) in [[1.0, 0.5], [-3.0, 0.0], [0.1, 2.0]].iter().enumerate() {
             adam.update(&mut p, &mut moments, g, 1.0, 0.1, t as u64 + 1);

@@ -55,12 +55,24 @@ mod tests {
     #[test]
     fn the_published_run_has_these_rates() {
         let schedule = Schedule::new(ScheduleKind::Cosine, 5198, 0.03);
-        for (step, rate) in [(0, 0.0), (1, 1.28205e-7), (156, 2e-5), (2599, 1.04858e-5), (5198, 0.0)] {
+        for (step, rate) in [
+            (0, 0.0),
+            (1, 1.28205e-7),
+            (156, 2e-5),
+            (2599, 1.04858e-5),
+            (5198, 0.0),
+        ] {
             let got = 2e-5 * schedule.factor(step);
             assert!((got - rate).abs() < 1e-10, "step {step}: {got:e}");
         }
         let linear = Schedule::new(ScheduleKind::Linear, 10, 0.2);
-        assert_eq!((linear.factor(2), linear.factor(6), linear.factor(10)), (1.0, 0.5, 0.0));
-        assert_eq!(Schedule::new(ScheduleKind::Constant, 10, 0.0).factor(0), 1.0);
+        assert_eq!(
+            (linear.factor(2), linear.factor(6), linear.factor(10)),
+            (1.0, 0.5, 0.0)
+        );
+        assert_eq!(
+            Schedule::new(ScheduleKind::Constant, 10, 0.0).factor(0),
+            1.0
+        );
     }
 }

@@ -1,0 +1,303 @@
+//! CLIP's vision transformer: an image's patches to features.
+//!
+//! ```text
+//! x = LN([class; W patch_i] + position)
+//! x += O(attention(Q n, K n, V n)),   n = LN(x)      (no mask, all with biases)
+//! x += Down(act(Up m)),               m = LN(x)      per block, up to the feature layer
+//! ```
+//! Shapes: pixels `[3, S, S]`; features `[P, Wv]`, the class token dropped, no final norm.
+//! Source: Radford et al. 2021, <https://arxiv.org/abs/2103.00020>; LLaVA takes hidden state -2.
+
+use std::sync::Arc;
+
+use graft_kernels::Kernels;
+use graft_kernels::ops::attention::AttentionShape;
+use rayon::prelude::*;
+
+use super::attention::{self, Arrays};
+use super::{Linear, ModelError, VisionShape, Weight, vector};
+use crate::gguf::Gguf;
+
+/// A frozen vision tower.
+#[derive(Debug)]
+pub struct VisionTower {
+    shape: VisionShape,
+    patch: Linear,
+    class: Vec<f32>,
+    positions: Vec<f32>,
+    pre_norm: Norm,
+    blocks: Vec<Block>,
+}
+
+#[derive(Debug)]
+struct Norm {
+    weight: Vec<f32>,
+    bias: Vec<f32>,
+    eps: f32,
+}
+
+#[derive(Debug)]
+struct Block {
+    norm1: Norm,
+    q: Linear,
+    k: Linear,
+    v: Linear,
+    o: Linear,
+    norm2: Norm,
+    up: Linear,
+    down: Linear,
+}
+
+impl VisionTower {
+    /// Binds the blocks that are needed; every shape is checked here.
+    ///
+    /// # Errors
+    /// If a tensor is missing or of another shape.
+    pub fn bind(gguf: &Arc<Gguf>, shape: &VisionShape) -> Result<Self, ModelError> {
+        let width = shape.width;
+        let positions = Weight::bind(gguf, "v.position_embd.weight", shape.patches() + 1, width)?;
+        let mut decoded = vec![0.0; (shape.patches() + 1) * width];
+        for (row, out) in decoded.chunks_exact_mut(width).enumerate() {
+            positions.decode_row(row, out, Kernels::detect());
+        }
+        let floats = 3 * shape.patch * shape.patch;
+        Ok(Self {
+            patch: Linear::new(Weight::bind_flattened(
+                gguf,
+                "v.patch_embd.weight",
+                width,
+                floats,
+            )?),
+            class: vector(gguf, "v.class_embd", width)?,
+            positions: decoded,
+            pre_norm: Norm::bind(gguf, "v.pre_ln", shape)?,
+            blocks: (0..shape.blocks)
+                .map(|i| Block::bind(gguf, i, shape))
+                .collect::<Result<_, _>>()?,
+            shape: *shape,
+        })
+    }
+
+    /// Its sizes.
+    pub fn shape(&self) -> &VisionShape {
+        &self.shape
+    }
+
+    /// Writes the features `[P, Wv]` of normalised pixels `[3, S, S]`.
+    ///
+    /// Call it inside a worker pool.
+    ///
+    /// # Panics
+    /// If a length is another.
+    pub fn features(&self, features: &mut [f32], pixels: &[f32], work: &mut VisionWork) {
+        let VisionShape { width, .. } = self.shape;
+        let tokens = self.shape.patches() + 1;
+        assert_eq!(features.len(), self.shape.patches() * width);
+        self.patches(&mut work.patches, pixels);
+        let (class, rest) = work.x.split_at_mut(width);
+        class.copy_from_slice(&self.class);
+        self.patch.forward(rest, &work.patches);
+        Kernels::detect().add(&mut work.x, &self.positions);
+        work.normed.copy_from_slice(&work.x);
+        self.pre_norm
+            .run(&mut work.x, &work.normed, &mut work.statistics);
+        let attention = AttentionShape {
+            heads: self.shape.heads,
+            kv_heads: self.shape.heads,
+            head_width: width / self.shape.heads,
+            scale: 1.0 / ((width / self.shape.heads) as f32).sqrt(),
+            causal: false,
+        };
+        for block in &self.blocks {
+            block.run(work, &attention, tokens, self.shape.quick_gelu);
+        }
+        features.copy_from_slice(&work.x[width..]);
+    }
+
+    /// Rows of patch pixels, `[P, 3 * p * p]`: patches row by row, in each channel, row, column.
+    fn patches(&self, patches: &mut [f32], pixels: &[f32]) {
+        let (side, patch) = (self.shape.image_size, self.shape.patch);
+        assert_eq!(pixels.len(), 3 * side * side);
+        let grid = side / patch;
+        let rows = patches.chunks_exact_mut(3 * patch * patch).enumerate();
+        for (i, row) in rows {
+            let (top, left) = (i / grid * patch, i % grid * patch);
+            for (line, out) in row.chunks_exact_mut(patch).enumerate() {
+                let (channel, y) = (line / patch, line % patch);
+                let start = (channel * side + top + y) * side + left;
+                out.copy_from_slice(&pixels[start..start + patch]);
+            }
+        }
+    }
+}
+
+/// Tokens that one piece of a norm works on.
+const TOKENS_PER_PIECE: usize = 16;
+/// Floats that one piece of an activation works on.
+const FLOATS_PER_PIECE: usize = 16 * 1024;
+
+impl Norm {
+    fn bind(gguf: &Arc<Gguf>, name: &str, shape: &VisionShape) -> Result<Self, ModelError> {
+        Ok(Self {
+            weight: vector(gguf, &format!("{name}.weight"), shape.width)?,
+            bias: vector(gguf, &format!("{name}.bias"), shape.width)?,
+            eps: shape.norm_eps,
+        })
+    }
+
+    fn run(&self, y: &mut [f32], x: &[f32], statistics: &mut [f32]) {
+        let floats = TOKENS_PER_PIECE * self.weight.len();
+        y.par_chunks_mut(floats)
+            .zip(x.par_chunks(floats))
+            .zip(statistics.par_chunks_mut(2 * TOKENS_PER_PIECE))
+            .for_each(|((y, x), statistics)| {
+                let rows = x.len() / self.weight.len();
+                let kept = &mut statistics[..2 * rows];
+                Kernels::detect().layer_norm_forward(
+                    y,
+                    kept,
+                    x,
+                    &self.weight,
+                    &self.bias,
+                    self.eps,
+                );
+            });
+    }
+}
+
+impl Block {
+    fn bind(gguf: &Arc<Gguf>, block: usize, shape: &VisionShape) -> Result<Self, ModelError> {
+        let (w, f) = (shape.width, shape.feed_forward);
+        let linear = |name: &str, outputs: usize, inputs: usize| -> Result<Linear, ModelError> {
+            let name = format!("v.blk.{block}.{name}");
+            let weight = Weight::bind(gguf, &format!("{name}.weight"), outputs, inputs)?;
+            Ok(Linear::with_bias(
+                weight,
+                vector(gguf, &format!("{name}.bias"), outputs)?,
+            ))
+        };
+        let norm = |name: &str| Norm::bind(gguf, &format!("v.blk.{block}.{name}"), shape);
+        // Files of the first converters call the first layer "down" and the second "up".
+        let down = gguf.tensor(&format!("v.blk.{block}.ffn_down.weight"));
+        let swapped = w != f && down.is_some_and(|t| t.info.shape[0] == w);
+        let (up, down) = if swapped {
+            ("ffn_down", "ffn_up")
+        } else {
+            ("ffn_up", "ffn_down")
+        };
+        Ok(Self {
+            norm1: norm("ln1")?,
+            q: linear("attn_q", w, w)?,
+            k: linear("attn_k", w, w)?,
+            v: linear("attn_v", w, w)?,
+            o: linear("attn_out", w, w)?,
+            norm2: norm("ln2")?,
+            up: linear(up, f, w)?,
+            down: linear(down, w, f)?,
+        })
+    }
+
+    fn run(&self, work: &mut VisionWork, attention: &AttentionShape, tokens: usize, quick: bool) {
+        let kernels = Kernels::detect();
+        self.norm1
+            .run(&mut work.normed, &work.x, &mut work.statistics);
+        self.q.forward(&mut work.q, &work.normed);
+        self.k.forward(&mut work.k, &work.normed);
+        self.v.forward(&mut work.v, &work.normed);
+        let arrays = Arrays {
+            q: &work.q,
+            k: &work.k,
+            v: &work.v,
+        };
+        let lse = &mut work.lse[..tokens * attention.heads];
+        attention::forward(&mut work.attended, lse, &arrays, attention);
+        self.o.forward(&mut work.normed, &work.attended);
+        kernels.add(&mut work.x, &work.normed);
+        self.norm2
+            .run(&mut work.normed, &work.x, &mut work.statistics);
+        self.up.forward(&mut work.hidden, &work.normed);
+        work.active
+            .par_chunks_mut(FLOATS_PER_PIECE)
+            .zip(work.hidden.par_chunks(FLOATS_PER_PIECE))
+            .for_each(|(y, x)| match quick {
+                true => kernels.quick_gelu_forward(y, x),
+                false => kernels.gelu_forward(y, x),
+            });
+        self.down.forward(&mut work.normed, &work.active);
+        kernels.add(&mut work.x, &work.normed);
+    }
+}
+
+/// Buffers of one image's way through the tower; reused from image to image.
+#[derive(Debug)]
+pub struct VisionWork {
+    patches: Vec<f32>,
+    x: Vec<f32>,
+    normed: Vec<f32>,
+    statistics: Vec<f32>,
+    q: Vec<f32>,
+    k: Vec<f32>,
+    v: Vec<f32>,
+    attended: Vec<f32>,
+    lse: Vec<f32>,
+    hidden: Vec<f32>,
+    active: Vec<f32>,
+}
+
+impl VisionWork {
+    /// Buffers for towers of this shape.
+    pub fn new(shape: &VisionShape) -> Self {
+        let floats = Self::floats(shape).map(|n| vec![0.0; n]);
+        let [
+            patches,
+            x,
+            normed,
+            statistics,
+            q,
+            k,
+            v,
+            attended,
+            lse,
+            hidden,
+            active,
+        ] = floats;
+        Self {
+            patches,
+            x,
+            normed,
+            statistics,
+            q,
+            k,
+            v,
+            attended,
+            lse,
+            hidden,
+            active,
+        }
+    }
+
+    /// Bytes that [`VisionWork::new`] allocates.
+    pub fn bytes(shape: &VisionShape) -> usize {
+        Self::floats(shape).iter().sum::<usize>() * size_of::<f32>()
+    }
+
+    fn floats(shape: &VisionShape) -> [usize; 11] {
+        let tokens = shape.patches() + 1;
+        let (w, f) = (tokens * shape.width, tokens * shape.feed_forward);
+        let patches = shape.patches() * 3 * shape.patch * shape.patch;
+        // Statistics are cut by pieces of tokens; the last piece may be short.
+        [
+            patches,
+            w,
+            w,
+            2 * tokens,
+            w,
+            w,
+            w,
+            w,
+            tokens * shape.heads,
+            f,
+            f,
+        ]
+    }
+}

@@ -1,0 +1,40 @@
+//! What can go wrong while training.
+
+use std::path::PathBuf;
+
+/// Why training could not start or go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[allow(missing_docs)] // each variant's sentence names its fields
+pub enum TrainError {
+    #[error(
+        "no sample has a learned token within {max_tokens} tokens: check the data and --max-len"
+    )]
+    NothingToLearn { max_tokens: usize },
+    #[error(
+        "no linear layer matches the targets {targets}; try all-linear or names such as q_proj,v_proj"
+    )]
+    NoTargets { targets: String },
+    #[error("the targets {pattern:?} are not a regular expression: {reason}")]
+    Pattern { pattern: String, reason: String },
+    #[error("option {option} is {value}: {reason}")]
+    Option {
+        option: &'static str,
+        value: String,
+        reason: &'static str,
+    },
+    #[error("sample {id} has an image, but the model has no vision part: give --mmproj")]
+    NoVision { id: String },
+    #[error(
+        "step {step}: {tensor} is not finite; lower the learning rate, or check the data. The last checkpoint is kept"
+    )]
+    NotFinite { step: u64, tensor: String },
+    #[error("{path} is not a checkpoint of this run: {reason}")]
+    Checkpoint { path: PathBuf, reason: String },
+    #[error("cannot {action} {path}: {source}")]
+    Io {
+        action: &'static str,
+        path: PathBuf,
+        source: std::io::Error,
+    },
+}

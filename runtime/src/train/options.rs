@@ -1,0 +1,236 @@
+//! What a training run is asked to do.
+
+use serde::{Deserialize, Serialize};
+
+use super::{ScheduleKind, TrainError};
+use crate::model::{Site, SiteKind};
+
+/// How to train; the defaults are LLaVA's LoRA recipe at a rank for small data.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct TrainOptions {
+    /// Rank of every pair.
+    pub rank: usize,
+    /// Alpha: the factor is `alpha / rank`, with rsLoRA `alpha / sqrt(rank)`.
+    pub alpha: f32,
+    /// Probability that an input of a pair is dropped.
+    pub dropout: f32,
+    /// Rank-stabilised scaling (Kalajdzievski 2023).
+    pub rslora: bool,
+    /// `all-linear`, names separated by commas, or a regular expression over the full names
+    /// (`model.layers.3.self_attn.q_proj` and `blk.3.attn_q`).
+    pub targets: String,
+    /// Train the whole projector together with the adapter.
+    pub train_projector: bool,
+    /// Passes over the data.
+    pub epochs: u64,
+    /// Updates; instead of epochs where given.
+    pub steps: Option<u64>,
+    /// Samples of a micro-batch: its loss is the mean over all its learned tokens.
+    pub batch: usize,
+    /// Micro-batches of an update.
+    pub grad_accum: usize,
+    /// Learning rate of the pairs.
+    pub lr: f64,
+    /// Learning rate of the projector.
+    pub projector_lr: f64,
+    /// Its course.
+    pub schedule: ScheduleKind,
+    /// Part of the updates that warm up.
+    pub warmup_ratio: f64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// Largest norm of the gradient; 0 for no limit.
+    pub clip: f64,
+    /// Longest sequence, images expanded; the rest of a sample is cut off.
+    pub max_len: usize,
+    /// Put samples of like length into one update.
+    pub group_by_length: bool,
+    /// See the samples in a new order every epoch.
+    pub shuffle: bool,
+    /// Layers (from the top) that keep their intermediate values; the others compute them again in
+    /// the backward pass. `None` keeps all.
+    pub kept_layers: Option<usize>,
+    /// Of the initial values, the order and dropout.
+    pub seed: u64,
+    /// Updates between checkpoints; 0 for one at the end only.
+    pub save_every: u64,
+    /// Checkpoints kept, the latest; 0 keeps all.
+    pub keep: usize,
+}
+
+impl Default for TrainOptions {
+    fn default() -> Self {
+        Self {
+            rank: 16,
+            alpha: 32.0,
+            dropout: 0.0,
+            rslora: false,
+            targets: "all-linear".into(),
+            train_projector: false,
+            epochs: 1,
+            steps: None,
+            batch: 1,
+            grad_accum: 1,
+            lr: 2e-4,
+            projector_lr: 2e-5,
+            schedule: ScheduleKind::Cosine,
+            warmup_ratio: 0.03,
+            weight_decay: 0.0,
+            clip: 1.0,
+            max_len: 2048,
+            group_by_length: false,
+            shuffle: true,
+            kept_layers: None,
+            seed: 42,
+            save_every: 0,
+            keep: 2,
+        }
+    }
+}
+
+impl TrainOptions {
+    /// Refuses values that cannot be meant.
+    ///
+    /// # Errors
+    /// Names the option, its value and the reason.
+    pub fn check(&self) -> Result<(), TrainError> {
+        let refuse = |option, value: String, reason| {
+            Err(TrainError::Option {
+                option,
+                value,
+                reason,
+            })
+        };
+        for (option, value) in [
+            ("--rank", self.rank),
+            ("--batch", self.batch),
+            ("--grad-accum", self.grad_accum),
+        ] {
+            if value == 0 {
+                return refuse(option, "0".into(), "it must be at least 1");
+            }
+        }
+        if self.rank > 1 << 14 {
+            return refuse("--rank", self.rank.to_string(), "it must be at most 16384");
+        }
+        if self.max_len < 2 {
+            return refuse(
+                "--max-len",
+                self.max_len.to_string(),
+                "a sequence needs two tokens",
+            );
+        }
+        if self.steps.unwrap_or(self.epochs) == 0 {
+            return refuse("--epochs or --steps", "0".into(), "there is nothing to do");
+        }
+        if !(0.0..1.0).contains(&self.dropout) {
+            return refuse(
+                "--dropout",
+                self.dropout.to_string(),
+                "it must be from 0 to below 1",
+            );
+        }
+        if !(0.0..=1.0).contains(&self.warmup_ratio) {
+            return refuse(
+                "--warmup-ratio",
+                self.warmup_ratio.to_string(),
+                "it must be from 0 to 1",
+            );
+        }
+        for (option, value) in [
+            ("--lr", self.lr),
+            ("--projector-lr", self.projector_lr),
+            ("--weight-decay", self.weight_decay),
+            ("--clip", self.clip),
+            ("--alpha", self.alpha.into()),
+        ] {
+            if !value.is_finite() || value < 0.0 {
+                return refuse(option, value.to_string(), "it must be a number from 0 on");
+            }
+        }
+        Ok(())
+    }
+
+    /// What the product of a pair is multiplied by.
+    pub fn scale(&self) -> f32 {
+        let rank = self.rank as f32;
+        self.alpha / if self.rslora { rank.sqrt() } else { rank }
+    }
+
+    /// The sites that the targets name, in a model with `layers` layers.
+    ///
+    /// # Errors
+    /// If they name none, or are not a regular expression.
+    pub fn sites(&self, layers: usize) -> Result<Vec<Site>, TrainError> {
+        let none = || TrainError::NoTargets {
+            targets: self.targets.clone(),
+        };
+        if self.targets == "all-linear" {
+            return Ok(Site::all(layers).collect());
+        }
+        let names: Vec<&str> = self.targets.split(',').map(str::trim).collect();
+        let kind = |name: &str| {
+            let of = |k: &SiteKind| k.hf_name() == name || k.gguf_name() == name;
+            SiteKind::ALL.into_iter().find(of)
+        };
+        let kinds: Option<Vec<SiteKind>> = names.iter().map(|name| kind(name)).collect();
+        let sites: Vec<Site> = match kinds {
+            Some(kinds) => Site::all(layers)
+                .filter(|s| kinds.contains(&s.linear))
+                .collect(),
+            None => {
+                let pattern = format!("^(?:{})$", self.targets);
+                let regex = regex::Regex::new(&pattern).map_err(|e| TrainError::Pattern {
+                    pattern: self.targets.clone(),
+                    reason: e.to_string(),
+                })?;
+                let matches = |site: &Site| {
+                    regex.is_match(&site.hf_path()) || regex.is_match(&site.to_string())
+                };
+                Site::all(layers).filter(matches).collect()
+            }
+        };
+        if sites.is_empty() {
+            Err(none())
+        } else {
+            Ok(sites)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_a_word_a_list_or_a_pattern() {
+        let sites = |targets: &str| {
+            let options = TrainOptions {
+                targets: targets.into(),
+                ..TrainOptions::default()
+            };
+            options.sites(2).map(|sites| sites.len())
+        };
+        assert_eq!(sites("all-linear").unwrap(), 14);
+        assert_eq!(sites("q_proj, ffn_down").unwrap(), 4);
+        assert_eq!(sites(r"model\.layers\.1\..*(q|v)_proj").unwrap(), 2);
+        assert_eq!(sites(r"blk\.0\.attn_.*").unwrap(), 4);
+        assert!(sites("lm_head").is_err());
+        assert!(sites("(").is_err());
+    }
+
+    #[test]
+    fn impossible_values_are_refused() {
+        let refused = |change: fn(&mut TrainOptions)| {
+            let mut options = TrainOptions::default();
+            change(&mut options);
+            options.check().is_err()
+        };
+        assert!(TrainOptions::default().check().is_ok());
+        assert!(refused(|o| o.rank = 0));
+        assert!(refused(|o| o.lr = f64::NAN));
+        assert!(refused(|o| o.dropout = 1.0));
+        assert!(refused(|o| o.steps = Some(0)));
+        assert!(refused(|o| o.warmup_ratio = 1.5));
+    }
+}

@@ -1,0 +1,194 @@
+//! One sequence: forward, loss, backward, into gradients.
+
+use std::sync::Arc;
+
+use super::loss::{LossBuffers, loss};
+use super::parameters::{Gradients, Parameters, Training};
+use crate::model::llava::{Sequence, Span};
+use crate::model::{
+    ActivationPlan, Activations, Llama, LlamaShape, Model, ModelError, Projector, ProjectorSaved,
+};
+
+/// A sample ready for training: positions, labels, and its images' features before the projector.
+#[derive(Clone, Debug)]
+pub struct Example {
+    /// The sample's id, for messages.
+    pub id: String,
+    /// Its positions and labels.
+    pub sequence: Sequence,
+    /// Vision-tower features of each image, `[P, Wv]`.
+    pub features: Vec<Arc<Vec<f32>>>,
+}
+
+impl Example {
+    /// Positions that are learned.
+    pub fn targets(&self) -> usize {
+        self.sequence.targets().count()
+    }
+}
+
+/// Buffers for one sequence at a time.
+#[derive(Debug)]
+pub struct SequenceBuffers {
+    activations: Activations,
+    rows: Vec<f32>,
+    drows: Vec<f32>,
+    targets: Vec<(usize, i32)>,
+    loss: LossBuffers,
+    projector: ProjectorSaved,
+    projector_work: ProjectorSaved,
+    projected: Vec<f32>,
+}
+
+impl SequenceBuffers {
+    /// Buffers for sequences as planned, with images of up to `patches` patches.
+    pub fn new(llama: &Llama, plan: &ActivationPlan, patches: usize) -> Self {
+        let shape = llama.shape();
+        let rows = || vec![0.0; plan.tokens * shape.width];
+        Self {
+            activations: Activations::new(llama, plan),
+            rows: rows(),
+            drows: rows(),
+            targets: Vec::with_capacity(plan.tokens),
+            loss: LossBuffers::new(shape),
+            projector: ProjectorSaved::new(patches, shape.width),
+            projector_work: ProjectorSaved::new(patches, shape.width),
+            projected: vec![0.0; patches * shape.width],
+        }
+    }
+
+    /// Bytes that [`SequenceBuffers::new`] allocates: activations, loss, image rows.
+    pub fn bytes(shape: &LlamaShape, plan: &ActivationPlan, patches: usize) -> [usize; 3] {
+        let rows = 2 * plan.tokens * shape.width * size_of::<f32>();
+        let targets = plan.tokens * size_of::<(usize, i32)>();
+        let images = 2 * ProjectorSaved::bytes(patches, shape.width) + patches * shape.width * 4;
+        [
+            Activations::bytes(shape, plan) + rows + targets,
+            LossBuffers::bytes(shape),
+            images,
+        ]
+    }
+}
+
+/// Runs one sequence and returns its summed loss. With `gradients`, adds the gradient of
+/// `scale * loss` to them.
+///
+/// # Errors
+/// If a token is outside the vocabulary.
+pub fn run(
+    model: &Model,
+    example: &Example,
+    parameters: &Parameters,
+    training: &Training<'_>,
+    gradients: Option<&mut Gradients>,
+    scale: f32,
+    buffers: &mut SequenceBuffers,
+) -> Result<f64, ModelError> {
+    let llama = model.llama();
+    let width = llama.shape().width;
+    let length = example.sequence.len() * width;
+    let images = Images {
+        frozen: model.vision().map(|v| v.projector()),
+        parameters,
+    };
+    embed(llama, example, &images, buffers)?;
+    let rows = &mut buffers.rows[..length];
+    llama.forward_saving(rows, training, &mut buffers.activations);
+    buffers.targets.clear();
+    buffers.targets.extend(example.sequence.targets());
+    let Some(gradients) = gradients else {
+        return Ok(loss(
+            llama,
+            rows,
+            None,
+            &buffers.targets,
+            scale,
+            &mut buffers.loss,
+        ));
+    };
+    let drows = &mut buffers.drows[..length];
+    drows.fill(0.0);
+    let sum = loss(
+        llama,
+        rows,
+        Some(drows),
+        &buffers.targets,
+        scale,
+        &mut buffers.loss,
+    );
+    let learns = parameters.projector.is_some() && !example.features.is_empty();
+    llama.backward(drows, training, gradients, learns, &mut buffers.activations);
+    if let (Some(projector), Some(dprojector)) = (&parameters.projector, &mut gradients.projector) {
+        for (start, image, rows) in image_places(&example.sequence) {
+            let x = &example.features[image];
+            // Computed again: keeping it for every image would cost more than it saves.
+            let y = &mut buffers.projected[..x.len() / projector.inputs() * width];
+            projector.forward(y, x, &mut buffers.projector);
+            let dy = &mut buffers.projected[..x.len() / projector.inputs() * width];
+            dy.fill(0.0);
+            dy[..rows * width].copy_from_slice(&buffers.drows[start * width..][..rows * width]);
+            let (saved, work) = (&buffers.projector, &mut buffers.projector_work);
+            llama
+                .pool()
+                .run(|| projector.backward(dprojector, dy, x, saved, work));
+        }
+    }
+    Ok(sum)
+}
+
+/// The projector that a sequence's images go through.
+struct Images<'a> {
+    frozen: Option<&'a Projector>,
+    parameters: &'a Parameters,
+}
+
+/// Where images stand: first position, number, rows.
+fn image_places(sequence: &Sequence) -> Vec<(usize, usize, usize)> {
+    let mut at = 0;
+    let mut places = Vec::new();
+    for span in &sequence.spans {
+        if let Span::Image { image, rows } = *span {
+            places.push((at, image, rows));
+        }
+        at += span.len();
+    }
+    places
+}
+
+/// Fills the rows: embeddings of tokens, projected features of images.
+fn embed(
+    llama: &Llama,
+    example: &Example,
+    images: &Images<'_>,
+    buffers: &mut SequenceBuffers,
+) -> Result<(), ModelError> {
+    let width = llama.shape().width;
+    let mut at = 0;
+    for span in &example.sequence.spans {
+        let rows = &mut buffers.rows[at * width..(at + span.len()) * width];
+        match span {
+            Span::Tokens(ids) => llama.embed(rows, ids)?,
+            Span::Image { image, .. } => {
+                let x = &example.features[*image];
+                let saved = &mut buffers.projector;
+                let projected = &mut buffers.projected;
+                llama
+                    .pool()
+                    .run(|| match (&images.parameters.projector, images.frozen) {
+                        (Some(trained), _) => {
+                            let y = &mut projected[..x.len() / trained.inputs() * width];
+                            trained.forward(y, x, saved);
+                        }
+                        (None, Some(frozen)) => {
+                            let y = &mut projected[..x.len() / frozen.inputs() * width];
+                            frozen.forward(y, x, saved);
+                        }
+                        (None, None) => {}
+                    });
+                rows.copy_from_slice(&projected[..rows.len()]);
+            }
+        }
+        at += span.len();
+    }
+    Ok(())
+}
