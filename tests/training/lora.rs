@@ -118,7 +118,7 @@ pub fn differentiate(
     llama.logits(&mut logits, &normed);
 
     let mut dnormed = vec![0.0; rows.len()];
-    llama.output().backward(&mut dnormed, dlogits);
+    llama.logits_backward(&mut dnormed, dlogits);
     let mut drows = vec![0.0; rows.len()];
     llama.final_norm_backward(&mut drows, &dnormed, &stream, &inv_rms);
     let zeros = |(a, b): &(Vec<f32>, Vec<f32>)| (vec![0.0; a.len()], vec![0.0; b.len()]);

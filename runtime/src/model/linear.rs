@@ -88,11 +88,10 @@ impl Linear {
             linear: self,
             first: 0,
         };
-        if tokens == 0 {
-        } else if tokens <= Kernels::THIN_TOKENS {
-            rows.thin(y, x);
-        } else {
-            rows.thick(y, Mat::new(x, tokens, self.inputs()));
+        match tokens {
+            0 => {}
+            1..=Kernels::THIN_TOKENS => rows.thin(y, x),
+            _ => rows.thick(y, Mat::new(x, tokens, self.inputs())),
         }
     }
 

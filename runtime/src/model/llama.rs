@@ -115,6 +115,7 @@ impl Llama {
         by: MadeBy,
         run: &mut Inference,
     ) {
+        run.reserve(self, adapters);
         let chunk = run.scratch.tokens() * self.shape.width;
         self.pool.run(|| {
             for rows in rows.chunks_mut(chunk) {
@@ -165,6 +166,15 @@ impl Llama {
     pub fn logits(&self, logits: &mut [f32], normed: &[f32]) {
         self.pool.run(|| self.output.forward(logits, normed));
     }
+
+    /// Adds to `dnormed` `[n, W]` what the gradient of the logits `[n, V]` means for the
+    /// normalised rows.
+    ///
+    /// # Panics
+    /// If the lengths do not fit together.
+    pub fn logits_backward(&self, dnormed: &mut [f32], dlogits: &[f32]) {
+        self.pool.run(|| self.output.backward(dnormed, dlogits));
+    }
 }
 
 /// The buffers of one inference timeline besides its KV cache.
@@ -195,7 +205,8 @@ impl Inference {
         Saved::bytes(shape, chunk) + Scratch::bytes(shape, chunk) + rope
     }
 
-    /// Makes room for a set of adapters; call it when one is attached.
+    /// Makes room for a set of adapters, at most [`super::LoraScratch::bytes`]; otherwise the first
+    /// pass with them does.
     pub fn reserve(&mut self, llama: &Llama, adapters: &dyn AdapterView) {
         self.scratch
             .reserve_rank(&llama.shape, adapters.max_rank(), false);
