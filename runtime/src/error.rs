@@ -51,6 +51,9 @@ pub enum Error {
     /// An image was refused.
     #[error(transparent)]
     Image(#[from] crate::image::ImageError),
+    /// A session refused.
+    #[error(transparent)]
+    Session(#[from] crate::session::SessionError),
     /// Training cannot start or go on.
     #[error(transparent)]
     Train(#[from] crate::train::TrainError),

@@ -16,6 +16,8 @@ pub mod image;
 pub mod kv_cache;
 pub mod memory;
 pub mod model;
+pub mod sampler;
+pub mod session;
 pub mod threads;
 pub mod tokenizer;
 pub mod train;

@@ -1,0 +1,164 @@
+//! A conversation on a session: messages in, answers out, the shared beginning computed once.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use super::{GenerateOptions, Generated, Item, Session, SessionError};
+use crate::Result;
+use crate::image::RgbImage;
+use crate::model::{Model, ProjectorSaved, VisionWork};
+use crate::tokenizer::{ChatTemplate, IMAGE, JinjaTemplate, Message, Role};
+
+/// A conversation.
+#[derive(Debug)]
+pub struct Chat {
+    session: Session,
+    template: ChatTemplate,
+    messages: Vec<Message>,
+    images: Vec<Arc<Vec<f32>>>,
+}
+
+impl Model {
+    /// The template a conversation with this model uses: the named one, else LLaVA-1.5's for a model
+    /// that sees, else the one in its file, else LLaVA-1.5's (which is Vicuna's).
+    ///
+    /// # Errors
+    /// If there is none of that name, or the file's does not compile.
+    pub fn chat_template(&self, name: Option<&str>) -> Result<ChatTemplate> {
+        if let Some(name) = name {
+            return Ok(ChatTemplate::named(name)?);
+        }
+        let source = self.gguf().metadata().opt_str("tokenizer.chat_template")?;
+        Ok(match (source, self.tokenizer()) {
+            (Some(source), Ok(tokenizer)) if self.vision().is_none() => {
+                ChatTemplate::Jinja(Box::new(JinjaTemplate::new(source, tokenizer)?))
+            }
+            _ => ChatTemplate::vicuna_v1(),
+        })
+    }
+
+    /// An image as rows of the model's width, `[P, W]`, ready to be fed.
+    ///
+    /// # Errors
+    /// If the model has no vision part.
+    pub fn image_rows(&self, image: &RgbImage) -> Result<Arc<Vec<f32>>> {
+        let vision = self.vision().ok_or(SessionError::NoVision)?;
+        let shape = vision.tower().shape();
+        let width = self.llama().shape().width;
+        let rows = self.llama().pool().run(|| {
+            let features = vision.features(image, &mut VisionWork::new(shape));
+            let mut rows = vec![0.0; shape.patches() * width];
+            let mut saved = ProjectorSaved::new(shape.patches(), width);
+            vision.projector().forward(&mut rows, &features, &mut saved);
+            rows
+        });
+        Ok(Arc::new(rows))
+    }
+}
+
+impl Chat {
+    /// A conversation that begins on an empty session.
+    pub fn new(session: Session, template: ChatTemplate) -> Self {
+        Self {
+            session,
+            template,
+            messages: Vec::new(),
+            images: Vec::new(),
+        }
+    }
+
+    /// The session, to change its adapters.
+    pub fn session(&mut self) -> &mut Session {
+        &mut self.session
+    }
+
+    /// What was said so far.
+    pub fn messages(&self) -> &[Message] {
+        &self.messages
+    }
+
+    /// Begins again.
+    pub fn reset(&mut self) {
+        self.messages.clear();
+        self.images.clear();
+    }
+
+    /// Says something, with images in front of it, and generates the answer.
+    ///
+    /// The answer joins the conversation; if anything fails, the conversation is as it was.
+    ///
+    /// # Errors
+    /// If the template refuses, the context is full, or generation fails.
+    pub fn say(
+        &mut self,
+        text: &str,
+        images: Vec<Arc<Vec<f32>>>,
+        options: &GenerateOptions,
+        on_text: impl FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<Generated> {
+        let (turns, shown) = (self.messages.len(), self.images.len());
+        self.messages.push(Message {
+            role: Role::User,
+            images: images.len(),
+            text: text.to_owned(),
+        });
+        self.images.extend(images);
+        let answered = self.answer(options, on_text);
+        match &answered {
+            Ok(answer) => self.messages.push(Message {
+                role: Role::Assistant,
+                images: 0,
+                text: answer.text.trim().to_owned(),
+            }),
+            Err(_) => {
+                self.messages.truncate(turns);
+                self.images.truncate(shown);
+            }
+        }
+        answered
+    }
+
+    /// Generates an answer to the messages as they stand.
+    fn answer(
+        &mut self,
+        options: &GenerateOptions,
+        on_text: impl FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<Generated> {
+        let items = prompt_items(
+            self.session.model(),
+            &self.template,
+            &self.messages,
+            &self.images,
+        )?;
+        let known = self.session.common_prefix(&items);
+        self.session.rewind(known);
+        self.session.feed_items(items[known..].to_vec())?;
+        let mut options = options.clone();
+        options.stop.extend(self.template.stop().map(str::to_owned));
+        self.session.generate(&options, on_text)
+    }
+}
+
+/// A conversation as items to feed, open for the model's answer.
+///
+/// # Errors
+/// If the template refuses it, or the images are not as many as are shown.
+pub fn prompt_items(
+    model: &Model,
+    template: &ChatTemplate,
+    messages: &[Message],
+    images: &[Arc<Vec<f32>>],
+) -> Result<Vec<Item>> {
+    let tokenizer = model.tokenizer()?;
+    let prompt = tokenizer.prompt(&template.render(messages, true)?)?;
+    let (shown, given) = (prompt.images(), images.len());
+    if shown != given {
+        return Err(SessionError::Images { shown, given }.into());
+    }
+    let mut images = images.iter();
+    let items = prompt.ids.iter().filter_map(|&id| match id {
+        IMAGE => images.next().map(|rows| Item::Rows(Arc::clone(rows))),
+        id => Some(Item::Token(id.unsigned_abs())),
+    });
+    Ok(items.collect())
+}

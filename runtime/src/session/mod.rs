@@ -1,0 +1,304 @@
+//! Session: one mutable timeline of tokens and images over a shared model.
+//!
+//! A session remembers what it was fed. When its set of adapters changes, keys and values computed
+//! under the old set are never used again: the history is run once more under the new set before
+//! the next token, so the answer is that of a fresh session with the same history.
+
+mod chat;
+mod generate;
+#[cfg(test)]
+mod tests;
+
+pub use chat::Chat;
+pub use generate::{Finish, GenerateOptions, Generated};
+
+use std::sync::Arc;
+
+use crate::Result;
+use crate::adapter::Attached;
+use crate::kv_cache::KvCache;
+use crate::model::{Inference, Model, ModelError};
+
+/// Why a session refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[allow(missing_docs)] // each variant's sentence names its fields
+pub enum SessionError {
+    #[error(
+        "the context is full: {adding} positions after {position} do not fit {capacity}; shorten the prompt or open the session with a larger context"
+    )]
+    ContextFull {
+        position: usize,
+        adding: usize,
+        capacity: usize,
+    },
+    #[error("image features are {found} floats, not whole rows of the model's width {width}")]
+    Features { found: usize, width: usize },
+    #[error("nothing was fed yet, so there is nothing to continue")]
+    NothingFed,
+    #[error("the prompt shows {shown} images, {given} are given")]
+    Images { shown: usize, given: usize },
+    #[error("the model has no vision part: give an mmproj file")]
+    NoVision,
+}
+
+/// How to open a session.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct SessionOptions {
+    /// Most positions it can hold; 0 takes the model's own length, at most 4096.
+    pub context_length: usize,
+}
+
+/// Something that was fed, in order.
+#[derive(Clone, Debug)]
+pub enum Item {
+    /// One token.
+    Token(u32),
+    /// Rows of the model's width, such as an image's projected features.
+    Rows(Arc<Vec<f32>>),
+}
+
+impl Item {
+    fn positions(&self, width: usize) -> usize {
+        match self {
+            Self::Token(_) => 1,
+            Self::Rows(rows) => rows.len() / width,
+        }
+    }
+
+    /// The same token, or the very same rows.
+    fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Token(a), Self::Token(b)) => a == b,
+            (Self::Rows(a), Self::Rows(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        }
+    }
+}
+
+/// One timeline. Sessions of one model run in parallel on threads of their own.
+#[derive(Debug)]
+pub struct Session {
+    model: Arc<Model>,
+    attached: Attached,
+    kv: KvCache,
+    run: Inference,
+    history: Vec<Item>,
+    /// The last row of the last layer, `[W]`.
+    last: Vec<f32>,
+    rows: Vec<f32>,
+    logits: Vec<f32>,
+}
+
+impl Session {
+    /// Longest context taken from a model without being asked for.
+    const DEFAULT_CONTEXT: usize = 4096;
+
+    /// An empty timeline.
+    pub fn new(model: Arc<Model>, options: &SessionOptions) -> Self {
+        let shape = model.llama().shape().clone();
+        let context_length = match options.context_length {
+            0 => shape.context_length.clamp(1, Self::DEFAULT_CONTEXT),
+            asked => asked,
+        };
+        let chunk = Inference::CHUNK.min(context_length);
+        Self {
+            kv: KvCache::new(&shape, context_length),
+            run: Inference::new(model.llama(), chunk, context_length),
+            history: Vec::new(),
+            last: vec![0.0; shape.width],
+            rows: vec![0.0; chunk * shape.width],
+            logits: vec![0.0; shape.vocabulary],
+            attached: Attached::default(),
+            model,
+        }
+    }
+
+    /// The model it runs on.
+    pub fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+
+    /// Positions in use.
+    pub fn position(&self) -> usize {
+        self.positions_of(&self.history)
+    }
+
+    /// Most positions it can hold.
+    pub fn capacity(&self) -> usize {
+        self.kv.capacity()
+    }
+
+    /// What it was fed.
+    pub fn history(&self) -> &[Item] {
+        &self.history
+    }
+
+    /// The adapters at work.
+    pub fn adapters(&self) -> &Attached {
+        &self.attached
+    }
+
+    /// Replaces the set of adapters; it counts from the next token on.
+    ///
+    /// # Errors
+    /// If an adapter was made for another model; the old set stays then.
+    pub fn set_adapters(&mut self, adapters: Attached) -> Result<()> {
+        for (adapter, _) in adapters.entries() {
+            adapter.check_base(&self.model)?;
+        }
+        self.run.reserve(self.model.llama(), &adapters);
+        self.attached = adapters;
+        Ok(())
+    }
+
+    /// Feeds tokens.
+    ///
+    /// # Errors
+    /// If they do not fit the context or are outside the vocabulary; nothing was fed then.
+    pub fn feed(&mut self, tokens: &[u32]) -> Result<()> {
+        self.feed_items(tokens.iter().map(|&id| Item::Token(id)).collect())
+    }
+
+    /// Feeds rows of the model's width, such as [`Model`]'s image features.
+    ///
+    /// # Errors
+    /// If they do not fit the context or are not whole rows; nothing was fed then.
+    pub fn feed_rows(&mut self, rows: Arc<Vec<f32>>) -> Result<()> {
+        self.feed_items(vec![Item::Rows(rows)])
+    }
+
+    /// Feeds tokens and rows in order.
+    ///
+    /// # Errors
+    /// As [`Self::feed`] and [`Self::feed_rows`].
+    pub fn feed_items(&mut self, items: Vec<Item>) -> Result<()> {
+        let (width, vocabulary) = self.sizes();
+        for item in &items {
+            match item {
+                Item::Token(token) if *token as usize >= vocabulary => {
+                    let token = *token;
+                    return Err(ModelError::Token { token, vocabulary }.into());
+                }
+                Item::Rows(rows) if rows.is_empty() || !rows.len().is_multiple_of(width) => {
+                    let found = rows.len();
+                    return Err(SessionError::Features { found, width }.into());
+                }
+                _ => {}
+            }
+        }
+        let (position, adding) = (self.position(), self.positions_of(&items));
+        let capacity = self.capacity();
+        if position + adding > capacity {
+            return Err(SessionError::ContextFull {
+                position,
+                adding,
+                capacity,
+            }
+            .into());
+        }
+        self.history.extend(items);
+        self.catch_up()
+    }
+
+    /// The logits of what comes next, `[V]`.
+    ///
+    /// # Errors
+    /// If nothing was fed.
+    pub fn logits(&mut self) -> Result<&[f32]> {
+        if self.history.is_empty() {
+            return Err(SessionError::NothingFed.into());
+        }
+        self.catch_up()?;
+        let llama = self.model.llama();
+        let normed = &mut self.rows[..self.last.len()];
+        llama.final_norm(normed, &mut [0.0], &self.last);
+        llama.logits(&mut self.logits, normed);
+        Ok(&self.logits)
+    }
+
+    /// Forgets every item from number `items` on.
+    pub fn rewind(&mut self, items: usize) {
+        if items < self.history.len() {
+            // The last row must be computed again, so its item is too.
+            self.history.truncate(items);
+            let keep = self.positions_of(&self.history[..items.saturating_sub(1)]);
+            self.kv.rewind(keep);
+        }
+    }
+
+    /// Forgets everything but the adapters.
+    pub fn reset(&mut self) {
+        self.history.clear();
+        self.kv.rewind(0);
+    }
+
+    /// How many of the first items are already in its history.
+    pub fn common_prefix(&self, items: &[Item]) -> usize {
+        self.history
+            .iter()
+            .zip(items)
+            .take_while(|(a, b)| a.is(b))
+            .count()
+    }
+
+    fn sizes(&self) -> (usize, usize) {
+        let shape = self.model.llama().shape();
+        (shape.width, shape.vocabulary)
+    }
+
+    fn positions_of(&self, items: &[Item]) -> usize {
+        let width = self.sizes().0;
+        items.iter().map(|item| item.positions(width)).sum()
+    }
+
+    /// Runs what of the history is not in the cache under the present adapters.
+    fn catch_up(&mut self) -> Result<()> {
+        let by = self.attached.made_by();
+        let valid = self.kv.valid_prefix(by);
+        self.kv.rewind(valid);
+        let width = self.sizes().0;
+        let model = Arc::clone(&self.model);
+        let (mut start, room) = (0, self.rows.len() / width);
+        let mut filled = 0;
+        let history = std::mem::take(&mut self.history);
+        let mut result = Ok(());
+        // Rows are gathered up to a chunk and run together.
+        for item in &history {
+            let positions = item.positions(width);
+            let end = start + positions;
+            if end > valid {
+                let skip = valid.saturating_sub(start);
+                for row in skip..positions {
+                    let out = &mut self.rows[filled * width..][..width];
+                    match item {
+                        Item::Token(id) => result = model.llama().embed(out, &[*id]),
+                        Item::Rows(rows) => out.copy_from_slice(&rows[row * width..][..width]),
+                    }
+                    filled += 1;
+                    if filled == room {
+                        self.run_rows(filled, by);
+                        filled = 0;
+                    }
+                }
+            }
+            if result.is_err() {
+                break;
+            }
+            start = end;
+        }
+        if filled > 0 && result.is_ok() {
+            self.run_rows(filled, by);
+        }
+        self.history = history;
+        Ok(result?)
+    }
+
+    fn run_rows(&mut self, count: usize, by: crate::kv_cache::MadeBy) {
+        let width = self.sizes().0;
+        let rows = &mut self.rows[..count * width];
+        let llama = self.model.llama();
+        llama.forward(rows, &mut self.kv, &self.attached, by, &mut self.run);
+        self.last.copy_from_slice(&rows[(count - 1) * width..]);
+    }
+}
