@@ -116,7 +116,7 @@ impl Adapter {
                     shape.layers
                 ));
             }
-            let (inputs, outputs) = shape.linear(site.linear);
+            let (outputs, inputs) = shape.linear(site.linear);
             if (pair.inputs(), pair.outputs()) != (inputs, outputs) {
                 return Err(format!(
                     "{site} is {inputs} to {outputs} in the model, {} to {} in the adapter",

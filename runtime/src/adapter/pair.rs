@@ -28,7 +28,7 @@ impl LoraPair {
     /// PEFT begins), B zero. Values depend on `seed` and `site` alone.
     pub fn begin(
         site: Site,
-        (inputs, outputs): (usize, usize),
+        (outputs, inputs): (usize, usize),
         rank: usize,
         scale: f32,
         seed: u64,

@@ -12,7 +12,7 @@ fn site(layer: usize, linear: SiteKind) -> Site {
 
 fn adapter() -> Adapter {
     let pair = |s, rank| {
-        let mut pair = LoraPair::begin(s, (8, 4), rank, 32.0 / rank as f32, 1);
+        let mut pair = LoraPair::begin(s, (4, 8), rank, 32.0 / rank as f32, 1);
         pair.b
             .iter_mut()
             .enumerate()
@@ -57,7 +57,7 @@ fn a_scale_of_its_own_is_kept_in_b() {
 
 #[test]
 fn beginnings_repeat_and_stay_in_bounds() {
-    let begin = |s, seed| LoraPair::begin(s, (64, 4), 8, 1.0, seed);
+    let begin = |s, seed| LoraPair::begin(s, (4, 64), 8, 1.0, seed);
     let (a, b) = (
         begin(site(0, SiteKind::Q), 1),
         begin(site(0, SiteKind::Q), 1),
