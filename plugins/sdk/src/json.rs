@@ -1,0 +1,403 @@
+//! JSON whose every value knows where it stood, so that a remark can name line and column.
+//!
+//! The same parser reads Python literals (single quotes, tuples, `None`), which some exporters
+//! print instead of JSON. Strings without escapes borrow from the text.
+
+use std::borrow::Cow;
+
+/// How deep arrays and objects may nest.
+const DEEPEST: u32 = 128;
+
+/// Which notation a text is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// RFC 8259.
+    Json,
+    /// The literals of Python: JSON's values, and what `repr` makes of lists, tuples, strings.
+    Python,
+}
+
+/// A value and where it starts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Node<'a> {
+    /// Bytes of the parsed text before the value.
+    pub at: usize,
+    /// The value.
+    pub value: Value<'a>,
+}
+
+/// A JSON value.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value<'a> {
+    /// `null`
+    Null,
+    /// `true`, `false`
+    Bool(bool),
+    /// A number as written.
+    Number(&'a str),
+    /// A string, unescaped.
+    Text(Cow<'a, str>),
+    /// An array, or a Python tuple.
+    Array(Vec<Node<'a>>),
+    /// An object in the order of the text.
+    Object(Vec<(Cow<'a, str>, Node<'a>)>),
+}
+
+/// A text that is not in the [`Dialect`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SyntaxError {
+    /// Bytes of the text before the fault.
+    pub at: usize,
+    /// What was expected.
+    pub message: String,
+}
+
+/// Reads the one value that `text` consists of.
+pub fn parse(text: &str, dialect: Dialect) -> Result<Node<'_>, SyntaxError> {
+    let mut parser = Parser {
+        text,
+        at: 0,
+        depth: 0,
+        dialect,
+    };
+    let node = parser.value()?;
+    parser.skip_blanks();
+    match parser.peek() {
+        None => Ok(node),
+        Some(_) => Err(parser.error("expected the end of the text")),
+    }
+}
+
+impl<'a> Node<'a> {
+    /// The member called `key`; the last if there are several.
+    pub fn get(&self, key: &str) -> Option<&Node<'a>> {
+        let Value::Object(members) = &self.value else {
+            return None;
+        };
+        let mut found = members.iter().rev().filter(|(name, _)| name == key);
+        found.next().map(|(_, node)| node)
+    }
+
+    /// The first of `keys` that is there and not null.
+    pub fn get_any(&self, keys: &[&str]) -> Option<&Node<'a>> {
+        let mut found = keys.iter().filter_map(|key| self.get(key));
+        found.find(|node| node.value != Value::Null)
+    }
+
+    /// The elements of an array; none for anything else.
+    pub fn items(&self) -> &[Node<'a>] {
+        match &self.value {
+            Value::Array(items) => items,
+            _ => &[],
+        }
+    }
+
+    /// The text of a string.
+    pub fn text(&self) -> Option<&str> {
+        match &self.value {
+            Value::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// A whole number, also if written as `7.0` or `"7"`.
+    pub fn index(&self) -> Option<usize> {
+        let digits = match &self.value {
+            Value::Number(digits) => digits,
+            Value::Text(text) => text.trim(),
+            _ => return None,
+        };
+        let whole = digits.strip_suffix(".0").unwrap_or(digits);
+        whole.parse().ok()
+    }
+
+    /// A number.
+    pub fn number(&self) -> Option<f64> {
+        match &self.value {
+            Value::Number(digits) => digits.parse().ok(),
+            _ => None,
+        }
+    }
+}
+
+struct Parser<'a> {
+    text: &'a str,
+    at: usize,
+    depth: u32,
+    dialect: Dialect,
+}
+
+impl<'a> Parser<'a> {
+    fn value(&mut self) -> Result<Node<'a>, SyntaxError> {
+        self.skip_blanks();
+        let at = self.at;
+        let value = match self.peek() {
+            Some(b'{') => self.object()?,
+            Some(b'[') => self.array(b']')?,
+            Some(b'(') if self.dialect == Dialect::Python => self.array(b')')?,
+            Some(quote @ (b'"' | b'\'')) if self.is_quote(quote) => Value::Text(self.string()?),
+            Some(b'-' | b'0'..=b'9') => self.number()?,
+            Some(_) => self.word()?,
+            None => return Err(self.error("expected a value, found the end")),
+        };
+        Ok(Node { at, value })
+    }
+
+    fn object(&mut self) -> Result<Value<'a>, SyntaxError> {
+        let mut members = Vec::new();
+        self.sequence(b'}', |parser| {
+            if !parser.peek().is_some_and(|quote| parser.is_quote(quote)) {
+                return Err(parser.error("expected the name of a member in quotes"));
+            }
+            let key = parser.string()?;
+            parser.skip_blanks();
+            if !parser.take(b':') {
+                return Err(parser.error("expected `:`"));
+            }
+            members.push((key, parser.value()?));
+            Ok(())
+        })?;
+        Ok(Value::Object(members))
+    }
+
+    fn array(&mut self, close: u8) -> Result<Value<'a>, SyntaxError> {
+        let mut items = Vec::new();
+        self.sequence(close, |parser| {
+            items.push(parser.value()?);
+            Ok(())
+        })?;
+        Ok(Value::Array(items))
+    }
+
+    /// Elements between commas, up to and including `close`; the opening byte is at hand.
+    fn sequence(
+        &mut self,
+        close: u8,
+        mut element: impl FnMut(&mut Self) -> Result<(), SyntaxError>,
+    ) -> Result<(), SyntaxError> {
+        self.depth += 1;
+        if self.depth > DEEPEST {
+            return Err(self.error("arrays and objects nest too deeply"));
+        }
+        self.at += 1;
+        self.skip_blanks();
+        while !self.take(close) {
+            element(self)?;
+            self.skip_blanks();
+            let comma = self.take(b',');
+            self.skip_blanks();
+            let closes = self.peek() == Some(close);
+            let trailing = self.dialect == Dialect::Python;
+            if (comma && closes && !trailing) || (!comma && !closes) {
+                let close = close as char;
+                return Err(self.error(&format!("expected `,` or `{close}`")));
+            }
+        }
+        self.depth -= 1;
+        Ok(())
+    }
+
+    fn string(&mut self) -> Result<Cow<'a, str>, SyntaxError> {
+        let opening = self.at;
+        let quote = self.text.as_bytes()[opening];
+        self.at += 1;
+        let mut owned = String::new();
+        let mut run = self.at;
+        loop {
+            let rest = &self.text.as_bytes()[self.at..];
+            let stop = rest
+                .iter()
+                .position(|&b| b == quote || b == b'\\' || b < b' ');
+            let Some(stop) = stop else {
+                self.at = opening;
+                return Err(self.error("this string never ends"));
+            };
+            self.at += stop;
+            match rest[stop] {
+                b'\\' => {
+                    owned.push_str(&self.text[run..self.at]);
+                    self.escape(&mut owned)?;
+                    run = self.at;
+                }
+                b if b == quote => {
+                    let last = &self.text[run..self.at];
+                    self.at += 1;
+                    if owned.is_empty() {
+                        return Ok(Cow::Borrowed(last));
+                    }
+                    owned.push_str(last);
+                    return Ok(Cow::Owned(owned));
+                }
+                // Control characters are not JSON, but exporters write them and they harm nobody.
+                b'\n' if self.dialect == Dialect::Json => {
+                    return Err(self.error("a line break inside a string must be written `\\n`"));
+                }
+                _ => self.at += 1,
+            }
+        }
+    }
+
+    /// Reads the escape at hand (a backslash and what it means) into `out`.
+    fn escape(&mut self, out: &mut String) -> Result<(), SyntaxError> {
+        let kind = self.text.as_bytes().get(self.at + 1).copied();
+        let python = self.dialect == Dialect::Python;
+        let (character, length) = match kind {
+            Some(b'n') => ('\n', 2),
+            Some(b't') => ('\t', 2),
+            Some(b'r') => ('\r', 2),
+            Some(b'b') => ('\u{8}', 2),
+            Some(b'f') => ('\u{c}', 2),
+            Some(plain @ (b'"' | b'\\' | b'/')) => (plain as char, 2),
+            Some(b'\'') if python => ('\'', 2),
+            Some(b'x') if python => (self.code_point(2)?, 4),
+            Some(b'U') if python => (self.code_point(8)?, 10),
+            Some(b'u') => return self.utf16_escape(out),
+            _ => return Err(self.error("unknown escape after `\\`")),
+        };
+        out.push(character);
+        self.at += length;
+        Ok(())
+    }
+
+    /// `\uXXXX`, or two of them for a character beyond the first plane; a lone half becomes U+FFFD.
+    fn utf16_escape(&mut self, out: &mut String) -> Result<(), SyntaxError> {
+        let first = self.hex(4)?;
+        self.at += 6;
+        let mut units = vec![first as u16];
+        if (0xd800..0xdc00).contains(&first) && self.text[self.at..].starts_with("\\u") {
+            let second = self.hex(4)?;
+            if (0xdc00..0xe000).contains(&second) {
+                self.at += 6;
+                units.push(second as u16);
+            }
+        }
+        out.push_str(&String::from_utf16_lossy(&units));
+        Ok(())
+    }
+
+    fn code_point(&mut self, digits: usize) -> Result<char, SyntaxError> {
+        let code = self.hex(digits)?;
+        char::from_u32(code).ok_or_else(|| self.error("this escape is no character"))
+    }
+
+    /// The number in the `digits` hexadecimal digits behind `\u`.
+    fn hex(&mut self, digits: usize) -> Result<u32, SyntaxError> {
+        let start = self.at + 2;
+        let text = self.text.get(start..start + digits);
+        let plain = text.filter(|t| t.bytes().all(|b| b.is_ascii_hexdigit()));
+        plain
+            .and_then(|t| u32::from_str_radix(t, 16).ok())
+            .ok_or_else(|| self.error(&format!("expected {digits} hexadecimal digits")))
+    }
+
+    fn number(&mut self) -> Result<Value<'a>, SyntaxError> {
+        let rest = &self.text.as_bytes()[self.at..];
+        let is_part = |b: &u8| matches!(b, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E');
+        let length = rest.iter().take_while(|b| is_part(b)).count();
+        let digits = &self.text[self.at..self.at + length];
+        if digits.parse::<f64>().is_err() {
+            return Err(self.error(&format!("`{digits}` is no number")));
+        }
+        self.at += length;
+        Ok(Value::Number(digits))
+    }
+
+    fn word(&mut self) -> Result<Value<'a>, SyntaxError> {
+        let rest = &self.text[self.at..];
+        let length = rest.bytes().take_while(u8::is_ascii_alphabetic).count();
+        let python = self.dialect == Dialect::Python;
+        let value = match &rest[..length] {
+            "null" => Value::Null,
+            "true" => Value::Bool(true),
+            "false" => Value::Bool(false),
+            // Python's json module writes these into JSON files.
+            "NaN" | "Infinity" => Value::Null,
+            "None" if python => Value::Null,
+            "True" if python => Value::Bool(true),
+            "False" if python => Value::Bool(false),
+            _ => return Err(self.error("expected a value")),
+        };
+        self.at += length;
+        Ok(value)
+    }
+
+    fn is_quote(&self, byte: u8) -> bool {
+        byte == b'"' || (byte == b'\'' && self.dialect == Dialect::Python)
+    }
+
+    fn take(&mut self, byte: u8) -> bool {
+        let found = self.peek() == Some(byte);
+        self.at += usize::from(found);
+        found
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    fn skip_blanks(&mut self) {
+        while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
+            self.at += 1;
+        }
+    }
+
+    fn error(&self, message: &str) -> SyntaxError {
+        SyntaxError {
+            at: self.at,
+            message: message.to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_value_knows_where_it_stood() {
+        let text = r#"{"a": [1, "x\u00e9\ud83d\ude00\n"], "b": null, "c": true, "d": -2.5e3}"#;
+        let node = parse(text, Dialect::Json).unwrap();
+        let items = node.get("a").unwrap().items();
+        assert_eq!(items[0].index(), Some(1));
+        assert_eq!(items[1].text(), Some("xé😀\n"));
+        assert_eq!(&text[items[1].at..items[1].at + 2], "\"x");
+        assert_eq!(node.get("b").unwrap().value, Value::Null);
+        assert_eq!(node.get("c").unwrap().value, Value::Bool(true));
+        assert_eq!(node.get("d").unwrap().number(), Some(-2500.0));
+        assert_eq!(node.get_any(&["b", "a"]).unwrap().items().len(), 2);
+        assert!(node.get("e").is_none());
+    }
+
+    #[test]
+    fn python_literals_are_read_as_values_never_as_code() {
+        let text = r#"[('it\'s', {"entities": [(0, 4, 'LABEL'),]}), None, True, "d\x41"]"#;
+        let node = parse(text, Dialect::Python).unwrap();
+        assert_eq!(node.items()[0].items()[0].text(), Some("it's"));
+        assert_eq!(node.items()[1].value, Value::Null);
+        assert_eq!(node.items()[3].text(), Some("dA"));
+        assert!(parse("[exit()]", Dialect::Python).is_err());
+        assert!(parse(text, Dialect::Json).is_err());
+    }
+
+    #[test]
+    fn a_fault_is_named_where_it_is() {
+        for (text, at) in [
+            ("", 0),
+            ("[1, 2", 5),
+            ("[1 2]", 3),
+            ("[1,]", 3),
+            (r#"{"a" 1}"#, 5),
+            (r#"{a: 1}"#, 1),
+            (r#"["abc]"#, 1),
+            (r#"["a\q"]"#, 3),
+            (r#"["\u12"]"#, 2),
+            ("[1] x", 4),
+            ("[--1]", 1),
+            ("[nul]", 1),
+        ] {
+            assert_eq!(parse(text, Dialect::Json).unwrap_err().at, at, "{text}");
+        }
+        let deep = "[".repeat(100_000);
+        assert!(parse(&deep, Dialect::Json).is_err());
+    }
+}

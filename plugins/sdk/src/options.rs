@@ -1,0 +1,96 @@
+//! Options: the JSON object a user gives a plugin, read with errors that name the member.
+
+use crate::Error;
+use crate::json::{self, Dialect, Node, Value};
+
+/// A user's options.
+pub struct Options<'a>(Node<'a>);
+
+impl<'a> Options<'a> {
+    /// Reads `text`, an object that may have the members `known` and no others.
+    pub fn parse(text: &'a str, known: &[&str]) -> Result<Self, Error> {
+        let node = json::parse(text, Dialect::Json).map_err(|fault| {
+            Error::InvalidOptions(format!("{} at byte {}", fault.message, fault.at))
+        })?;
+        let Value::Object(members) = &node.value else {
+            return Err(Error::InvalidOptions("expected a JSON object".into()));
+        };
+        if let Some((name, _)) = members.iter().find(|(name, _)| !known.contains(&&**name)) {
+            let known = known.join(", ");
+            let message = format!("/{name}: there is no such option; there are {known}");
+            return Err(Error::InvalidOptions(message));
+        }
+        Ok(Self(node))
+    }
+
+    /// The text `name`, if given.
+    pub fn text(&self, name: &str) -> Result<Option<&str>, Error> {
+        let read = |node: &'_ Node<'a>| matches!(node.value, Value::Text(_));
+        Ok(self.member(name, "a text", read)?.and_then(Node::text))
+    }
+
+    /// The flag `name`; `default` if not given. The texts `true` and `false` count as well.
+    pub fn flag(&self, name: &str, default: bool) -> Result<bool, Error> {
+        let read = |node: &Node<'a>| flag(node).is_some();
+        let member = self.member(name, "true or false", read)?;
+        Ok(member.and_then(flag).unwrap_or(default))
+    }
+
+    /// The text `name`, one of `allowed`; the first of them if not given.
+    pub fn choice<'c>(&self, name: &str, allowed: &[&'c str]) -> Result<&'c str, Error> {
+        let Some(given) = self.text(name)? else {
+            return Ok(allowed[0]);
+        };
+        let found = allowed.iter().find(|&&choice| choice == given);
+        found.copied().ok_or_else(|| {
+            let allowed = allowed.join(", ");
+            Error::InvalidOptions(format!("/{name}: {given:?} is none of {allowed}"))
+        })
+    }
+
+    fn member(
+        &self,
+        name: &str,
+        expected: &str,
+        fits: impl Fn(&Node<'a>) -> bool,
+    ) -> Result<Option<&Node<'a>>, Error> {
+        match self.0.get_any(&[name]) {
+            Some(node) if !fits(node) => {
+                let message = format!("/{name}: expected {expected}");
+                Err(Error::InvalidOptions(message))
+            }
+            member => Ok(member),
+        }
+    }
+}
+
+fn flag(node: &Node<'_>) -> Option<bool> {
+    match &node.value {
+        Value::Bool(flag) => Some(*flag),
+        Value::Text(text) if text == "true" => Some(true),
+        Value::Text(text) if text == "false" => Some(false),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_are_read_and_faults_are_named() {
+        let text = r#"{"a": "x", "b": "true", "c": null}"#;
+        let options = Options::parse(text, &["a", "b", "c"]).unwrap();
+        assert_eq!(options.text("a").unwrap(), Some("x"));
+        assert_eq!(options.text("c").unwrap(), None);
+        assert!(options.flag("b", false).unwrap());
+        assert!(options.flag("c", true).unwrap());
+        assert_eq!(options.choice("a", &["y", "x"]).unwrap(), "x");
+        assert_eq!(options.choice("c", &["y", "x"]).unwrap(), "y");
+        assert!(options.choice("a", &["y"]).is_err());
+        assert!(options.flag("a", false).is_err());
+        for bad in ["", "[]", "{", r#"{"z": 1}"#] {
+            assert!(Options::parse(bad, &["a"]).is_err(), "{bad}");
+        }
+    }
+}

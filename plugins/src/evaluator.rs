@@ -1,0 +1,233 @@
+//! A plugin of the worlds `evaluator-plugin` and `judge-plugin` as an [`Evaluator`].
+
+use std::sync::Arc;
+
+use graft::cancel::Cancel;
+use graft::dataset::Sample;
+use graft::evaluate::{
+    EvaluateError, EvaluateHost, Evaluator, EvaluatorDescription, EvaluatorRun, Metric, Prediction,
+    Score,
+};
+use wasmtime::component::ResourceAny;
+use wasmtime::{Engine, Store};
+
+use crate::bindings::judge::exports::graft::plugin::evaluator as export;
+use crate::bindings::judge::{JudgePlugin, JudgePluginPre};
+use crate::bindings::types;
+use crate::caller::EvaluateCaller;
+use crate::error::PluginError;
+use crate::guest::{CallerLine, GuestThread};
+use crate::host::{STACK_BYTES, check_options, explain, store};
+use crate::imports::State;
+use crate::inspect::PluginInfo;
+use crate::limits::Limits;
+use crate::translate;
+
+/// An evaluator in a sandbox. Each run has its own, for all its samples.
+pub struct WasmEvaluator {
+    pub(crate) info: PluginInfo,
+    pub(crate) engine: Engine,
+    pub(crate) limits: Limits,
+    pub(crate) plugin: JudgePluginPre<State>,
+}
+
+/// A sandbox on its own thread, and the limits of a call into it.
+struct Sandbox {
+    name: String,
+    fuel: u64,
+    guest: GuestThread<Store<State>>,
+    host: Arc<dyn EvaluateHost>,
+    /// A plugin that was stopped is never entered again.
+    stopped: bool,
+}
+
+/// A started run of a plugin.
+struct WasmRun {
+    sandbox: Sandbox,
+    instance: Arc<JudgePlugin>,
+    run: ResourceAny,
+}
+
+impl WasmEvaluator {
+    /// What it is.
+    pub fn info(&self) -> &PluginInfo {
+        &self.info
+    }
+
+    /// A fresh sandbox with an instance of the plugin.
+    fn enter(
+        &self,
+        host: Arc<dyn EvaluateHost>,
+    ) -> Result<(Sandbox, Arc<JudgePlugin>), EvaluateError> {
+        let (engine, limits) = (self.engine.clone(), self.limits.clone());
+        let cancel = host.cancel();
+        let state = move |line: CallerLine| store(&engine, State::new(limits, cancel, line));
+        let guest = GuestThread::start(&self.info.name, &self.engine, STACK_BYTES, state);
+        let mut sandbox = Sandbox {
+            name: self.info.name.clone(),
+            fuel: self.limits.fuel,
+            guest: guest.map_err(failed)?,
+            host,
+            stopped: false,
+        };
+        let plugin = self.plugin.clone();
+        let instance = sandbox.call(move |store| plugin.instantiate(store))?;
+        Ok((sandbox, Arc::new(instance)))
+    }
+}
+
+impl Sandbox {
+    fn call<R: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut Store<State>) -> wasmtime::Result<R> + Send + 'static,
+    ) -> Result<R, EvaluateError> {
+        if self.stopped {
+            let plugin = self.name.clone();
+            return Err(failed(PluginError::Stopped { plugin }));
+        }
+        let mut caller = EvaluateCaller { host: &*self.host };
+        let (name, fuel) = (self.name.clone(), self.fuel);
+        let called = self
+            .guest
+            .call(&mut caller, move |store: &mut Store<State>| {
+                store.data_mut().start_clock();
+                let result = store.set_fuel(fuel).and_then(|()| work(store));
+                result.map_err(|error| explain(&name, error, store.data(), fuel))
+            });
+        let result = called.and_then(|result| result);
+        self.stopped = result.is_err();
+        result.map_err(failed)
+    }
+}
+
+impl Evaluator for WasmEvaluator {
+    fn describe(&self) -> Result<EvaluatorDescription, EvaluateError> {
+        let (mut sandbox, instance) = self.enter(Arc::new(Nobody))?;
+        let described =
+            sandbox.call(move |store| instance.graft_plugin_evaluator().call_describe(store))?;
+        let metric = |metric: export::Metric| Metric {
+            name: metric.name,
+            unit: metric.unit,
+            higher_is_better: metric.higher_is_better,
+        };
+        Ok(EvaluatorDescription {
+            metrics: described.metrics.into_iter().map(metric).collect(),
+            options_schema: described.options_schema,
+        })
+    }
+
+    fn start(
+        &self,
+        options: &str,
+        seed: u64,
+        host: Arc<dyn EvaluateHost>,
+    ) -> Result<Box<dyn EvaluatorRun>, EvaluateError> {
+        check_options(options).map_err(EvaluateError::InvalidOptions)?;
+        let (mut sandbox, instance) = self.enter(host)?;
+        let (options, plugin) = (options.to_owned(), instance.clone());
+        let run = sandbox.call(move |store| {
+            let evaluator = plugin.graft_plugin_evaluator();
+            evaluator.call_start(store, &options, seed)
+        })?;
+        let run = run.map_err(|error| told(error, &sandbox.host.cancel()))?;
+        Ok(Box::new(WasmRun {
+            sandbox,
+            instance,
+            run,
+        }))
+    }
+}
+
+impl WasmRun {
+    fn scores(
+        &mut self,
+        work: impl FnOnce(
+            &JudgePlugin,
+            &mut Store<State>,
+            ResourceAny,
+        ) -> wasmtime::Result<Result<Vec<export::Score>, types::Error>>
+        + Send
+        + 'static,
+    ) -> Result<Vec<Score>, EvaluateError> {
+        let (instance, run) = (self.instance.clone(), self.run);
+        let scores = self
+            .sandbox
+            .call(move |store| work(&instance, store, run))?;
+        let scores = scores.map_err(|error| told(error, &self.sandbox.host.cancel()))?;
+        let score = |score: export::Score| Score {
+            metric: score.metric,
+            value: score.value,
+            weight: score.weight,
+        };
+        Ok(scores.into_iter().map(score).collect())
+    }
+}
+
+impl EvaluatorRun for WasmRun {
+    fn score(
+        &mut self,
+        reference: &Sample,
+        predicted: &Prediction,
+    ) -> Result<Vec<Score>, EvaluateError> {
+        let reference = translate::to_sample(reference);
+        let predicted = export::Prediction {
+            text: predicted.text.clone(),
+            finish_reason: predicted.finish_reason.clone(),
+            millis: u64::try_from(predicted.duration.as_millis()).unwrap_or(u64::MAX),
+            extra: translate::to_extra(&predicted.extra),
+        };
+        self.scores(move |plugin, store, run| {
+            let evaluator = plugin.graft_plugin_evaluator();
+            evaluator
+                .run()
+                .call_score(store, run, &reference, &predicted)
+        })
+    }
+
+    fn finish(&mut self) -> Result<Vec<Score>, EvaluateError> {
+        self.scores(|plugin, store, run| {
+            plugin
+                .graft_plugin_evaluator()
+                .run()
+                .call_finish(store, run)
+        })
+    }
+}
+
+/// Nobody to talk to: for asking a plugin about itself.
+struct Nobody;
+
+impl EvaluateHost for Nobody {
+    fn cancel(&self) -> Cancel {
+        Cancel::new()
+    }
+    fn report(&self, _: graft::dataset::Diagnostic) {}
+    fn log(&self, _: graft::dataset::converter::LogLevel, _: &str) {}
+}
+
+fn failed(error: PluginError) -> EvaluateError {
+    match error {
+        PluginError::Cancelled { .. } => EvaluateError::Cancelled,
+        other => EvaluateError::Plugin(Box::new(other)),
+    }
+}
+
+/// An error that the plugin itself returned.
+fn told(error: types::Error, cancel: &Cancel) -> EvaluateError {
+    match error {
+        types::Error::Cancelled if cancel.is_raised() => EvaluateError::Cancelled,
+        types::Error::Cancelled => {
+            EvaluateError::Internal("it stopped although nobody asked it to".into())
+        }
+        types::Error::LimitExceeded(reason) => EvaluateError::LimitExceeded(reason),
+        types::Error::InvalidInput(diagnostic) => {
+            EvaluateError::InvalidInput(Box::new(translate::diagnostic(diagnostic)))
+        }
+        types::Error::InvalidOptions(reason) => EvaluateError::InvalidOptions(reason),
+        types::Error::Denied(reason) => EvaluateError::Denied(reason),
+        types::Error::Unsupported(reason) => EvaluateError::Unsupported(reason),
+        types::Error::Io(reason)
+        | types::Error::NotFound(reason)
+        | types::Error::Internal(reason) => EvaluateError::Internal(reason),
+    }
+}

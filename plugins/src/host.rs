@@ -1,0 +1,292 @@
+//! The entrance of every plugin.
+//!
+//! [`Host::load`] reads the file, checks it ([`inspect`]), and compiles it or
+//! finds it compiled in the [`Cache`]. No code of the plugin runs before it is used, and each use
+//! gets a fresh store.
+
+use std::fs;
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+use wasmtime::component::{Component, HasSelf, Linker};
+use wasmtime::{Config, Engine, Store, Trap, UpdateDeadline};
+
+use crate::bindings::converter::ConverterPluginPre;
+use crate::bindings::judge::JudgePluginPre;
+use crate::bindings::{dataset, host, input, model, types};
+use crate::cache::Cache;
+use crate::converter::WasmConverter;
+use crate::error::{Exceeded, PluginError};
+use crate::evaluator::WasmEvaluator;
+use crate::grants::Grants;
+use crate::imports::{State, Stop};
+use crate::inspect::{PluginInfo, World, inspect};
+use crate::limits::Limits;
+use crate::shipped;
+
+/// Stack of a plugin.
+pub(crate) const STACK_BYTES: usize = 512 << 10;
+
+/// Runs plugins: one engine and its rules.
+#[derive(Clone)]
+pub struct Host {
+    engine: Engine,
+    limits: Limits,
+    cache: Option<Cache>,
+}
+
+/// A plugin that is checked and compiled.
+pub enum Plugin {
+    /// It turns exports into samples.
+    Converter(WasmConverter),
+    /// It scores predictions.
+    Evaluator(WasmEvaluator),
+}
+
+impl Host {
+    /// A host with these limits; with `cache`, compiled plugins are kept there.
+    pub fn new(limits: Limits, cache: Option<Cache>) -> Result<Self, PluginError> {
+        let mut config = Config::new();
+        config
+            .wasm_component_model(true)
+            .consume_fuel(true)
+            .epoch_interruption(true)
+            .max_wasm_stack(STACK_BYTES)
+            // The same input gives the same output on every machine.
+            .wasm_relaxed_simd(false)
+            .cranelift_nan_canonicalization(true)
+            // We live inside somebody's process: no signal handlers, no gigabytes of address space.
+            .signals_based_traps(false)
+            .memory_reservation(0)
+            .memory_guard_size(0)
+            .memory_reservation_for_growth(0);
+        let engine = Engine::new(&config).map_err(|error| PluginError::Compile {
+            plugin: "(none)".into(),
+            reason: format!("the WebAssembly engine does not start: {error:#}"),
+        })?;
+        Ok(Self {
+            engine,
+            limits,
+            cache,
+        })
+    }
+
+    /// Loads the plugin file `path`, or the shipped plugin of that name.
+    pub fn load(&self, path: &Path, grants: &Grants) -> Result<Plugin, PluginError> {
+        let name = path.to_string_lossy();
+        if let Some(bytes) = shipped::plugin(&name)
+            && !path.is_file()
+        {
+            return self.load_bytes(&name, bytes, grants);
+        }
+        let (name, bytes) = self.read(path)?;
+        self.load_bytes(&name, &bytes, grants)
+    }
+
+    /// Loads a plugin from memory; messages call it `name`.
+    pub fn load_bytes(
+        &self,
+        name: &str,
+        bytes: &[u8],
+        grants: &Grants,
+    ) -> Result<Plugin, PluginError> {
+        let info = inspect(name, bytes, &self.limits, grants)?;
+        let component = self.compile(name, bytes)?;
+        let engine = self.engine.clone();
+        let limits = self.limits.clone();
+        let misfit = |error: wasmtime::Error| PluginError::Mismatch {
+            plugin: name.to_owned(),
+            reason: format!("{error:#}"),
+        };
+        let linker = linker(&self.engine, info.world).map_err(misfit)?;
+        let instance = linker.instantiate_pre(&component).map_err(misfit)?;
+        Ok(match info.world {
+            World::ConverterPlugin => Plugin::Converter(WasmConverter {
+                info,
+                engine,
+                limits,
+                plugin: ConverterPluginPre::new(instance).map_err(misfit)?,
+            }),
+            World::EvaluatorPlugin | World::JudgePlugin => Plugin::Evaluator(WasmEvaluator {
+                info,
+                engine,
+                limits,
+                plugin: JudgePluginPre::new(instance).map_err(misfit)?,
+            }),
+        })
+    }
+
+    /// Describes a plugin file or shipped plugin without compiling it.
+    pub fn info(&self, path: &Path) -> Result<PluginInfo, PluginError> {
+        let grants = Grants { model: true };
+        let name = path.to_string_lossy();
+        if let Some(bytes) = shipped::plugin(&name)
+            && !path.is_file()
+        {
+            return inspect(&name, bytes, &self.limits, &grants);
+        }
+        let (name, bytes) = self.read(path)?;
+        inspect(&name, &bytes, &self.limits, &grants)
+    }
+
+    fn read(&self, path: &Path) -> Result<(String, Vec<u8>), PluginError> {
+        let failed = |source| PluginError::Read {
+            path: path.to_owned(),
+            source,
+        };
+        let name = path.file_name().unwrap_or(path.as_os_str());
+        let name = name.to_string_lossy().into_owned();
+        let metadata = match fs::metadata(path) {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(PluginError::Unknown {
+                    name: path.display().to_string(),
+                    shipped: shipped::names().collect::<Vec<_>>().join(", "),
+                });
+            }
+            Err(error) => return Err(failed(error)),
+        };
+        if metadata.len() > self.limits.plugin_bytes {
+            return Err(PluginError::TooLarge {
+                plugin: name,
+                bytes: metadata.len(),
+                limit: self.limits.plugin_bytes,
+            });
+        }
+        let bytes = fs::read(path).map_err(failed)?;
+        Ok((name, bytes))
+    }
+
+    fn compile(&self, name: &str, bytes: &[u8]) -> Result<Component, PluginError> {
+        let hash = Sha256::digest(bytes);
+        let cached = self.cache.as_ref();
+        if let Some(component) = cached.and_then(|cache| cache.load(&self.engine, &hash)) {
+            return Ok(component);
+        }
+        let component =
+            Component::from_binary(&self.engine, bytes).map_err(|error| PluginError::Compile {
+                plugin: name.to_owned(),
+                reason: format!("{error:#}"),
+            })?;
+        if let Some(cache) = cached {
+            cache.store(&self.engine, &hash, &component);
+        }
+        Ok(component)
+    }
+}
+
+impl Plugin {
+    /// What it is.
+    pub fn info(&self) -> &PluginInfo {
+        match self {
+            Self::Converter(converter) => &converter.info,
+            Self::Evaluator(evaluator) => &evaluator.info,
+        }
+    }
+
+    /// The plugin as a converter.
+    pub fn into_converter(self) -> Result<WasmConverter, PluginError> {
+        match self {
+            Self::Converter(converter) => Ok(converter),
+            Self::Evaluator(other) => Err(wrong_world(other.info, World::ConverterPlugin)),
+        }
+    }
+
+    /// The plugin as an evaluator.
+    pub fn into_evaluator(self) -> Result<WasmEvaluator, PluginError> {
+        match self {
+            Self::Evaluator(evaluator) => Ok(evaluator),
+            Self::Converter(other) => Err(wrong_world(other.info, World::EvaluatorPlugin)),
+        }
+    }
+}
+
+fn wrong_world(info: PluginInfo, wanted: World) -> PluginError {
+    PluginError::WrongWorld {
+        plugin: info.name,
+        found: info.world.name(),
+        wanted: wanted.name(),
+    }
+}
+
+/// The interfaces that `world` may call, and nothing else.
+fn linker(engine: &Engine, world: World) -> wasmtime::Result<Linker<State>> {
+    let mut linker = Linker::new(engine);
+    types::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
+    host::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
+    dataset::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
+    if world != World::EvaluatorPlugin {
+        input::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
+    }
+    if world == World::JudgePlugin {
+        model::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
+    }
+    Ok(linker)
+}
+
+/// A store in which every limit holds.
+pub(crate) fn store(engine: &Engine, state: State) -> Store<State> {
+    let call_bytes = state.limits.call_bytes;
+    let mut store = Store::new(engine, state);
+    store.limiter(|state| &mut state.memory);
+    store.set_hostcall_fuel(call_bytes);
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_callback(|context| {
+        context.data().check_clock()?;
+        Ok(UpdateDeadline::Continue(1))
+    });
+    store
+}
+
+/// Says in our words why the engine ended a plugin.
+pub(crate) fn explain(
+    plugin: &str,
+    error: wasmtime::Error,
+    state: &State,
+    fuel: u64,
+) -> PluginError {
+    let plugin = plugin.to_owned();
+    let limit = |limit| PluginError::Limit {
+        plugin: plugin.clone(),
+        limit,
+    };
+    match error.downcast_ref::<Stop>() {
+        Some(Stop::Limit(exceeded)) => return limit(*exceeded),
+        Some(Stop::BadValue(reason)) => {
+            let reason = reason.clone();
+            return PluginError::BadValue { plugin, reason };
+        }
+        Some(Stop::Cancelled | Stop::Caller) => return PluginError::Cancelled { plugin },
+        None => {}
+    }
+    if let Some(wanted) = state.memory.refused {
+        let limit_bytes = state.limits.memory_bytes;
+        return limit(Exceeded::Memory {
+            wanted,
+            limit: limit_bytes,
+        });
+    }
+    if let Some(wasmtime::component::ResourceTableError::Full) = error.downcast_ref() {
+        return limit(Exceeded::Handles(state.limits.handles));
+    }
+    let reason = format!("{:#}", error.root_cause());
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::OutOfFuel) => limit(Exceeded::Fuel(fuel)),
+        Some(Trap::StackOverflow) => limit(Exceeded::Stack(STACK_BYTES)),
+        Some(_) => PluginError::Trap { plugin, reason },
+        // The engine has no type for this one.
+        None if reason.contains("fuel allocated for hostcalls") => {
+            limit(Exceeded::CallBytes(state.limits.call_bytes))
+        }
+        None => PluginError::BadValue { plugin, reason },
+    }
+}
+
+/// Refuses options that are no JSON object before a plugin sees them.
+pub(crate) fn check_options(options: &str) -> Result<(), String> {
+    match serde_json::from_str(options) {
+        Ok(serde_json::Value::Object(_)) => Ok(()),
+        Ok(_) => Err("expected a JSON object".into()),
+        Err(error) => Err(error.to_string()),
+    }
+}

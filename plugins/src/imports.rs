@@ -1,0 +1,392 @@
+//! What a plugin may call, and the counting of what it uses.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use graft::cancel::Cancel;
+use graft::dataset::{Diagnostic, Severity, Source};
+use graft::evaluate::evaluator::JudgeRequest;
+use wasmtime::component::{Resource, ResourceTable};
+use wasmtime::{ResourceLimiter, Result};
+
+use crate::bindings::{dataset, host, input, model, types};
+use crate::caller::{Caller, Failure};
+use crate::error::Exceeded;
+use crate::guest::CallerLine;
+use crate::limits::Limits;
+use crate::translate;
+
+/// The most bytes that one `read` gives, whatever was asked for.
+const READ_BYTES: u32 = 1 << 20;
+
+/// Kinds of remarks that are counted one by one; further kinds share a counter.
+const CODES: usize = 1000;
+
+/// A source that a plugin holds.
+pub enum OpenSource {
+    /// What it converts; the caller has it.
+    Input { name: String, size: Option<u64> },
+    /// A companion file.
+    Asset(Box<dyn Source + Send>),
+}
+
+/// Where a plugin's samples go; the caller has it.
+pub struct OpenSink;
+
+/// Why the host ended a plugin; travels through the engine as the cause of the trap.
+#[derive(Debug, thiserror::Error)]
+pub enum Stop {
+    #[error(transparent)]
+    Limit(#[from] Exceeded),
+    #[error("{0}")]
+    BadValue(String),
+    #[error("interrupted")]
+    Cancelled,
+    /// The caller keeps the reason.
+    #[error("the caller ended the work")]
+    Caller,
+}
+
+/// All that belongs to one plugin instance.
+pub struct State {
+    pub table: ResourceTable,
+    pub memory: MemoryMeter,
+    pub limits: Limits,
+    pub cancel: Cancel,
+    /// When the plugin's own time is over.
+    pub deadline: Instant,
+    pub samples: u64,
+    line: CallerLine,
+    output_bytes: u64,
+    log_bytes: u64,
+    assets: u64,
+    diagnostics: u64,
+    by_code: HashMap<String, (Severity, u64)>,
+}
+
+impl State {
+    pub fn new(limits: Limits, cancel: Cancel, line: CallerLine) -> Self {
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(limits.handles);
+        Self {
+            table,
+            memory: MemoryMeter::new(limits.memory_bytes),
+            deadline: Instant::now() + limits.deadline,
+            limits,
+            cancel,
+            samples: 0,
+            line,
+            output_bytes: 0,
+            log_bytes: 0,
+            assets: 0,
+            diagnostics: 0,
+            by_code: HashMap::new(),
+        }
+    }
+
+    /// Starts the clock of a call into the plugin.
+    pub fn start_clock(&mut self) {
+        self.deadline = Instant::now() + self.limits.deadline;
+    }
+
+    /// Whether the plugin has to end now.
+    pub fn check_clock(&self) -> Result<(), Stop> {
+        if self.cancel.is_raised() {
+            return Err(Stop::Cancelled);
+        }
+        if Instant::now() > self.deadline {
+            return Err(Exceeded::Deadline(self.limits.deadline).into());
+        }
+        Ok(())
+    }
+
+    /// One remark per kind about those that were counted but not passed on.
+    pub fn left_out(&self) -> Vec<Diagnostic> {
+        let kept = self.limits.diagnostics_per_code;
+        let mut codes: Vec<_> = self.by_code.iter().collect();
+        codes.sort();
+        let more = codes.into_iter().filter(|(_, (_, count))| *count > kept);
+        more.map(|(code, (severity, count))| Diagnostic {
+            severity: *severity,
+            code: code.clone(),
+            message: format!("and {} more of this kind", count - kept),
+            at: None,
+        })
+        .collect()
+    }
+
+    /// Asks the caller; the wait is not counted against the plugin.
+    fn ask<T: Send + 'static>(
+        &mut self,
+        errand: impl FnOnce(&mut dyn Caller) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<Result<T, types::Error>> {
+        let asked = Instant::now();
+        let answer = self.line.ask(errand).ok_or(Stop::Caller)?;
+        self.deadline += asked.elapsed();
+        self.check_clock()?;
+        match answer {
+            Ok(value) => Ok(Ok(value)),
+            Err(Failure::Told(error)) => Ok(Err(translate::to_error(error))),
+            Err(Failure::Final) => Err(Stop::Caller.into()),
+        }
+    }
+
+    fn tell(&mut self, errand: impl FnOnce(&mut dyn Caller) + Send + 'static) -> Result<()> {
+        let told = self.ask(move |caller| {
+            errand(caller);
+            Ok(())
+        })?;
+        told.map_err(|_| Stop::Caller.into())
+    }
+
+    fn count_sample(&mut self, sample: &dataset::Sample) -> Result<(), Exceeded> {
+        self.samples += 1;
+        if self.samples > self.limits.samples {
+            return Err(Exceeded::Samples(self.limits.samples));
+        }
+        self.output_bytes += sample_bytes(sample);
+        if self.output_bytes > self.limits.output_bytes {
+            return Err(Exceeded::OutputBytes(self.limits.output_bytes));
+        }
+        Ok(())
+    }
+}
+
+impl types::Host for State {}
+
+impl host::Host for State {
+    fn log(&mut self, level: host::Level, message: String) -> Result<()> {
+        self.log_bytes += message.len() as u64;
+        if self.log_bytes > self.limits.log_bytes {
+            return Err(Stop::from(Exceeded::LogBytes(self.limits.log_bytes)).into());
+        }
+        let level = translate::log_level(level);
+        self.tell(move |caller| caller.log(level, &message))
+    }
+
+    fn report(&mut self, remark: types::Diagnostic) -> Result<Result<(), types::Error>> {
+        self.diagnostics += 1;
+        if self.diagnostics > self.limits.diagnostics {
+            return Err(Stop::from(Exceeded::Diagnostics(self.limits.diagnostics)).into());
+        }
+        let remark = translate::diagnostic(remark);
+        let known = self.by_code.len() < CODES || self.by_code.contains_key(&remark.code);
+        let code = if known { remark.code.as_str() } else { "other" };
+        let entry = self.by_code.entry(code.to_owned());
+        let (_, count) = entry.or_insert((remark.severity, 0));
+        *count += 1;
+        if *count <= self.limits.diagnostics_per_code {
+            self.tell(move |caller| caller.report(remark))?;
+        }
+        Ok(Ok(()))
+    }
+
+    fn checkpoint(&mut self, done: u64, total: Option<u64>) -> Result<Result<(), types::Error>> {
+        if self.cancel.is_raised() {
+            return Ok(Err(types::Error::Cancelled));
+        }
+        self.ask(move |caller| caller.checkpoint(done, total))
+    }
+}
+
+impl input::Host for State {
+    fn open_asset(&mut self, name: String) -> Result<Result<Resource<OpenSource>, types::Error>> {
+        self.assets += 1;
+        if self.assets > self.limits.assets {
+            return Err(Stop::from(Exceeded::Assets(self.limits.assets)).into());
+        }
+        Ok(match self.ask(move |caller| caller.open_asset(&name))? {
+            Ok(source) => Ok(self.table.push(OpenSource::Asset(source))?),
+            Err(error) => Err(error),
+        })
+    }
+
+    fn probe_image(&mut self, name: String) -> Result<Result<input::ImageInfo, types::Error>> {
+        let header = self.ask(move |caller| caller.probe_image(&name))?;
+        Ok(header.map(translate::to_image_info))
+    }
+
+    fn list_assets(
+        &mut self,
+        prefix: String,
+        after: Option<String>,
+        max: u32,
+    ) -> Result<Result<Vec<String>, types::Error>> {
+        let max = max.min(10_000) as usize;
+        self.ask(move |caller| caller.list_assets(&prefix, after.as_deref(), max))
+    }
+}
+
+impl input::HostSource for State {
+    fn name(&mut self, source: Resource<OpenSource>) -> Result<String> {
+        Ok(match self.table.get(&source)? {
+            OpenSource::Input { name, .. } => name.clone(),
+            OpenSource::Asset(asset) => asset.name().to_owned(),
+        })
+    }
+
+    fn size(&mut self, source: Resource<OpenSource>) -> Result<Option<u64>> {
+        Ok(match self.table.get(&source)? {
+            OpenSource::Input { size, .. } => *size,
+            OpenSource::Asset(asset) => asset.size(),
+        })
+    }
+
+    fn read(
+        &mut self,
+        source: Resource<OpenSource>,
+        max: u32,
+    ) -> Result<Result<Vec<u8>, types::Error>> {
+        let max = max.clamp(1, READ_BYTES) as usize;
+        match self.table.get_mut(&source)? {
+            OpenSource::Input { .. } => self.ask(move |caller| caller.read(max)),
+            OpenSource::Asset(asset) => {
+                Ok(filled(max, |buffer| asset.read(buffer)).map_err(unreadable))
+            }
+        }
+    }
+
+    fn read_at(
+        &mut self,
+        source: Resource<OpenSource>,
+        offset: u64,
+        max: u32,
+    ) -> Result<Result<Vec<u8>, types::Error>> {
+        let max = max.clamp(1, READ_BYTES) as usize;
+        match self.table.get_mut(&source)? {
+            OpenSource::Input { .. } => self.ask(move |caller| caller.read_at(offset, max)),
+            OpenSource::Asset(asset) => {
+                Ok(filled(max, |buffer| asset.read_at(offset, buffer)).map_err(unreadable))
+            }
+        }
+    }
+
+    fn drop(&mut self, source: Resource<OpenSource>) -> Result<()> {
+        self.table.delete(source)?;
+        Ok(())
+    }
+}
+
+impl dataset::Host for State {}
+
+impl dataset::HostSink for State {
+    fn emit(
+        &mut self,
+        sink: Resource<OpenSink>,
+        batch: Vec<dataset::Sample>,
+    ) -> Result<Result<(), types::Error>> {
+        self.table.get(&sink)?;
+        let mut samples = Vec::with_capacity(batch.len());
+        for sample in batch {
+            self.count_sample(&sample).map_err(Stop::from)?;
+            samples.push(translate::sample(sample).map_err(Stop::BadValue)?);
+        }
+        self.ask(move |caller| caller.emit(samples))
+    }
+
+    fn drop(&mut self, sink: Resource<OpenSink>) -> Result<()> {
+        self.table.delete(sink)?;
+        Ok(())
+    }
+}
+
+impl model::Host for State {
+    fn generate(&mut self, request: model::Request) -> Result<Result<model::Reply, types::Error>> {
+        let images = request.images.into_iter().map(translate::image);
+        let request = JudgeRequest {
+            turns: request.turns.into_iter().map(translate::turn).collect(),
+            images: images.collect::<Result<_, _>>().map_err(Stop::BadValue)?,
+            max_tokens: request.max_tokens,
+            seed: request.seed,
+        };
+        let reply = self.ask(move |caller| caller.generate(&request))?;
+        Ok(reply.map(|reply| model::Reply {
+            text: reply.text,
+            tokens_in: reply.prompt_tokens,
+            tokens_out: reply.generated_tokens,
+        }))
+    }
+}
+
+/// Counts the linear memory of an instance.
+pub struct MemoryMeter {
+    used: u64,
+    limit: u64,
+    /// The request that was refused.
+    pub refused: Option<u64>,
+}
+
+impl MemoryMeter {
+    fn new(limit: u64) -> Self {
+        Self {
+            used: 0,
+            limit,
+            refused: None,
+        }
+    }
+}
+
+impl ResourceLimiter for MemoryMeter {
+    fn memory_growing(&mut self, now: usize, wanted: usize, _: Option<usize>) -> Result<bool> {
+        let after = self.used + (wanted - now) as u64;
+        if after > self.limit {
+            self.refused = Some(after);
+            let (wanted, limit) = (after, self.limit);
+            return Err(Stop::from(Exceeded::Memory { wanted, limit }).into());
+        }
+        self.used = after;
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, _now: usize, wanted: usize, _: Option<usize>) -> Result<bool> {
+        Ok(wanted <= 100_000)
+    }
+
+    fn instances(&self) -> usize {
+        32
+    }
+
+    fn tables(&self) -> usize {
+        16
+    }
+
+    fn memories(&self) -> usize {
+        8
+    }
+}
+
+/// Up to `max` bytes that `read` gives.
+fn filled(
+    max: usize,
+    read: impl FnOnce(&mut [u8]) -> std::io::Result<usize>,
+) -> std::io::Result<Vec<u8>> {
+    let mut buffer = vec![0; max];
+    let bytes = read(&mut buffer)?;
+    buffer.truncate(bytes);
+    Ok(buffer)
+}
+
+fn unreadable(error: std::io::Error) -> types::Error {
+    types::Error::Io(error.to_string())
+}
+
+fn sample_bytes(sample: &dataset::Sample) -> u64 {
+    let images = sample.images.iter().map(|image| match image {
+        dataset::ImageRef::Asset(name) | dataset::ImageRef::AssetPage((name, _)) => name.len(),
+        dataset::ImageRef::Encoded(bytes) => bytes.len(),
+    });
+    let parts = sample.turns.iter().flat_map(|turn| &turn.content);
+    let texts = parts.map(|part| match part {
+        dataset::Part::Text(text) => text.len(),
+        dataset::Part::Image(_) => 0,
+    });
+    let extra = sample.extra.iter().map(|(name, value)| {
+        name.len()
+            + match value {
+                types::Value::Text(text) | types::Value::Json(text) => text.len(),
+                _ => 8,
+            }
+    });
+    let bytes: usize = images.chain(texts).chain(extra).sum();
+    (bytes + sample.id.len()) as u64
+}
