@@ -36,7 +36,13 @@ fn verdict(spoil: impl FnOnce(&mut Metadata, &mut Tensors)) -> String {
     }
     writer.finish().unwrap();
     let gguf = Arc::new(Gguf::open(&path).unwrap());
-    match Model::new(gguf, &ModelOptions { threads: 1 }) {
+    match Model::new(
+        gguf,
+        &ModelOptions {
+            threads: 1,
+            ..ModelOptions::default()
+        },
+    ) {
         Ok(_) => String::new(),
         Err(error) => error.to_string(),
     }

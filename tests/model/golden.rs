@@ -43,7 +43,14 @@ impl Golden {
 pub fn open(name: &str, threads: usize) -> Arc<Model> {
     let path = folder().join(format!("{name}.gguf"));
     let gguf = Arc::new(Gguf::open(&path).unwrap());
-    Model::new(gguf, &ModelOptions { threads }).unwrap()
+    Model::new(
+        gguf,
+        &ModelOptions {
+            threads,
+            ..ModelOptions::default()
+        },
+    )
+    .unwrap()
 }
 
 fn folder() -> PathBuf {

@@ -53,7 +53,14 @@ impl Models {
 
     fn open(&self, name: &str, threads: usize) -> Arc<Model> {
         let gguf = Arc::new(Gguf::open(&self.folder.path().join(name)).unwrap());
-        Model::new(gguf, &ModelOptions { threads }).unwrap()
+        Model::new(
+            gguf,
+            &ModelOptions {
+                threads,
+                ..ModelOptions::default()
+            },
+        )
+        .unwrap()
     }
 }
 

@@ -19,7 +19,16 @@ fn stories() -> Option<Arc<Model>> {
         println!("skipped: no {}", path.display());
         return None;
     }
-    Some(Model::open(&path, &ModelOptions { threads: 2 }).unwrap())
+    Some(
+        Model::open(
+            &path,
+            &ModelOptions {
+                threads: 2,
+                ..ModelOptions::default()
+            },
+        )
+        .unwrap(),
+    )
 }
 
 /// A timeline of tokens.
