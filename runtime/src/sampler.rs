@@ -109,7 +109,7 @@ impl Sampler {
 fn greedy(logits: &[f32]) -> u32 {
     let mut best = 0;
     for (i, &logit) in logits.iter().enumerate() {
-        if logit > logits[best] || logits[best].is_nan() {
+        if logit > logits[best] || (logits[best].is_nan() && !logit.is_nan()) {
             best = i;
         }
     }
