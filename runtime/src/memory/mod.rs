@@ -1,1 +1,5 @@
 //! Who may use how many bytes, decided before anyone does.
+
+mod process;
+
+pub use process::peak_bytes;

@@ -26,9 +26,19 @@ pub enum TrainError {
     #[error("sample {id} has an image, but the model has no vision part: give --mmproj")]
     NoVision { id: String },
     #[error(
+        "sample {id} lists {listed} images and shows {shown}: each needs one <image> in its text"
+    )]
+    Images {
+        id: String,
+        shown: usize,
+        listed: usize,
+    },
+    #[error(
         "step {step}: {tensor} is not finite; lower the learning rate, or check the data. The last checkpoint is kept"
     )]
     NotFinite { step: u64, tensor: String },
+    #[error("{path} already holds a run: go on with --resume, or name another folder")]
+    RunExists { path: PathBuf },
     #[error("{path} is not a checkpoint of this run: {reason}")]
     Checkpoint { path: PathBuf, reason: String },
     #[error("cannot {action} {path}: {source}")]

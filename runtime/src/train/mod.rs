@@ -1,19 +1,25 @@
 //! The low-memory trainer: LoRA pairs, and if asked for the projector, over a frozen quantized base.
 
+pub mod checkpoint;
 mod error;
 mod loss;
 mod optimizer;
 mod options;
 mod order;
 mod parameters;
+mod prepare;
+mod run;
 mod schedule;
 mod sequence_step;
+mod tensorboard;
 mod trainer;
 
 pub use error::TrainError;
 pub use optimizer::{AdamW, Moments};
 pub use options::TrainOptions;
 pub use parameters::{Gradients, Group, Parameters, Training};
+pub use prepare::{PrepareProgress, Prepared, prepare};
+pub use run::{Evaluation, RunEnd, RunEvent, RunFolder, run};
 pub use schedule::{Schedule, ScheduleKind};
 pub use sequence_step::{Example, SequenceBuffers};
 pub use trainer::{StepReport, Trainer};

@@ -151,6 +151,18 @@ impl TrainOptions {
         Ok(())
     }
 
+    /// Whether a run with `other` would take the same course: only how often it saves, how much it
+    /// keeps and what it computes twice may differ.
+    pub fn same_course(&self, other: &Self) -> bool {
+        let other = Self {
+            kept_layers: self.kept_layers,
+            save_every: self.save_every,
+            keep: self.keep,
+            ..other.clone()
+        };
+        *self == other
+    }
+
     /// What the product of a pair is multiplied by.
     pub fn scale(&self) -> f32 {
         let rank = self.rank as f32;

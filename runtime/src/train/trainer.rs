@@ -47,6 +47,8 @@ pub struct Trainer {
     gradients: Gradients,
     pub(super) moments: Vec<Moments>,
     buffers: SequenceBuffers,
+    plan: ActivationPlan,
+    patches: usize,
     optimizer: AdamW,
     groups: Vec<(String, Group)>,
     pub(super) done: u64,
@@ -92,15 +94,7 @@ impl Trainer {
             .steps
             .unwrap_or_else(|| options.epochs * examples.len().div_ceil(group) as u64);
         let plan = activation_plan(&options, model.llama().shape(), &parameters, &examples);
-        let patches = examples
-            .iter()
-            .flat_map(|e| &e.features)
-            .map(|f| f.len())
-            .max();
-        let patches = match (patches, model.vision()) {
-            (Some(floats), Some(vision)) => floats / vision.projector().inputs(),
-            _ => 0,
-        };
+        let patches = most_patches(&model, &examples);
         Ok(Self {
             schedule: Schedule::new(options.schedule, steps, options.warmup_ratio),
             steps,
@@ -111,6 +105,8 @@ impl Trainer {
                 .map(|(name, group, _)| (name, group))
                 .collect(),
             buffers: SequenceBuffers::new(model.llama(), &plan, patches),
+            plan,
+            patches,
             optimizer: AdamW {
                 weight_decay: options.weight_decay,
                 ..AdamW::default()
@@ -132,6 +128,11 @@ impl Trainer {
     /// The base model.
     pub fn model(&self) -> &Arc<Model> {
         &self.model
+    }
+
+    /// What it learns from.
+    pub fn examples(&self) -> &[Example] {
+        &self.examples
     }
 
     /// Updates of the whole run.
@@ -203,8 +204,9 @@ impl Trainer {
     /// The mean loss over the learned tokens of other examples, without dropout or gradients.
     ///
     /// # Errors
-    /// If an example is longer than the run's own or has a token outside the vocabulary.
+    /// If a token is outside the vocabulary.
     pub fn evaluate(&mut self, examples: &[Example]) -> Result<f64> {
+        self.make_room(examples);
         let (mut sum, mut targets) = (0.0, 0);
         for example in examples {
             let training = Training {
@@ -225,6 +227,17 @@ impl Trainer {
             targets += example.targets();
         }
         Ok(sum / targets.max(1) as f64)
+    }
+
+    /// Makes the buffers large enough for examples that are longer than the run's own.
+    fn make_room(&mut self, examples: &[Example]) {
+        let longest = examples.iter().map(|e| e.sequence.len()).max().unwrap_or(0);
+        let patches = most_patches(&self.model, examples);
+        if longest > self.plan.tokens || patches > self.patches {
+            self.plan.tokens = self.plan.tokens.max(longest);
+            self.patches = self.patches.max(patches);
+            self.buffers = SequenceBuffers::new(self.model.llama(), &self.plan, self.patches);
+        }
     }
 
     /// The samples of an update.
@@ -356,6 +369,15 @@ fn begin(model: &Model, options: &TrainOptions) -> Result<Adapter> {
         alpha,
         sites.into_iter().map(pair),
     )?)
+}
+
+/// Patches of the largest image.
+fn most_patches(model: &Model, examples: &[Example]) -> usize {
+    let floats = examples.iter().flat_map(|e| &e.features).map(|f| f.len());
+    match (floats.max(), model.vision()) {
+        (Some(floats), Some(vision)) => floats / vision.projector().inputs(),
+        _ => 0,
+    }
 }
 
 /// Sizes of the buffers for these options and examples.

@@ -1,8 +1,9 @@
 """Drawn scenes with questions and answers: the base skill of the demo model.
 
-Two families. *Shapes*: one to nine coloured shapes of one kind on a plain ground, asked for
-kind, colour, number and place. *Strokes*: one or two pale strokes on a dark ground, some
-drawn on a coarse grid and enlarged, asked for kind and place. No scene contains a digit.
+Three families. *Shapes*: one to nine coloured shapes of one kind on a plain ground, asked for
+kind, colour, number and place. *Strokes*: one or two pale strokes on a dark ground, asked for
+kind and place. *Letters*: a letter in pale pen strokes, pulled out of shape. Most strokes and letters
+are drawn on a coarse grid and enlarged. No scene contains a digit.
 """
 
 import numpy as np
@@ -150,7 +151,97 @@ def strokes_scene(rng):
     return picture.convert("RGB"), asked
 
 
+def bow(x, y, rx, ry, start, end):
+    """Part of an ellipse from angle `start` to `end`, in degrees, clockwise from the right."""
+    angle = np.radians(np.linspace(start, end, 14))
+    return [(x + rx * np.cos(a), y + ry * np.sin(a)) for a in angle]
+
+
+# Letters as pen strokes in the unit square, y down.
+LETTERS = {
+    "capital A": [[(0, 1), (0.5, 0), (1, 1)], [(0.2, 0.6), (0.8, 0.6)]],
+    "capital B": [[(0, 0), (0, 1)], [(0, 0)] + bow(0.4, 0.25, 0.5, 0.25, -90, 90) + bow(0.4, 0.75, 0.6, 0.25, -90, 90) + [(0, 1)]],
+    "capital C": [bow(0.55, 0.5, 0.5, 0.5, -50, -310)],
+    "capital D": [[(0, 0), (0, 1)], [(0, 0)] + bow(0.3, 0.5, 0.7, 0.5, -90, 90) + [(0, 1)]],
+    "capital E": [[(1, 0), (0, 0), (0, 1), (1, 1)], [(0, 0.5), (0.8, 0.5)]],
+    "capital F": [[(1, 0), (0, 0), (0, 1)], [(0, 0.5), (0.8, 0.5)]],
+    "capital G": [bow(0.55, 0.5, 0.5, 0.5, -50, -360) + [(0.6, 0.5)]],
+    "capital H": [[(0, 0), (0, 1)], [(1, 0), (1, 1)], [(0, 0.5), (1, 0.5)]],
+    "capital I": [[(0.5, 0), (0.5, 1)]],
+    "capital J": [[(0.8, 0)] + bow(0.4, 0.7, 0.4, 0.3, 0, 170)],
+    "capital K": [[(0, 0), (0, 1)], [(0.9, 0), (0.05, 0.55), (1, 1)]],
+    "capital L": [[(0.1, 0), (0.1, 1), (1, 1)]],
+    "capital M": [[(0, 1), (0, 0), (0.5, 0.6), (1, 0), (1, 1)]],
+    "capital N": [[(0, 1), (0, 0), (1, 1), (1, 0)]],
+    "capital O": [bow(0.5, 0.5, 0.45, 0.5, 0, 360)],
+    "capital P": [[(0, 1), (0, 0)] + bow(0.4, 0.27, 0.6, 0.27, -90, 90) + [(0, 0.54)]],
+    "capital Q": [bow(0.5, 0.5, 0.5, 0.5, 0, 360), [(0.6, 0.65), (1, 1)]],
+    "capital R": [[(0, 1), (0, 0)] + bow(0.4, 0.27, 0.6, 0.27, -90, 90) + [(0, 0.54), (1, 1)]],
+    "capital S": [bow(0.5, 0.26, 0.42, 0.26, -30, -260) + bow(0.5, 0.76, 0.45, 0.25, -80, 150)],
+    "capital T": [[(0, 0), (1, 0)], [(0.5, 0), (0.5, 1)]],
+    "capital U": [[(0, 0)] + bow(0.5, 0.6, 0.5, 0.4, 180, 0) + [(1, 0)]],
+    "capital V": [[(0, 0), (0.5, 1), (1, 0)]],
+    "capital W": [[(0, 0), (0.25, 1), (0.5, 0.3), (0.75, 1), (1, 0)]],
+    "capital X": [[(0, 0), (1, 1)], [(1, 0), (0, 1)]],
+    "capital Y": [[(0, 0), (0.5, 0.5), (1, 0)], [(0.5, 0.5), (0.5, 1)]],
+    "capital Z": [[(0, 0), (1, 0), (0, 1), (1, 1)]],
+    "small a": [bow(0.45, 0.6, 0.42, 0.4, 0, 360), [(0.9, 0.2), (0.9, 1)]],
+    "small b": [[(0.1, 0), (0.1, 1)], bow(0.5, 0.7, 0.4, 0.3, 0, 360)],
+    "small d": [[(0.9, 0), (0.9, 1)], bow(0.5, 0.7, 0.4, 0.3, 0, 360)],
+    "small e": [[(0.1, 0.55), (0.9, 0.55)] + bow(0.5, 0.5, 0.42, 0.45, 0, -310)],
+    "small h": [[(0.1, 0), (0.1, 1)], bow(0.5, 0.7, 0.4, 0.3, 180, 360) + [(0.9, 1)]],
+    "small m": [[(0, 0.3), (0, 1)], bow(0.25, 0.5, 0.25, 0.2, 180, 360) + [(0.5, 1)], bow(0.75, 0.5, 0.25, 0.2, 180, 360) + [(1, 1)]],
+    "small n": [[(0.1, 0.2), (0.1, 1)], bow(0.5, 0.55, 0.4, 0.35, 180, 360) + [(0.9, 1)]],
+    "small p": [[(0.1, 0), (0.1, 1)], bow(0.5, 0.3, 0.4, 0.3, 0, 360)],
+    "small q": [[(0.9, 0), (0.9, 1)], bow(0.5, 0.3, 0.4, 0.3, 0, 360)],
+    "small r": [[(0.2, 0.1), (0.2, 1)], bow(0.55, 0.45, 0.35, 0.3, 180, 320)],
+    "small t": [[(0.45, 0)] + bow(0.65, 0.8, 0.2, 0.2, 180, 40), [(0.1, 0.3), (0.9, 0.3)]],
+    "small u": [bow(0.45, 0.6, 0.4, 0.35, 180, 0), [(0.05, 0.1), (0.05, 0.6)], [(0.88, 0.1), (0.88, 1)]],
+    "small y": [[(0.05, 0)] + bow(0.45, 0.3, 0.4, 0.25, 180, 0), [(0.9, 0)] + bow(0.5, 0.75, 0.4, 0.25, 0, 150)],
+}
+
+
+def letters_scene(rng):
+    name = list(LETTERS)[rng.integers(len(LETTERS))]
+    side = SIZE * FINE
+    picture = Image.new("L", (side, side), 0)
+    draw = ImageDraw.Draw(picture)
+    turn, lean = np.radians(rng.uniform(-14, 14)), rng.uniform(-0.25, 0.25)
+    width, height = side * rng.uniform(0.35, 0.7), side * rng.uniform(0.65, 0.95)
+    bend = rng.uniform(-0.05, 0.05, 4)
+    middle = side * rng.uniform(0.44, 0.56, 2)
+    pen, shade = int(side * rng.uniform(0.08, 0.2)), int(rng.integers(190, 256))
+
+    def on_paper(x, y):
+        x, y = x - 0.5, y - 0.5
+        x, y = x + bend[0] * np.sin(6 * y) + bend[1] * np.cos(4 * x) - lean * y, y + bend[2] * np.sin(6 * x) + bend[3] * np.cos(4 * y)
+        x, y = x * width, y * height
+        return (middle[0] + x * np.cos(turn) - y * np.sin(turn), middle[1] + x * np.sin(turn) + y * np.cos(turn))
+
+    for stroke in LETTERS[name]:
+        points = [on_paper(x, y) for x, y in stroke]
+        draw.line(points, fill=shade, width=pen, joint="curve")
+        for x, y in (points[0], points[-1]):
+            draw.ellipse([x - pen / 2, y - pen / 2, x + pen / 2, y + pen / 2], fill=shade)
+    if rng.random() < 0.75:
+        grid = int(rng.choice([8, 8, 8, 12, 16]))
+        picture = picture.resize((grid, grid), Image.BOX).resize((SIZE, SIZE), Image.BICUBIC)
+    else:
+        picture = picture.resize((SIZE, SIZE), Image.LANCZOS)
+    size, letter = name.split()
+    asked = [
+        ("What is in this image?", f"the {size} letter {letter}"),
+        ("Which letter is written?", letter),
+        ("What do you read?", letter),
+        ("Is it a capital or a small letter?", size),
+        ("How many letters are there?", NUMBERS[1]),
+        ("Describe the image.", f"It shows the {size} letter {letter}."),
+    ]
+    return picture.convert("RGB"), asked
+
+
 def scene(rng, turns=3):
     """A picture and `turns` (question, answer) pairs about it, in random order."""
-    picture, asked = (shapes_scene if rng.random() < 0.5 else strokes_scene)(rng)
+    family = rng.choice([shapes_scene, strokes_scene, letters_scene], p=[0.25, 0.2, 0.55])
+    picture, asked = family(rng)
     return picture, [asked[i] for i in rng.permutation(len(asked))[:turns]]

@@ -1,0 +1,222 @@
+//! Whole runs: what they write, and that stopping and going on changes no bit.
+
+#[path = "../model/golden.rs"]
+#[allow(dead_code)] // only the models are of use here
+mod golden;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use golden::open;
+use graft::cancel::Cancel;
+use graft::model::llava::splice;
+use graft::train::{
+    Evaluation, Example, RunEnd, RunEvent, RunFolder, TrainOptions, Trainer, checkpoint, run,
+};
+
+fn examples() -> Vec<Example> {
+    let example = |i: i32| {
+        let ids: Vec<i32> = (0..6 + i % 3).map(|t| (t * 7 + i * 3) % 60 + 1).collect();
+        Example {
+            id: format!("sample {i}"),
+            sequence: splice(&ids, &ids, 0, 64),
+            features: Vec::new(),
+        }
+    };
+    (0..7).map(example).collect()
+}
+
+fn options() -> TrainOptions {
+    TrainOptions {
+        rank: 4,
+        dropout: 0.1,
+        epochs: 2,
+        batch: 2,
+        grad_accum: 2,
+        lr: 1e-2,
+        weight_decay: 0.01,
+        save_every: 1,
+        ..TrainOptions::default()
+    }
+}
+
+fn trainer(options: TrainOptions) -> Trainer {
+    Trainer::new(open("grouped_heads", 2), options, examples(), None).unwrap()
+}
+
+fn bits(trainer: &Trainer) -> Vec<u32> {
+    let arrays = trainer.parameters().arrays();
+    arrays
+        .iter()
+        .flat_map(|a| a.iter().map(|v| v.to_bits()))
+        .collect()
+}
+
+fn steps_of(folder: &Path) -> Vec<u64> {
+    let text = std::fs::read_to_string(folder.join("metrics.jsonl")).unwrap();
+    let step =
+        |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["step"].as_u64();
+    text.lines().map(|line| step(line).unwrap()).collect()
+}
+
+#[test]
+fn a_run_that_was_stopped_goes_on_as_if_it_had_not_been() {
+    let whole = tempfile::tempdir().unwrap();
+    let mut uninterrupted = trainer(options());
+    let mut folder = RunFolder::create(whole.path(), &options()).unwrap();
+    let end = run(
+        &mut uninterrupted,
+        &mut folder,
+        None,
+        &Cancel::new(),
+        |_| {},
+    )
+    .unwrap();
+    assert_eq!(end, RunEnd::Done);
+    assert_eq!(steps_of(whole.path()), [1, 2, 3, 4]);
+    assert_eq!(
+        checkpoint::all(whole.path()).unwrap().len(),
+        2,
+        "the default keeps two"
+    );
+
+    let parts = tempfile::tempdir().unwrap();
+    let mut stopped = trainer(options());
+    let mut folder = RunFolder::create(parts.path(), &options()).unwrap();
+    let cancel = Cancel::new();
+    let end = run(&mut stopped, &mut folder, None, &cancel, |event| {
+        if let RunEvent::Step { report, .. } = event
+            && report.step == 2
+        {
+            cancel.raise();
+        }
+    });
+    let RunEnd::Interrupted(saved) = end.unwrap() else {
+        panic!("the flag was raised");
+    };
+    assert_eq!(checkpoint::latest(parts.path()).unwrap(), saved);
+
+    // One more step that no checkpoint knows of: as after a crash.
+    std::fs::write(
+        parts.path().join("metrics.jsonl"),
+        std::fs::read_to_string(parts.path().join("metrics.jsonl")).unwrap()
+            + "{\"step\":3}\n{\"st",
+    )
+    .unwrap();
+    let mut resumed = trainer(options());
+    resumed.resume(&saved).unwrap();
+    assert_eq!(resumed.done(), 2);
+    let mut folder = RunFolder::reopen(parts.path(), resumed.done()).unwrap();
+    run(&mut resumed, &mut folder, None, &Cancel::new(), |_| {}).unwrap();
+    assert_eq!(bits(&resumed), bits(&uninterrupted));
+    assert_eq!(steps_of(parts.path()), [1, 2, 3, 4]);
+    assert_eq!(
+        std::fs::read(parts.path().join("adapter.gguf")).unwrap(),
+        std::fs::read(whole.path().join("adapter.gguf")).unwrap()
+    );
+}
+
+#[test]
+fn a_checkpoint_of_another_run_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut first = trainer(options());
+    first.step().unwrap();
+    let saved = first.save(folder.path()).unwrap();
+    let refusal = |mut trainer: Trainer| {
+        let before = bits(&trainer);
+        let error = trainer.resume(&saved).unwrap_err().to_string();
+        assert_eq!((bits(&trainer), trainer.done()), (before, 0));
+        error
+    };
+    let other_rate = TrainOptions {
+        lr: 0.5,
+        ..options()
+    };
+    assert!(refusal(trainer(other_rate)).contains("the options changed"));
+    let mut fewer = examples();
+    fewer.pop();
+    let other_data = Trainer::new(open("grouped_heads", 2), options(), fewer, None).unwrap();
+    assert!(refusal(other_data).contains("the training data changed"));
+    let other_base = Trainer::new(open("wide_heads", 2), options(), examples(), None).unwrap();
+    assert!(refusal(other_base).contains("the base model changed"));
+    assert!(RunFolder::create(folder.path(), &options()).is_ok());
+    assert!(
+        RunFolder::create(folder.path(), &options()).is_err(),
+        "it holds a run now"
+    );
+
+    // What may change: how often it saves and how much it keeps in memory.
+    let mut other_pace = trainer(TrainOptions {
+        save_every: 50,
+        keep: 9,
+        kept_layers: Some(0),
+        ..options()
+    });
+    other_pace.resume(&saved).unwrap();
+    assert_eq!(bits(&other_pace), bits(&first));
+}
+
+#[test]
+fn damaged_checkpoints_are_refused_and_change_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut first = trainer(options());
+    first.step().unwrap();
+    let saved = first.save(folder.path()).unwrap();
+    let tensors = saved.join("state.safetensors");
+    let good = std::fs::read(&tensors).unwrap();
+    let mut fresh = trainer(options());
+    let before = bits(&fresh);
+    let mut refused = |bytes: &[u8]| {
+        std::fs::write(&tensors, bytes).unwrap();
+        assert!(fresh.resume(&saved).is_err());
+        assert_eq!(bits(&fresh), before);
+    };
+    refused(&[]);
+    refused(&good[..good.len() / 2]);
+    refused(&[good.as_slice(), &vec![0; 4 << 20]].concat());
+    let mut not_a_number = good.clone();
+    let end = not_a_number.len();
+    not_a_number[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
+    refused(&not_a_number);
+    std::fs::write(saved.join("state.json"), "{").unwrap();
+    assert!(fresh.resume(&saved).is_err());
+    assert!(checkpoint::latest(&folder.path().join("none")).is_err());
+}
+
+#[test]
+fn evaluation_looks_and_does_not_learn() {
+    let whole = tempfile::tempdir().unwrap();
+    let mut folder = RunFolder::create(whole.path(), &options()).unwrap();
+    let mut watched = trainer(options());
+    // Longer than anything the run itself has.
+    let ids: Vec<i32> = (1..40).collect();
+    let held_out = [Example {
+        id: "long".into(),
+        sequence: splice(&ids, &ids, 0, 64),
+        features: Vec::new(),
+    }];
+    let mut losses = Vec::new();
+    let evaluation = Evaluation {
+        examples: &held_out,
+        every: 2,
+    };
+    run(
+        &mut watched,
+        &mut folder,
+        Some(evaluation),
+        &Cancel::new(),
+        |event| {
+            if let RunEvent::Evaluated { loss, .. } = event {
+                losses.push(loss);
+            }
+        },
+    )
+    .unwrap();
+    assert_eq!(losses.len(), 2);
+    assert!(losses.iter().all(|l| l.is_finite() && *l > 0.0));
+    let mut alone = trainer(options());
+    while alone.step().unwrap().is_some() {}
+    assert_eq!(bits(&alone), bits(&watched));
+    let model: &Arc<_> = alone.model();
+    graft::adapter::Adapter::open(&whole.path().join("adapter.gguf"), model).unwrap();
+}
