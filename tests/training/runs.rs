@@ -11,7 +11,8 @@ use golden::open;
 use graft::cancel::Cancel;
 use graft::model::llava::splice;
 use graft::train::{
-    Evaluation, Example, RunEnd, RunEvent, RunFolder, TrainOptions, Trainer, checkpoint, run,
+    Evaluation, Example, RunEnd, RunEvent, RunFolder, TrainOptions, Trainer, Workload, checkpoint,
+    plan, run,
 };
 
 fn examples() -> Vec<Example> {
@@ -219,4 +220,25 @@ fn evaluation_looks_and_does_not_learn() {
     assert_eq!(bits(&alone), bits(&watched));
     let model: &Arc<_> = alone.model();
     graft::adapter::Adapter::open(&whole.path().join("adapter.gguf"), model).unwrap();
+}
+
+#[test]
+fn a_budget_decides_how_much_is_computed_twice() {
+    let model = open("grouped_heads", 2);
+    let work = Workload::of(&examples());
+    assert_eq!((work.examples, work.longest, work.images), (7, 8, 0));
+    let layers = model.llama().shape().layers;
+    let free = plan(&model, &options(), &work, None).unwrap();
+    assert_eq!((free.kept_layers, free.steps), (layers, 4));
+    assert_eq!(free.parameters, trainer(options()).parameters().len());
+    let least = plan(&model, &options(), &work, Some(free.smallest_bytes)).unwrap();
+    assert_eq!(
+        (least.kept_layers, least.peak_bytes),
+        (1, free.smallest_bytes)
+    );
+    assert!(least.peak_bytes < free.peak_bytes);
+    assert!(least.flops_per_step > free.flops_per_step);
+    let refused = plan(&model, &options(), &work, Some(free.smallest_bytes - 1));
+    let sentence = refused.unwrap_err().to_string();
+    assert!(sentence.contains("MiB"), "{sentence}");
 }

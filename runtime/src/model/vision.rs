@@ -164,6 +164,11 @@ impl Vision {
         })
     }
 
+    /// The file.
+    pub fn gguf(&self) -> &Arc<Gguf> {
+        &self.gguf
+    }
+
     /// Its vision tower.
     pub fn tower(&self) -> &VisionTower {
         &self.tower

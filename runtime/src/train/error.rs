@@ -37,6 +37,16 @@ pub enum TrainError {
         "step {step}: {tensor} is not finite; lower the learning rate, or check the data. The last checkpoint is kept"
     )]
     NotFinite { step: u64, tensor: String },
+    #[error(
+        "this run needs {:.1} MiB and the budget is {:.1} MiB; it would fit {:.1} MiB with every layer computed twice (--kept-layers 1), or less with a --max-len below {longest}",
+        mib(.needed), mib(.budget), mib(.smallest)
+    )]
+    Budget {
+        needed: u64,
+        budget: u64,
+        smallest: u64,
+        longest: usize,
+    },
     #[error("{path} already holds a run: go on with --resume, or name another folder")]
     RunExists { path: PathBuf },
     #[error("{path} is not a checkpoint of this run: {reason}")]
@@ -47,4 +57,8 @@ pub enum TrainError {
         path: PathBuf,
         source: std::io::Error,
     },
+}
+
+fn mib(bytes: &u64) -> f64 {
+    *bytes as f64 / (1u64 << 20) as f64
 }
