@@ -8,6 +8,8 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 pub mod blocks;
 pub mod ops;
 pub mod product;
@@ -167,8 +169,8 @@ impl Kernels {
         {
             static TABLE: Kernels = Kernels {
                 isa: Isa::Avx512,
-                decode: avx2::decode,
-                product_thin: avx2::product_thin,
+                decode: avx512::decode,
+                product_thin: avx512::product_thin,
             };
             return Some(&TABLE);
         }

@@ -12,15 +12,19 @@ use crate::blocks::iq4_xs::{BYTES, Block, LEN};
 fn scales(block: &[u8; BYTES]) -> Scales<8> {
     let block = Block::of(block);
     let d = half(block.d);
-    Scales {
-        scale: std::array::from_fn(|j| d * block.scale(j) as f32),
+    let mut scales = Scales {
+        scale: [0.0; 8],
         min: [0.0; 8],
+    };
+    for (j, scale) in scales.scale.iter_mut().enumerate() {
+        *scale = d * block.scale(j) as f32;
     }
+    scales
 }
 
 #[target_feature(enable = "avx2")]
-fn levels(block: &[u8; BYTES], run: usize) -> [__m256; 4] {
-    on_grid(field(Block::of(block).qs, 16 * run))
+fn levels(block: &[u8; BYTES], run: usize) -> [[__m256; 4]; 1] {
+    [on_grid(field(Block::of(block).qs, 16 * run))]
 }
 
 kernels!(run: 32, sub: 32, min: false);

@@ -11,15 +11,19 @@ use crate::blocks::q3_k::{BYTES, Block, LEN, scale};
 fn scales(block: &[u8; BYTES]) -> Scales<16> {
     let block = Block::of(block);
     let d = half(block.d);
-    Scales {
-        scale: std::array::from_fn(|j| d * scale(j, block.scales) as f32),
+    let mut scales = Scales {
+        scale: [0.0; 16],
         min: [0.0; 16],
+    };
+    for (j, out) in scales.scale.iter_mut().enumerate() {
+        *out = d * scale(j, block.scales) as f32;
     }
+    scales
 }
 
 /// One run is half a block: 128 weights in the four bit pairs of 32 bytes.
 #[target_feature(enable = "avx2")]
-fn levels(block: &[u8; BYTES], run: usize) -> [__m256; 16] {
+fn levels(block: &[u8; BYTES], run: usize) -> [[__m256; 4]; 4] {
     let block = Block::of(block);
     let pairs = load_32(field(block.qs, 32 * run));
     // Bits 4 * run .. 4 * run + 4 of the mask belong to this half: bring them to bits 0 .. 4.
@@ -31,13 +35,12 @@ fn levels(block: &[u8; BYTES], run: usize) -> [__m256; 16] {
             _mm256_set1_epi8(4),
         ))
     };
-    let quarters = [
+    [
         level(bits::<0>(pairs, 3), _mm256_slli_epi16(mask, 2)),
         level(bits::<2>(pairs, 3), _mm256_slli_epi16(mask, 1)),
         level(bits::<4>(pairs, 3), mask),
         level(bits::<6>(pairs, 3), _mm256_srli_epi16(mask, 1)),
-    ];
-    std::array::from_fn(|k| quarters[k / 4][k % 4])
+    ]
 }
 
 kernels!(run: 128, sub: 16, min: false);

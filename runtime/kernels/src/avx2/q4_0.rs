@@ -15,9 +15,9 @@ fn scales(block: &[u8; BYTES]) -> Scales<1> {
 }
 
 #[target_feature(enable = "avx2")]
-fn levels(block: &[u8; BYTES], _run: usize) -> [__m256; 4] {
+fn levels(block: &[u8; BYTES], _run: usize) -> [[__m256; 4]; 1] {
     let nibbles = nibbles(Block::of(block).qs);
-    spread(_mm256_sub_epi8(nibbles, _mm256_set1_epi8(8)))
+    [spread(_mm256_sub_epi8(nibbles, _mm256_set1_epi8(8)))]
 }
 
 kernels!(run: 32, sub: 32, min: false);

@@ -16,8 +16,8 @@ fn scales(block: &[u8; BYTES]) -> Scales<1> {
 }
 
 #[target_feature(enable = "avx2")]
-fn levels(block: &[u8; BYTES], _run: usize) -> [__m256; 4] {
-    spread(nibbles(Block::of(block).qs))
+fn levels(block: &[u8; BYTES], _run: usize) -> [[__m256; 4]; 1] {
+    [spread(nibbles(Block::of(block).qs))]
 }
 
 kernels!(run: 32, sub: 32, min: true);

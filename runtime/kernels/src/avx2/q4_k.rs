@@ -31,13 +31,13 @@ pub(super) fn scale_pairs(d: &[u8; 2], dmin: &[u8; 2], packed: &[u8; 12]) -> Sca
 /// Eight bytes at a time are widened straight from memory: cheaper than taking a register of
 /// 32 nibbles apart.
 #[target_feature(enable = "avx2")]
-fn levels(block: &[u8; BYTES], run: usize) -> [__m256; 8] {
+fn levels(block: &[u8; BYTES], run: usize) -> [[__m256; 4]; 2] {
     let bytes: &[u8; 32] = field(Block::of(block).qs, 32 * run);
-    let mut levels = [_mm256_setzero_ps(); 8];
+    let mut levels = [[_mm256_setzero_ps(); 4]; 2];
     for (k, eight) in bytes.as_chunks().0.iter().enumerate() {
         let eight = load_8_bytes(eight);
-        levels[k] = _mm256_cvtepi32_ps(_mm256_and_si256(eight, _mm256_set1_epi32(15)));
-        levels[4 + k] = _mm256_cvtepi32_ps(_mm256_srli_epi32(eight, 4));
+        levels[0][k] = _mm256_cvtepi32_ps(_mm256_and_si256(eight, _mm256_set1_epi32(15)));
+        levels[1][k] = _mm256_cvtepi32_ps(_mm256_srli_epi32(eight, 4));
     }
     levels
 }

@@ -15,11 +15,11 @@ fn scales(block: &[u8; BYTES]) -> Scales<1> {
 }
 
 #[target_feature(enable = "avx2")]
-fn levels(block: &[u8; BYTES], _run: usize) -> [__m256; 4] {
+fn levels(block: &[u8; BYTES], _run: usize) -> [[__m256; 4]; 1] {
     let block = Block::of(block);
     // Without its upper bit a level is 16 less: -16 .. -1 instead of 0 .. 15.
     let lower = _mm256_andnot_si256(bit_mask(block.qh), _mm256_set1_epi8(-16));
-    spread(_mm256_or_si256(nibbles(block.qs), lower))
+    [spread(_mm256_or_si256(nibbles(block.qs), lower))]
 }
 
 kernels!(run: 32, sub: 32, min: false);

@@ -16,10 +16,10 @@ fn scales(block: &[u8; BYTES]) -> Scales<1> {
 }
 
 #[target_feature(enable = "avx2")]
-fn levels(block: &[u8; BYTES], _run: usize) -> [__m256; 4] {
+fn levels(block: &[u8; BYTES], _run: usize) -> [[__m256; 4]; 1] {
     let block = Block::of(block);
     let upper = _mm256_and_si256(bit_mask(block.qh), _mm256_set1_epi8(16));
-    spread(_mm256_or_si256(nibbles(block.qs), upper))
+    [spread(_mm256_or_si256(nibbles(block.qs), upper))]
 }
 
 kernels!(run: 32, sub: 32, min: true);

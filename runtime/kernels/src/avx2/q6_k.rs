@@ -31,7 +31,7 @@ fn scales(block: &[u8; BYTES]) -> Scales<16> {
 
 /// One run is half a block: 128 weights that share 32 bytes of upper bits.
 #[target_feature(enable = "avx2")]
-fn levels(block: &[u8; BYTES], run: usize) -> [__m256; 16] {
+fn levels(block: &[u8; BYTES], run: usize) -> [[__m256; 4]; 4] {
     let block = Block::of(block);
     let (a, b) = (
         load_32(field(block.ql, 64 * run)),
@@ -45,13 +45,12 @@ fn levels(block: &[u8; BYTES], run: usize) -> [__m256; 16] {
             _mm256_set1_epi8(32),
         ))
     };
-    let quarters = [
+    [
         level(bits::<0>(a, 15), _mm256_slli_epi16(upper, 4)),
         level(bits::<0>(b, 15), _mm256_slli_epi16(upper, 2)),
         level(bits::<4>(a, 15), upper),
         level(bits::<4>(b, 15), _mm256_srli_epi16(upper, 2)),
-    ];
-    std::array::from_fn(|k| quarters[k / 4][k % 4])
+    ]
 }
 
 kernels!(run: 128, sub: 16, min: false);

@@ -15,8 +15,8 @@ fn scales(block: &[u8; BYTES]) -> Scales<1> {
 }
 
 #[target_feature(enable = "avx2")]
-fn levels(block: &[u8; BYTES], _run: usize) -> [__m256; 4] {
-    spread(load_32(Block::of(block).qs))
+fn levels(block: &[u8; BYTES], _run: usize) -> [[__m256; 4]; 1] {
+    [spread(load_32(Block::of(block).qs))]
 }
 
 kernels!(run: 32, sub: 32, min: false);

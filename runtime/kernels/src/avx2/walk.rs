@@ -1,12 +1,16 @@
 //! The loops over blocks, rows and tokens, the same for every block type.
 //!
 //! A type's file gives `scales(block)` and `levels(block, run)`: the integers of one run of
-//! weights as floats, in order. `kernels!` builds the two table entries from them.
+//! weights as floats, in 32s. `kernels!` builds the two table entries from them.
 //!
 //! decode: `w = scale * level - min`, rounded twice as the reference does.
 //! product, one token: scales are factored out, `sum_j scale_j (sum level x) - min_j (sum x)`,
 //! where the sums of `x` per sub-block are taken once for all rows.
 //! product, more tokens: weights are finished in registers and used by every token.
+//!
+//! Here and in the types' files, hot code hands no closure to `map`, `from_fn` or `fold`:
+//! those are compiled without the instruction set, and a closure that needs it cannot be
+//! inlined into them.
 
 use core::arch::x86_64::*;
 
@@ -26,8 +30,11 @@ pub(super) const MOST_SUMS: usize = 2048;
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn sums_of_runs(x: &[f32], sub: usize, sums: &mut [f32]) {
     for (run, out) in x.chunks_exact(sub).zip(sums) {
-        let add = |v, eight| _mm256_add_ps(v, load(eight));
-        *out = sum(run.as_chunks().0.iter().fold(_mm256_setzero_ps(), add));
+        let mut total = _mm256_setzero_ps();
+        for eight in run.as_chunks().0 {
+            total = _mm256_add_ps(total, load(eight));
+        }
+        *out = sum(total);
     }
 }
 
@@ -43,8 +50,9 @@ macro_rules! kernels {
                 let scales = scales(block);
                 for (run, out) in out.as_chunks_mut::<$run>().0.iter_mut().enumerate() {
                     let weights = weights(block, &scales, run);
-                    for (out, w) in out.as_chunks_mut::<8>().0.iter_mut().zip(weights) {
-                        $crate::avx2::registers::store(out, w);
+                    let outs = out.as_chunks_mut::<8>().0.iter_mut();
+                    for (out, w) in outs.zip(weights.as_flattened()) {
+                        $crate::avx2::registers::store(out, *w);
                     }
                 }
             }
@@ -88,6 +96,7 @@ macro_rules! kernels {
                     let scales = scales(block);
                     for (run, x) in x.as_chunks::<$run>().0.iter().enumerate() {
                         let levels = levels(block, run);
+                        let levels = levels.as_flattened();
                         let x = x.as_chunks::<8>().0;
                         for j in 0..$run / $sub {
                             let lanes = $sub / 8;
@@ -101,8 +110,9 @@ macro_rules! kernels {
                         }
                     }
                     if $min {
-                        let pairs = scales.min.iter().zip(sums);
-                        mins += pairs.map(|(min, sum)| min * sum).sum::<f32>();
+                        for (min, sum) in scales.min.iter().zip(sums) {
+                            mins += min * sum;
+                        }
                     }
                 }
                 *y = registers::sum(total) - mins;
@@ -133,9 +143,9 @@ macro_rules! kernels {
                         let weights = weights(block, &scales, run);
                         for t in 0..T {
                             let x = x[t][b].as_chunks::<$run>().0[run].as_chunks::<8>().0;
-                            for (k, (w, x)) in weights.into_iter().zip(x).enumerate() {
+                            for (k, (w, x)) in weights.as_flattened().iter().zip(x).enumerate() {
                                 let sum = &mut sums[t][k % chains];
-                                *sum = _mm256_fmadd_ps(w, registers::load(x), *sum);
+                                *sum = _mm256_fmadd_ps(*w, registers::load(x), *sum);
                             }
                         }
                     }
@@ -154,9 +164,9 @@ macro_rules! kernels {
             block: &[u8; BYTES],
             scales: &$crate::avx2::walk::Scales<{ LEN / $sub }>,
             run: usize,
-        ) -> [__m256; $run / 8] {
+        ) -> [[__m256; 4]; $run / 32] {
             let mut weights = levels(block, run);
-            for (k, w) in weights.iter_mut().enumerate() {
+            for (k, w) in weights.as_flattened_mut().iter_mut().enumerate() {
                 let j = run * ($run / $sub) + k / ($sub / 8);
                 *w = _mm256_mul_ps(*w, _mm256_set1_ps(scales.scale[j]));
                 if $min {

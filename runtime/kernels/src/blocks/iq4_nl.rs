@@ -21,6 +21,16 @@ pub const GRID: [i8; 16] = [
     -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113,
 ];
 
+/// [`GRID`] as floats.
+pub(crate) const GRID_F32: [f32; 16] = {
+    let (mut floats, mut i) = ([0.0; 16], 0);
+    while i < 16 {
+        floats[i] = GRID[i] as f32;
+        i += 1;
+    }
+    floats
+};
+
 /// The fields of one block.
 pub(crate) struct Block<'a> {
     pub d: &'a [u8; 2],

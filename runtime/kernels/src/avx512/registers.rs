@@ -1,0 +1,108 @@
+//! Loads, stores, lookups and conversions between byte arrays and 64-byte registers: all of
+//! the pointer work of this folder.
+
+use core::arch::x86_64::*;
+
+/// Sixty-four bytes.
+#[target_feature(enable = "avx512f")]
+pub(super) fn load_64(bytes: &[u8; 64]) -> __m512i {
+    // SAFETY: `bytes` is 64 readable bytes and the load has no alignment need.
+    unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
+}
+
+/// Thirty-two bytes.
+#[target_feature(enable = "avx512f")]
+pub(super) fn load_32(bytes: &[u8; 32]) -> __m256i {
+    // SAFETY: `bytes` is 32 readable bytes and the load has no alignment need.
+    unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
+}
+
+/// Sixteen bytes.
+#[target_feature(enable = "avx512f")]
+pub(super) fn load_16(bytes: &[u8; 16]) -> __m128i {
+    // SAFETY: `bytes` is 16 readable bytes and the load has no alignment need.
+    unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
+}
+
+/// Sixteen bytes as integers, zero-extended.
+#[target_feature(enable = "avx512f")]
+pub(super) fn widen(bytes: &[u8; 16]) -> __m512i {
+    _mm512_cvtepu8_epi32(load_16(bytes))
+}
+
+/// Sixteen signed bytes as floats.
+#[target_feature(enable = "avx512f")]
+pub(super) fn signed(bytes: &[u8; 16]) -> __m512 {
+    _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(load_16(bytes)))
+}
+
+/// Sixteen floats.
+#[target_feature(enable = "avx512f")]
+pub(super) fn load(floats: &[f32; 16]) -> __m512 {
+    // SAFETY: `floats` is 64 readable bytes and the load has no alignment need.
+    unsafe { _mm512_loadu_ps(floats.as_ptr()) }
+}
+
+/// Writes sixteen floats.
+#[target_feature(enable = "avx512f")]
+pub(super) fn store(floats: &mut [f32; 16], v: __m512) {
+    // SAFETY: `floats` is 64 writable bytes and the store has no alignment need.
+    unsafe { _mm512_storeu_ps(floats.as_mut_ptr(), v) }
+}
+
+/// The value of an F16 field.
+#[target_feature(enable = "avx512f,f16c")]
+pub(super) fn half(bytes: &[u8; 2]) -> f32 {
+    let bits = _mm_cvtsi32_si128(u16::from_le_bytes(*bytes) as i32);
+    _mm_cvtss_f32(_mm_cvtph_ps(bits))
+}
+
+/// `table[index % 16]` in every lane: a nibble becomes its weight in one instruction, and
+/// bits above it do no harm.
+#[target_feature(enable = "avx512f")]
+pub(super) fn lookup(table: __m512, index: __m512i) -> __m512 {
+    _mm512_permutexvar_ps(index, table)
+}
+
+/// A [`lookup`] table of sixteen values scaled alike.
+#[target_feature(enable = "avx512f")]
+pub(super) fn table(values: &[f32; 16], scale: f32) -> __m512 {
+    _mm512_mul_ps(load(values), _mm512_set1_ps(scale))
+}
+
+/// The weights of sixteen bytes whose nibbles point into `table`: lower nibbles first.
+#[target_feature(enable = "avx512f")]
+pub(super) fn lookup_nibbles(table: __m512, bytes: &[u8; 16]) -> [__m512; 2] {
+    let bytes = widen(bytes);
+    [
+        lookup(table, bytes),
+        lookup(table, _mm512_srli_epi32(bytes, 4)),
+    ]
+}
+
+/// `table[index % 16]`, or `other[index % 16]` in lanes whose bit of `choose` is set.
+#[target_feature(enable = "avx512f")]
+pub(super) fn lookup_either(
+    table: __m512,
+    other: __m512,
+    choose: __mmask16,
+    index: __m512i,
+) -> __m512 {
+    _mm512_mask_permutexvar_ps(lookup(table, index), choose, index, other)
+}
+
+/// Sixteen consecutive integers: the levels of a nibble.
+pub(super) const fn levels_from(first: i8) -> [f32; 16] {
+    levels_repeating::<16>(first, 1)
+}
+
+/// `first`, `first + step` and so on, `N` values that repeat: the levels of fewer than four
+/// bits, since a lookup sees four.
+pub(super) const fn levels_repeating<const N: usize>(first: i8, step: i8) -> [f32; 16] {
+    let (mut levels, mut i) = ([0.0; 16], 0);
+    while i < 16 {
+        levels[i] = (first + step * (i % N) as i8) as f32;
+        i += 1;
+    }
+    levels
+}

@@ -1,0 +1,84 @@
+//! The loops over blocks, rows and tokens, the same for every block type.
+//!
+//! A type's file gives `scales(block)`, what the block's runs share, and
+//! `weights(block, &scales, run)`: one run of finished weights in 32s, rounded as
+//! the reference rounds them. `kernels!` builds the two table entries from them. Lookup tables make a
+//! finished weight as cheap as a raw level, so unlike on AVX2 nothing is factored out.
+//!
+//! Here and in the types' files, hot code hands no closure to `map`, `from_fn` or `fold`:
+//! those are compiled without the instruction set, and a closure that needs it cannot be
+//! inlined into them (four times slower, measured).
+
+/// `decode` and `product_thin` of a type whose file has `LEN`, `BYTES`, `scales`, `weights`;
+/// `run` weights are decoded at a time.
+macro_rules! kernels {
+    (run: $run:literal) => {
+        /// Decodes whole blocks; see [`crate::Kernels::decode`].
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+        pub(crate) fn decode(bytes: &[u8], out: &mut [f32]) {
+            let (blocks, outs) = (bytes.as_chunks::<BYTES>().0, out.as_chunks_mut::<LEN>().0);
+            for (block, out) in blocks.iter().zip(outs) {
+                let scales = scales(block);
+                for (run, out) in out.as_chunks_mut::<$run>().0.iter_mut().enumerate() {
+                    let weights = weights(block, &scales, run);
+                    let outs = out.as_chunks_mut::<16>().0.iter_mut();
+                    for (out, w) in outs.zip(weights.as_flattened()) {
+                        $crate::avx512::registers::store(out, *w);
+                    }
+                }
+            }
+        }
+
+        /// See [`crate::Kernels::product_thin`].
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+        pub(crate) fn product_thin(
+            y: &mut [f32],
+            y_stride: usize,
+            x: &[f32],
+            inputs: usize,
+            w: &[u8],
+        ) {
+            match x.len() / inputs {
+                1 => tokens::<1>(y, y_stride, x, w),
+                2 => tokens::<2>(y, y_stride, x, w),
+                3 => tokens::<3>(y, y_stride, x, w),
+                4 => tokens::<4>(y, y_stride, x, w),
+                5 => tokens::<5>(y, y_stride, x, w),
+                6 => tokens::<6>(y, y_stride, x, w),
+                7 => tokens::<7>(y, y_stride, x, w),
+                _ => tokens::<8>(y, y_stride, x, w),
+            }
+        }
+
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+        fn tokens<const T: usize>(y: &mut [f32], y_stride: usize, x: &[f32], w: &[u8]) {
+            use $crate::avx512::registers::load;
+            let width = x.len() / T / LEN;
+            let x: [&[[f32; LEN]]; T] =
+                std::array::from_fn(|t| &x.as_chunks().0[t * width..][..width]);
+            // Enough independent sums to hide the latency of an addition.
+            let chains = const { if T < 3 { 4 } else { 2 } };
+            for (r, row) in w.chunks_exact(BYTES * width).enumerate() {
+                let mut sums = [[_mm512_setzero_ps(); 4]; T];
+                for (b, block) in row.as_chunks::<BYTES>().0.iter().enumerate() {
+                    let scales = scales(block);
+                    for run in 0..LEN / $run {
+                        let weights = weights(block, &scales, run);
+                        for (sums, x) in sums.iter_mut().zip(&x) {
+                            let x = x[b].as_chunks::<$run>().0[run].as_chunks::<16>().0;
+                            for (k, (w, x)) in weights.as_flattened().iter().zip(x).enumerate() {
+                                let sum = &mut sums[k % chains];
+                                *sum = _mm512_fmadd_ps(*w, load(x), *sum);
+                            }
+                        }
+                    }
+                }
+                for (t, [a, b, c, d]) in sums.into_iter().enumerate() {
+                    let sum = _mm512_add_ps(_mm512_add_ps(a, b), _mm512_add_ps(c, d));
+                    y[t * y_stride + r] = _mm512_reduce_add_ps(sum);
+                }
+            }
+        }
+    };
+}
+pub(super) use kernels;
