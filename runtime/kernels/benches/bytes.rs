@@ -40,10 +40,10 @@ fn main() {
             });
             let product = [1, 2, 4, 8].map(|tokens| {
                 rate(&shares, row_bytes, |w| {
-                    let x = [0.5; 8 * INPUTS];
+                    let x = Aligned([0.5; 8 * INPUTS]);
                     let mut y = [0.0; 8 * 64];
                     for rows in w.chunks(64 * row_bytes) {
-                        let x = &x[..tokens * INPUTS];
+                        let x = &x.0[..tokens * INPUTS];
                         table.product_thin(black_box(&mut y), 64, x, INPUTS, ty, rows);
                     }
                 })
@@ -104,3 +104,7 @@ fn weights(ty: QuantType, bytes: usize) -> Vec<u8> {
     }
     encoded.into_iter().cycle().take(bytes).collect()
 }
+
+/// Activations as the runtime's buffers hold them.
+#[repr(align(64))]
+struct Aligned([f32; 8 * INPUTS]);

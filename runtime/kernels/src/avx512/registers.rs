@@ -53,7 +53,7 @@ pub(super) fn store(floats: &mut [f32; 16], v: __m512) {
 /// The value of an F16 field.
 #[target_feature(enable = "avx512f,f16c")]
 pub(super) fn half(bytes: &[u8; 2]) -> f32 {
-    let bits = _mm_cvtsi32_si128(u16::from_le_bytes(*bytes) as i32);
+    let bits = _mm_set1_epi16(i16::from_le_bytes(*bytes));
     _mm_cvtss_f32(_mm_cvtph_ps(bits))
 }
 

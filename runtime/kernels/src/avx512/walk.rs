@@ -1,7 +1,7 @@
 //! The loops over blocks, rows and tokens, the same for every block type.
 //!
 //! A type's file gives `scales(block)`, what the block's runs share, and
-//! `weights(block, &scales, run)`: one run of finished weights in 32s, rounded as
+//! `weights(block, scales, run)`: one run of finished weights in 32s, rounded as
 //! the reference rounds them. `kernels!` builds the two table entries from them. Lookup tables make a
 //! finished weight as cheap as a raw level, so unlike on AVX2 nothing is factored out.
 //!
@@ -17,10 +17,13 @@ macro_rules! kernels {
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
         pub(crate) fn decode(bytes: &[u8], out: &mut [f32]) {
             let (blocks, outs) = (bytes.as_chunks::<BYTES>().0, out.as_chunks_mut::<LEN>().0);
-            for (block, out) in blocks.iter().zip(outs) {
-                let scales = scales(block);
+            let Some(first) = blocks.first() else { return };
+            let mut kept = [scales(first), scales(first)];
+            for (i, (block, out)) in blocks.iter().zip(outs).enumerate() {
+                kept[(i + 1) % 2] = scales(blocks.get(i + 1).unwrap_or(block));
+                let scales = &kept[i % 2];
                 for (run, out) in out.as_chunks_mut::<$run>().0.iter_mut().enumerate() {
-                    let weights = weights(block, &scales, run);
+                    let weights = weights(block, scales, run);
                     let outs = out.as_chunks_mut::<16>().0.iter_mut();
                     for (out, w) in outs.zip(weights.as_flattened()) {
                         $crate::avx512::registers::store(out, *w);
@@ -58,12 +61,17 @@ macro_rules! kernels {
                 std::array::from_fn(|t| &x.as_chunks().0[t * width..][..width]);
             // Enough independent sums to hide the latency of an addition.
             let chains = const { if T < 3 { 4 } else { 2 } };
-            for (r, row) in w.chunks_exact(BYTES * width).enumerate() {
+            let blocks = w.as_chunks::<BYTES>().0;
+            let Some(first) = blocks.first() else { return };
+            let mut kept = [scales(first), scales(first)];
+            for (r, row) in blocks.chunks_exact(width).enumerate() {
                 let mut sums = [[_mm512_setzero_ps(); 4]; T];
-                for (b, block) in row.as_chunks::<BYTES>().0.iter().enumerate() {
-                    let scales = scales(block);
+                for (b, block) in row.iter().enumerate() {
+                    let i = r * width + b;
+                    kept[(i + 1) % 2] = scales(blocks.get(i + 1).unwrap_or(block));
+                    let scales = &kept[i % 2];
                     for run in 0..LEN / $run {
-                        let weights = weights(block, &scales, run);
+                        let weights = weights(block, scales, run);
                         for (sums, x) in sums.iter_mut().zip(&x) {
                             let x = x[b].as_chunks::<$run>().0[run].as_chunks::<16>().0;
                             for (k, (w, x)) in weights.as_flattened().iter().zip(x).enumerate() {

@@ -55,7 +55,9 @@ pub(crate) fn scale_min(j: usize, s: &[u8; 12]) -> (u8, u8) {
 
 /// [`scale_min`] of all eight sub-blocks, four bytes at a time: scales, then minimums.
 pub(crate) fn scales_mins(s: &[u8; 12]) -> ([u8; 8], [u8; 8]) {
-    let [a, b, c] = [0, 4, 8].map(|at| u32::from_le_bytes(*field(s, at)));
+    let a = u32::from_le_bytes(*field(s, 0));
+    let b = u32::from_le_bytes(*field(s, 4));
+    let c = u32::from_le_bytes(*field(s, 8));
     let (six, low, high) = (0x3f3f_3f3f, 0x0f0f_0f0f, 0x3030_3030);
     let join = |first: u32, last: u32| (first as u64 | (last as u64) << 32).to_le_bytes();
     (
