@@ -4,11 +4,73 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Questions a newcomer asks, the file that answers, and a line that must be in it.
-const MAP: &[(&str, &str, &str)] = &[(
-    "Where is the LoRA backward pass?",
-    "runtime/kernels/src/ops/lora.rs",
-    "pub fn backward",
-)];
+const MAP: &[(&str, &str, &str)] = &[
+    (
+        "Where is a Q4_K block decoded?",
+        "runtime/kernels/src/blocks/q4_k.rs",
+        "decode",
+    ),
+    (
+        "Where is the same for AVX2?",
+        "runtime/kernels/src/avx2/q4_k.rs",
+        "Q4_K",
+    ),
+    (
+        "Where is the LoRA backward pass?",
+        "runtime/kernels/src/ops/lora.rs",
+        "pub fn backward",
+    ),
+    (
+        "Where is a layer, forward and backward?",
+        "runtime/src/model/layer.rs",
+        "pub fn backward",
+    ),
+    (
+        "Where is the vision tower?",
+        "runtime/src/model/vision_tower.rs",
+        "pub struct VisionTower",
+    ),
+    (
+        "Where do image features enter the sequence?",
+        "runtime/src/model/llava.rs",
+        "pub fn splice",
+    ),
+    (
+        "Where is a GGUF file read?",
+        "runtime/src/gguf/reader.rs",
+        "pub fn open",
+    ),
+    (
+        "Where are label masks made?",
+        "runtime/src/tokenizer/prompt.rs",
+        "labels",
+    ),
+    (
+        "Where is the memory plan of a run made?",
+        "runtime/src/train/plan.rs",
+        "pub fn plan",
+    ),
+    (
+        "Where is an update of training?",
+        "runtime/src/train/trainer.rs",
+        "pub fn step",
+    ),
+    (
+        "Where is a checkpoint saved?",
+        "runtime/src/train/checkpoint.rs",
+        "pub fn save",
+    ),
+    (
+        "Where is an adapter attached to a session?",
+        "runtime/src/session/mod.rs",
+        "pub fn set_adapters",
+    ),
+    (
+        "Where is a plugin loaded?",
+        "plugins/src/host.rs",
+        "pub fn load",
+    ),
+];
 
 /// Who may depend on whom: a crate's folder, its name, and the house crates it may use.
 const LADDER: &[(&str, &str, &[&str])] = &[
