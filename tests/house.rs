@@ -86,7 +86,7 @@ const LADDER: &[(&str, &str, &[&str])] = &[
 const RUNGS: &[&[&str]] = &[
     &["error", "threads", "cancel", "atomic_file"],
     &["gguf", "memory", "tokenizer", "image"],
-    &["model", "kv_cache"],
+    &["model", "kv_cache", "quantize"],
     &["adapter", "sampler", "dataset"],
     &["session", "train", "evaluate"],
 ];

@@ -57,6 +57,9 @@ pub enum Error {
     /// Training cannot start or go on.
     #[error(transparent)]
     Train(#[from] crate::train::TrainError),
+    /// A model cannot be written in another type.
+    #[error(transparent)]
+    Quantize(#[from] crate::quantize::QuantizeError),
     /// The caller raised the cancel flag.
     #[error("interrupted")]
     Cancelled,

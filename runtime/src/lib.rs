@@ -3,7 +3,7 @@
 //!
 //! Modules form a ladder; each imports only from those above it in this list:
 //! `error`, `threads`, `cancel`, `atomic_file` → `gguf`, `memory`, `tokenizer`, `image` → `model`,
-//! `kv_cache` → `adapter`, `sampler`, `dataset` → `session`, `train`, `evaluate`.
+//! `kv_cache`, `quantize` → `adapter`, `sampler`, `dataset` → `session`, `train`, `evaluate`.
 
 pub mod adapter;
 pub mod atomic_file;
@@ -16,6 +16,7 @@ pub mod image;
 pub mod kv_cache;
 pub mod memory;
 pub mod model;
+pub mod quantize;
 pub mod sampler;
 pub mod session;
 pub mod threads;
