@@ -87,7 +87,7 @@ const RUNGS: &[&[&str]] = &[
     &["error", "threads", "cancel", "atomic_file"],
     &["gguf", "memory", "tokenizer", "image"],
     &["model", "kv_cache", "quantize"],
-    &["adapter", "sampler", "dataset"],
+    &["adapter", "sampler", "dataset", "convert_hf"],
     &["session", "train", "evaluate"],
 ];
 

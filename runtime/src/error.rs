@@ -33,6 +33,9 @@ pub enum Error {
     /// Turning an export into samples failed.
     #[error(transparent)]
     Convert(#[from] crate::dataset::ConvertError),
+    /// A Hugging Face checkpoint cannot be converted.
+    #[error(transparent)]
+    ConvertHf(#[from] crate::convert_hf::ConvertHfError),
     /// Scoring predictions failed.
     #[error(transparent)]
     Evaluate(#[from] crate::evaluate::EvaluateError),

@@ -3,11 +3,13 @@
 //!
 //! Modules form a ladder; each imports only from those above it in this list:
 //! `error`, `threads`, `cancel`, `atomic_file` → `gguf`, `memory`, `tokenizer`, `image` → `model`,
-//! `kv_cache`, `quantize` → `adapter`, `sampler`, `dataset` → `session`, `train`, `evaluate`.
+//! `kv_cache`, `quantize` → `adapter`, `sampler`, `dataset`, `convert_hf` → `session`, `train`,
+//! `evaluate`.
 
 pub mod adapter;
 pub mod atomic_file;
 pub mod cancel;
+pub mod convert_hf;
 pub mod dataset;
 pub mod error;
 pub mod evaluate;

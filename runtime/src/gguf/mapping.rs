@@ -8,7 +8,7 @@ use super::GgufError;
 
 /// The bytes of a file, mapped or owned; immutable.
 #[derive(Debug)]
-pub(super) enum Bytes {
+pub(crate) enum Bytes {
     Mapped(memmap2::Mmap),
     Owned(Vec<u8>),
 }
@@ -19,7 +19,7 @@ impl Bytes {
     /// If another program shortens the file while it is mapped, reading beyond its new end ends the
     /// process (SIGBUS). No portable lock prevents that; programs that replace model files should
     /// write a new file and rename it, as graft itself does, which leaves the mapped one intact.
-    pub(super) fn map(path: &Path) -> Result<Self, GgufError> {
+    pub(crate) fn map(path: &Path) -> Result<Self, GgufError> {
         let io = |source| GgufError::Io {
             action: "open",
             path: path.to_owned(),

@@ -21,6 +21,7 @@ mod tests;
 mod writer;
 
 pub use error::GgufError;
+pub(crate) use mapping::Bytes;
 pub use metadata::{Array, Metadata, Value};
 pub use reader::{Gguf, Tensor, TensorInfo};
 pub use writer::{TensorDeclaration, Writer};

@@ -60,6 +60,8 @@ pub struct Writer {
     out: BufWriter<AtomicFile>,
     tensors: Vec<(String, usize)>,
     written: usize,
+    /// Bytes of the next tensor that were already written.
+    part: usize,
     alignment: usize,
 }
 
@@ -111,6 +113,7 @@ impl Writer {
             out: BufWriter::with_capacity(1 << 20, AtomicFile::create(path)?),
             tensors: sizes,
             written: 0,
+            part: 0,
             alignment: alignment as usize,
         };
         writer.put(&head)?;
@@ -122,26 +125,48 @@ impl Writer {
     /// # Errors
     /// If it is not as long as declared, or the disk refuses it.
     pub fn write_tensor(&mut self, data: &[u8]) -> Result<()> {
-        let Some((tensor, expected)) = self.tensors.get(self.written) else {
+        if let Some((_, expected)) = self.tensors.get(self.written)
+            && (self.part > 0 || data.len() != *expected)
+        {
+            return Err(self.other_length(self.part + data.len()));
+        }
+        self.write_part(data)
+    }
+
+    /// Writes more data of the next declared tensor, which is done when all its bytes are there.
+    ///
+    /// # Errors
+    /// If it becomes longer than declared, or the disk refuses it.
+    pub fn write_part(&mut self, data: &[u8]) -> Result<()> {
+        let Some(&(_, expected)) = self.tensors.get(self.written) else {
             return Err(GgufError::Unfinished {
                 written: self.written + 1,
                 declared: self.tensors.len(),
             }
             .into());
         };
-        if data.len() != *expected {
-            return Err(GgufError::WrittenBytes {
-                tensor: tensor.clone(),
-                expected: *expected,
-                found: data.len(),
-            }
-            .into());
+        if data.len() > expected - self.part {
+            return Err(self.other_length(self.part + data.len()));
         }
         self.put(data)?;
-        let padding = data.len().next_multiple_of(self.alignment) - data.len();
-        self.put(&vec![0; padding])?;
-        self.written += 1;
+        self.part += data.len();
+        if self.part == expected {
+            let padding = expected.next_multiple_of(self.alignment) - expected;
+            self.put(&vec![0; padding])?;
+            self.written += 1;
+            self.part = 0;
+        }
         Ok(())
+    }
+
+    fn other_length(&self, found: usize) -> crate::Error {
+        let (tensor, expected) = &self.tensors[self.written];
+        GgufError::WrittenBytes {
+            tensor: tensor.clone(),
+            expected: *expected,
+            found,
+        }
+        .into()
     }
 
     /// Syncs the file and gives it its name.
