@@ -4,7 +4,7 @@
 //! names the cut instead of writing it down. SentencePiece BPE has merges instead of scores; the
 //! scores follow from the order of the merges, if those are the merges that the scores imply.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::Value as Json;
 
@@ -289,18 +289,15 @@ impl<'j> TokenizerJson<'j> {
         }
         // Readers of GGUF merge wherever two tokens make a third.
         let added = self.added();
-        for (text, cuts) in &made {
-            let pieces = text.char_indices().skip(1).map(|(cut, _)| cut);
-            let plain = |part: &str| {
-                ids.get(part).is_some_and(|&id| {
-                    !added.contains(&part)
-                        && tokens[id as usize]
-                            .as_ref()
-                            .is_some_and(|t| t.kind == NORMAL)
-                })
-            };
-            let implied = pieces.filter(|&cut| plain(&text[..cut]) && plain(&text[cut..]));
-            if !implied.eq(cuts.iter().copied()) {
+        let plain = |text: &str| {
+            let token = ids.get(text).and_then(|&id| tokens[id as usize].as_ref());
+            token.is_some_and(|t| t.kind == NORMAL) && !added.contains(text)
+        };
+        for &(_, text) in self.texts.iter().filter(|(_, text)| plain(text)) {
+            let cuts = text.char_indices().skip(1).map(|(cut, _)| cut);
+            let implied = cuts.filter(|&cut| plain(&text[..cut]) && plain(&text[cut..]));
+            let listed = made.get(text).map(Vec::as_slice).unwrap_or_default();
+            if !implied.eq(listed.iter().copied()) {
                 return Err(not_scores(self.keys, text));
             }
         }
@@ -308,7 +305,7 @@ impl<'j> TokenizerJson<'j> {
     }
 
     /// Texts of added tokens, which no merge makes or uses.
-    fn added(&self) -> Vec<&str> {
+    fn added(&self) -> HashSet<&str> {
         let added = self.keys.get("added_tokens").and_then(Json::as_array);
         let added = added.map(Vec::as_slice).unwrap_or_default().iter();
         added
@@ -347,4 +344,41 @@ fn not_scores(keys: &Keys, text: &str) -> ConvertHfError {
          is all that GGUF stores for this kind of vocabulary"
     );
     unusable(keys, reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::folder::Folder;
+    use super::*;
+
+    /// Scores of `<unk>`, a, b, c, ab, bc, abc with these merges.
+    fn scores(merges: &str) -> Result<Vec<f32>, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let vocab = r#"{"<unk>":0,"a":1,"b":2,"c":3,"ab":4,"bc":5,"abc":6}"#;
+        let json =
+            format!(r#"{{"model":{{"unk_token":"<unk>","vocab":{vocab},"merges":{merges}}}}}"#);
+        std::fs::write(folder.path().join("tokenizer.json"), json).unwrap();
+        let folder = Folder::open(folder.path()).map_err(|e| e.to_string())?;
+        let keys = folder.json("tokenizer.json").map_err(|e| e.to_string())?;
+        let keys = keys.ok_or("no file")?;
+        let vocabulary = TokenizerJson::new(&keys).and_then(|t| t.vocabulary(7, &mut vec![]));
+        let tokens = vocabulary.map_err(|e| e.to_string())?.tokens;
+        Ok(tokens.iter().flatten().map(|t| t.score).collect())
+    }
+
+    #[test]
+    fn scores_follow_from_the_order_of_the_merges_or_the_vocabulary_is_refused() {
+        assert_eq!(
+            scores(r#"["b c","a b","ab c","a bc"]"#).unwrap(),
+            [-4.0, -4.0, -4.0, -4.0, -1.0, 0.0, -2.0]
+        );
+        // A token made at two times has no one score.
+        let mixed = scores(r#"["b c","a bc","a b","ab c"]"#).unwrap_err();
+        assert!(mixed.contains("\"abc\", follow from no scores"), "{mixed}");
+        // A way to make a token that is not listed would be taken all the same.
+        let fewer = scores(r#"["b c","a b","ab c"]"#).unwrap_err();
+        assert!(fewer.contains("\"abc\", follow from no scores"), "{fewer}");
+        let strange = scores(r#"["b c","a b","ab c","c c"]"#).unwrap_err();
+        assert!(strange.contains("merge 3"), "{strange}");
+    }
 }

@@ -74,6 +74,11 @@ pub(super) fn add(
     let config = folder.json(CONFIG)?;
     let mut vocabulary = Vocabulary::read(folder, config.as_ref(), rows, notes)?;
     let ids = vocabulary.special_ids(config.as_ref(), special)?;
+    if let (Family::Pieces { .. }, Some(unknown)) = (&vocabulary.family, ids[2])
+        && let Some(token) = &mut vocabulary.tokens[unknown as usize]
+    {
+        token.kind = UNKNOWN;
+    }
     let (family, pre) = match &vocabulary.family {
         Family::Pieces { .. } => ("llama", "default"),
         Family::Bytes { pre, .. } => ("gpt2", *pre),
