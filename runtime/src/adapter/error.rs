@@ -37,6 +37,8 @@ pub enum AdapterError {
     },
     #[error("adapter tensor {tensor} holds a value that is not finite, at index {index}")]
     NotFinite { tensor: String, index: usize },
+    #[error("the adapter's scale at {site} is {scale}; its alpha or rank is wrong")]
+    Scale { site: Site, scale: f32 },
     #[error("adapter {adapter} was made for {made_for}, not for {found}")]
     OtherBase {
         adapter: String,

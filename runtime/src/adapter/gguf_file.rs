@@ -7,6 +7,10 @@
 //! ```
 //! R is taken from each pair; the factor is `alpha / R`, or 1 where alpha is 0. graft adds
 //! `graft.base.fingerprint` and `graft.base.name`, which other readers ignore.
+//!
+//! A projector that was trained together with an adapter is not in its file: llama.cpp refuses
+//! adapters with any other tensor. It goes into an mmproj file of its own beside the adapter
+//! ([`crate::model::Vision::write_with_projector`]), which every runtime reads.
 
 use std::path::Path;
 

@@ -3,12 +3,15 @@
 mod attached;
 mod error;
 pub mod gguf_file;
+mod merge;
 mod pair;
+pub mod peft;
 #[cfg(test)]
 mod tests;
 
 pub use attached::Attached;
 pub use error::AdapterError;
+pub use merge::{MergeOptions, MergeReport, MergedSite, merge};
 pub use pair::LoraPair;
 
 use std::path::Path;
@@ -72,7 +75,11 @@ impl Adapter {
     /// # Errors
     /// If it cannot be read, is malformed, or was made for another base.
     pub fn open(path: &Path, model: &Model) -> crate::Result<Arc<Self>> {
-        let adapter = gguf_file::read(path)?;
+        let adapter = if path.is_dir() {
+            peft::read(path, model.llama().shape())?
+        } else {
+            gguf_file::read(path)?
+        };
         adapter.check_base(model)?;
         Ok(Arc::new(adapter))
     }

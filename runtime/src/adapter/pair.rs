@@ -75,6 +75,10 @@ impl LoraPair {
     }
 
     pub(super) fn check(&self, site: Site) -> Result<(), AdapterError> {
+        if !self.scale.is_finite() {
+            let scale = self.scale;
+            return Err(AdapterError::Scale { site, scale });
+        }
         for (name, values) in [("lora_a", &self.a), ("lora_b", &self.b)] {
             if let Some(index) = values.iter().position(|v| !v.is_finite()) {
                 return Err(AdapterError::NotFinite {

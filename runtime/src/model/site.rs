@@ -96,6 +96,16 @@ impl Site {
         )
     }
 
+    /// Reads what follows the list of layers in [`Site::hf_path`], such as `3.self_attn.q_proj`.
+    pub fn parse_hf(path: &str) -> Option<Self> {
+        let (layer, rest) = path.split_once('.')?;
+        let name = rest.rsplit('.').next()?;
+        let linear = SiteKind::ALL.into_iter().find(|k| k.hf_name() == name)?;
+        let layer = layer.parse().ok()?;
+        let site = Self { layer, linear };
+        (site.hf_path().strip_prefix("model.layers.") == Some(path)).then_some(site)
+    }
+
     /// Position in [`Site::all`]: dense tables are indexed by it.
     pub fn index(self) -> usize {
         self.layer * SiteKind::ALL.len() + self.linear as usize
@@ -192,6 +202,9 @@ mod tests {
         for (i, site) in Site::all(12).enumerate() {
             assert_eq!(Site::parse(&site.to_string()), Some(site));
             assert_eq!(site.index(), i);
+            let path = site.hf_path();
+            let path = path.strip_prefix("model.layers.").unwrap();
+            assert_eq!(Site::parse_hf(path), Some(site));
         }
         for name in [
             "blk.+1.attn_q",
@@ -200,6 +213,14 @@ mod tests {
             "output",
         ] {
             assert_eq!(Site::parse(name), None);
+        }
+        for path in [
+            "01.mlp.up_proj",
+            "1.self_attn.up_proj",
+            "1.up_proj",
+            "q_proj",
+        ] {
+            assert_eq!(Site::parse_hf(path), None);
         }
     }
 }

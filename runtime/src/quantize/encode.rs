@@ -35,7 +35,7 @@ impl RoundingError {
 
 /// Bytes of a tensor and what making them has cost.
 #[derive(Clone, Debug)]
-pub(crate) struct Encoded {
+pub(super) struct Encoded {
     pub bytes: Vec<u8>,
     pub error: RoundingError,
 }
@@ -49,7 +49,7 @@ pub(crate) struct Encoded {
 ///
 /// # Panics
 /// If a row does not fill whole blocks: the caller has declared the tensor with this type before.
-pub(crate) fn encode_rows(
+pub(super) fn encode_rows(
     pool: &Pool,
     cancel: &Cancel,
     tensor: &str,
@@ -111,7 +111,7 @@ pub(crate) fn encode_rows(
 }
 
 /// Writes the weights of whole rows of `tensor`, from row `first` on.
-pub(crate) fn decode_rows(tensor: Tensor<'_>, first: usize, out: &mut [f32]) {
+pub(super) fn decode_rows(tensor: Tensor<'_>, first: usize, out: &mut [f32]) {
     let (width, quant_type) = (tensor.info.shape[0], tensor.info.quant_type);
     let row = quant_type.row_bytes(width);
     let row = row.expect("the reader checked that rows are whole blocks");

@@ -21,7 +21,7 @@ pub enum QuantizeError {
     )]
     AlreadyQuantized { tensor: String, found: QuantType },
     #[error(
-        "tensor {tensor} holds a weight that is not finite, at index {index}; the file is damaged"
+        "tensor {tensor} has a weight that is not finite, at index {index}; the file, or what is merged into it, is damaged"
     )]
     NotFinite { tensor: String, index: usize },
     #[error(

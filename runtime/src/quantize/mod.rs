@@ -15,13 +15,13 @@ use std::path::Path;
 use graft_kernels::QuantType;
 
 pub use encode::RoundingError;
-pub(crate) use encode::{decode_rows, encode_rows};
+use encode::{decode_rows, encode_rows};
 pub use error::QuantizeError;
 pub use mix::Mix;
 
 use crate::Result;
 use crate::cancel::Cancel;
-use crate::gguf::{Gguf, Metadata, TensorDeclaration, Value, Writer};
+use crate::gguf::{Gguf, Metadata, Tensor, TensorDeclaration, TensorInfo, Value, Writer};
 use crate::threads::Pool;
 
 /// The revision of the block formats; llama.cpp writes it to `general.quantization_version`.
@@ -131,10 +131,29 @@ pub fn quantize(
         }
         .into());
     }
-    let declarations: Vec<_> = gguf
-        .tensors()
-        .iter()
-        .zip(&types)
+    let metadata = metadata_of(&gguf, mix);
+    rewrite(&gguf, &metadata, &types, output, options, &|_| None)
+}
+
+/// What is added to a tensor before it is stored: called with its first row and weights of whole
+/// rows.
+pub(crate) type Addition<'a> = Box<dyn Fn(usize, &mut [f32]) + Sync + 'a>;
+
+/// Writes `gguf` with other metadata and `types`, tensor by tensor; `addition` says what is added to
+/// which. A tensor that keeps its type and gets no addition is copied.
+///
+/// # Errors
+/// As [`quantize`], but for tensors in a block type.
+pub(crate) fn rewrite<'a>(
+    gguf: &Gguf,
+    metadata: &Metadata,
+    types: &[QuantType],
+    output: &Path,
+    options: &QuantizeOptions<'_>,
+    addition: &dyn Fn(&TensorInfo) -> Option<Addition<'a>>,
+) -> Result<Report> {
+    let pairs = || gguf.tensors().iter().zip(types);
+    let declarations: Vec<_> = pairs()
         .map(|(info, &quant_type)| TensorDeclaration {
             name: info.name.clone(),
             shape: info.shape.clone(),
@@ -144,34 +163,35 @@ pub fn quantize(
     let pool = Pool::new(options.threads)?;
     let never = Cancel::new();
     let cancel = options.cancel.unwrap_or(&never);
-    let mut writer = Writer::create(output, &metadata_of(&gguf, mix), &declarations)?;
+    let mut writer = Writer::create(output, metadata, &declarations)?;
     let mut report = Report {
         tensors: Vec::with_capacity(types.len()),
         bytes_before: 0,
         bytes_after: 0,
     };
-    let of = gguf
-        .tensors()
-        .iter()
-        .map(|info| info.elements() as u64)
-        .sum();
+    let of = pairs().map(|(info, _)| info.elements() as u64).sum();
     let mut weights = 0;
-    for (info, &to) in gguf.tensors().iter().zip(&types) {
+    for (index, (info, &to)) in pairs().enumerate() {
         cancel.check()?;
-        let tensor = gguf
-            .tensor(&info.name)
-            .expect("the name is from the directory");
-        let mut error = RoundingError::default();
-        let written = if info.quant_type == to {
+        let tensor = Tensor {
+            info,
+            data: gguf.data(index),
+        };
+        let added = addition(info);
+        let (written, error) = if info.quant_type == to && added.is_none() {
             writer.write_tensor(tensor.data)?;
-            info.bytes
+            (info.bytes, RoundingError::default())
         } else {
             let (width, rows) = info.rows();
-            let fill = |first: usize, out: &mut [f32]| decode_rows(tensor, first, out);
+            let fill = |first: usize, out: &mut [f32]| {
+                decode_rows(tensor, first, out);
+                if let Some(add) = &added {
+                    add(first, out);
+                }
+            };
             let encoded = encode_rows(&pool, cancel, &info.name, to, (rows, width), &fill)?;
-            error = encoded.error;
             writer.write_tensor(&encoded.bytes)?;
-            encoded.bytes.len()
+            (encoded.bytes.len(), encoded.error)
         };
         weights += info.elements() as u64;
         report.bytes_before += info.bytes as u64;
@@ -196,16 +216,23 @@ pub fn quantize(
     Ok(report)
 }
 
-/// The file's own metadata, with the new type in it; a split model becomes one file.
+/// The file's own metadata, with the new type in it.
 pub(crate) fn metadata_of(gguf: &Gguf, mix: Mix) -> Metadata {
-    let mut metadata = gguf.metadata().clone();
-    for key in ["split.no", "split.count", "split.tensors.count"] {
-        metadata.remove(key);
-    }
+    let mut metadata = joined_metadata(gguf);
     metadata.insert("general.file_type", Value::U32(mix.file_type()));
     metadata.insert(
         "general.quantization_version",
         Value::U32(QUANTIZATION_VERSION),
     );
+    metadata
+}
+
+/// The file's own metadata; that of a split model without what says that it is split, because what
+/// is written is one file.
+pub(crate) fn joined_metadata(gguf: &Gguf) -> Metadata {
+    let mut metadata = gguf.metadata().clone();
+    for key in ["split.no", "split.count", "split.tensors.count"] {
+        metadata.remove(key);
+    }
     metadata
 }

@@ -1,0 +1,260 @@
+//! What `adapter_config.json` says, and what of it graft must refuse.
+
+use regex::Regex;
+use serde_json::{Map, Value};
+
+/// Keys that change nothing in what a trained adapter computes: how it was begun, trained, placed,
+/// or which modules were chosen (the tensors say that).
+const HARMLESS: &[&str] = &[
+    "auto_mapping",
+    "base_model_name_or_path",
+    "corda_config",
+    "ensure_weight_tying",
+    "eva_config",
+    "exclude_modules",
+    "inference_mode",
+    "layers_pattern",
+    "layers_to_transform",
+    "loftq_config",
+    "lora_dropout",
+    "lora_ga_config",
+    "megatron_config",
+    "megatron_core",
+    "parent_library",
+    "peft_version",
+    "qalora_group_size",
+    "revision",
+    "runtime_config",
+    "target_modules",
+    "task_type",
+    "velora_config",
+];
+
+/// Keys read below.
+const READ: &[&str] = &[
+    "peft_type",
+    "r",
+    "lora_alpha",
+    "rank_pattern",
+    "alpha_pattern",
+    "use_rslora",
+    "bias",
+    "init_lora_weights",
+];
+
+/// Beginnings that leave the base as it was; others take the adapter's first value out of it.
+const BEGINNINGS: &[&str] = &["gaussian", "eva", "orthogonal"];
+
+/// The numbers of a LoRA configuration.
+#[derive(Debug)]
+pub(super) struct Config {
+    pub base_model: Option<String>,
+    rank: usize,
+    alpha: f64,
+    rslora: bool,
+    rank_pattern: Vec<(Regex, f64)>,
+    alpha_pattern: Vec<(Regex, f64)>,
+}
+
+impl Config {
+    /// Reads the JSON document.
+    ///
+    /// # Errors
+    /// A sentence: what is malformed, or what graft cannot represent and what to do instead.
+    pub fn parse(text: &[u8]) -> Result<Self, String> {
+        let keys: Map<String, Value> =
+            serde_json::from_slice(text).map_err(|e| format!("it is not a JSON object: {e}"))?;
+        let peft_type = keys.get("peft_type").and_then(Value::as_str);
+        if peft_type != Some("LORA") {
+            let found = peft_type.unwrap_or("missing");
+            return Err(format!(
+                "peft_type is {found}; graft reads LORA adapters only"
+            ));
+        }
+        refuse_extensions(&keys)?;
+        let size = |key: &str| match keys.get(key) {
+            None | Some(Value::Null) => Ok(8.0), // PEFT's default for both
+            Some(value) => positive(key, value),
+        };
+        let rank = size("r")?;
+        let flag = |key: &str| keys.get(key).and_then(Value::as_bool).unwrap_or(false);
+        Ok(Self {
+            base_model: keys
+                .get("base_model_name_or_path")
+                .and_then(Value::as_str)
+                .filter(|name| !name.is_empty())
+                .map(str::to_owned),
+            rank: rank as usize,
+            alpha: size("lora_alpha")?,
+            rslora: flag("use_rslora"),
+            rank_pattern: patterns(&keys, "rank_pattern")?,
+            alpha_pattern: patterns(&keys, "alpha_pattern")?,
+        })
+    }
+
+    /// R at a module, such as `model.layers.0.self_attn.q_proj`.
+    pub fn rank(&self, module: &str) -> usize {
+        first_match(&self.rank_pattern, module).map_or(self.rank, |rank| rank as usize)
+    }
+
+    /// The factor of `B A` at a module.
+    pub fn scale(&self, module: &str) -> f32 {
+        let alpha = first_match(&self.alpha_pattern, module).unwrap_or(self.alpha);
+        (alpha / self.divisor(self.rank(module))) as f32
+    }
+
+    /// The alpha that, divided by the rank, gives the factor of most modules.
+    pub fn stated_alpha(&self) -> f32 {
+        (self.alpha / self.divisor(self.rank) * self.rank as f64) as f32
+    }
+
+    fn divisor(&self, rank: usize) -> f64 {
+        if self.rslora {
+            (rank as f64).sqrt()
+        } else {
+            rank as f64
+        }
+    }
+}
+
+fn positive(key: &str, value: &Value) -> Result<f64, String> {
+    let number = value.as_f64().filter(|n| n.is_finite() && *n > 0.0);
+    number.ok_or_else(|| format!("{key} is {value}, not a positive number"))
+}
+
+fn first_match(patterns: &[(Regex, f64)], module: &str) -> Option<f64> {
+    let found = patterns.iter().find(|(regex, _)| regex.is_match(module));
+    found.map(|&(_, value)| value)
+}
+
+/// PEFT's rule: a key is a regular expression that must match the end of the module's path, from a
+/// dot on or from its beginning. The first key that matches decides.
+fn patterns(keys: &Map<String, Value>, key: &str) -> Result<Vec<(Regex, f64)>, String> {
+    let entries = match keys.get(key) {
+        None | Some(Value::Null) => return Ok(Vec::new()),
+        Some(Value::Object(entries)) => entries,
+        Some(other) => return Err(format!("{key} is {other}, not an object")),
+    };
+    let read = entries.iter().map(|(pattern, value)| {
+        let regex = Regex::new(&format!(r"^(?:.*\.)?(?:{pattern})$"));
+        let regex = regex.map_err(|e| format!("{key} has {pattern:?}, which cannot be read: {e}"));
+        Ok((regex?, positive(key, value)?))
+    });
+    read.collect()
+}
+
+fn refuse_extensions(keys: &Map<String, Value>) -> Result<(), String> {
+    let off = |value: &Value| match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::Array(items) => items.is_empty(),
+        Value::Object(entries) => entries.is_empty(),
+        Value::String(text) => text.is_empty(),
+        _ => false,
+    };
+    if let Some(bias) = keys.get("bias")
+        && !off(bias)
+        && bias != "none"
+    {
+        return Err(format!(
+            "bias is {bias}: trained biases are not supported; train with bias \"none\""
+        ));
+    }
+    match keys.get("init_lora_weights") {
+        None | Some(Value::Null | Value::Bool(_)) => {}
+        Some(Value::String(name)) if BEGINNINGS.contains(&name.as_str()) => {}
+        Some(other) => {
+            return Err(format!(
+                "init_lora_weights is {other}, which changes the base model: \
+                 convert it to a plain LoRA when saving (path_initial_model_for_weight_conversion)"
+            ));
+        }
+    }
+    for (key, value) in keys {
+        let known = READ.contains(&key.as_str()) || HARMLESS.contains(&key.as_str());
+        if known || off(value) {
+            continue;
+        }
+        return Err(match key.as_str() {
+            "use_dora" => "use_dora is set: DoRA is not supported; merge it into the base with \
+                           PEFT's merge_and_unload, or train a plain LoRA"
+                .into(),
+            "modules_to_save" => format!(
+                "modules_to_save is {value}: whole trained modules are no part of a LoRA adapter; \
+                 merge them into the base with PEFT's merge_and_unload"
+            ),
+            "lora_bias" => "lora_bias is set: biases of B are not supported; train without".into(),
+            "fan_in_fan_out" => "fan_in_fan_out is set: transposed layers are not supported".into(),
+            _ => format!(
+                "{key} is {value}: this may change what the adapter computes and is not \
+                 supported; train a plain LoRA"
+            ),
+        });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(extra: &str) -> Result<Config, String> {
+        let text = format!(r#"{{"peft_type": "LORA", "r": 4, "lora_alpha": 8{extra}}}"#);
+        Config::parse(text.as_bytes())
+    }
+
+    #[test]
+    fn patterns_decide_as_in_peft() {
+        let config = parse(
+            r#", "use_rslora": true,
+            "rank_pattern": {"layers.1.self_attn.q_proj": 16, "^model.layers.2.*": 2, "v_proj": 9},
+            "alpha_pattern": {".*\\.q_proj": 12}"#,
+        )
+        .unwrap();
+        let q = |layer: usize| format!("model.layers.{layer}.self_attn.q_proj");
+        assert_eq!([0, 1, 2, 11].map(|n| config.rank(&q(n))), [4, 16, 2, 4]);
+        assert_eq!(config.rank("model.layers.2.self_attn.v_proj"), 2);
+        assert_eq!(config.rank("model.layers.3.self_attn.v_proj"), 9);
+        assert_eq!(config.rank("model.layers.3.self_attn.xv_proj"), 4);
+        assert_eq!(config.scale(&q(1)), 3.0);
+        assert_eq!(config.scale("model.layers.0.mlp.up_proj"), 4.0);
+        assert_eq!(config.stated_alpha(), 16.0);
+    }
+
+    #[test]
+    fn what_would_change_the_result_is_refused() {
+        for (extra, says) in [
+            (r#", "use_dora": true"#, "DoRA"),
+            (r#", "bias": "all""#, "trained biases"),
+            (r#", "lora_bias": true"#, "biases of B"),
+            (r#", "modules_to_save": ["lm_head"]"#, "lm_head"),
+            (
+                r#", "init_lora_weights": "pissa_niter_4""#,
+                "changes the base",
+            ),
+            (r#", "fan_in_fan_out": true"#, "transposed"),
+            (r#", "layer_replication": [[0, 2]]"#, "layer_replication"),
+            (
+                r#", "something_of_next_year": {"x": 1}"#,
+                "something_of_next_year",
+            ),
+            (r#", "rank_pattern": {"(": 2}"#, "cannot be read"),
+            (r#", "rank_pattern": {"q_proj": -2}"#, "positive"),
+            (r#", "alpha_pattern": [1]"#, "not an object"),
+        ] {
+            let reason = parse(extra).unwrap_err();
+            assert!(reason.contains(says), "{extra}: {reason}");
+        }
+        for text in [
+            "",
+            "[]",
+            "{}",
+            r#"{"peft_type": "IA3"}"#,
+            r#"{"peft_type": "LORA", "r": 0}"#,
+        ] {
+            assert!(Config::parse(text.as_bytes()).is_err(), "{text}");
+        }
+        let harmless = r#", "use_dora": false, "modules_to_save": null, "bias": "none",
+            "lora_dropout": 0.1, "init_lora_weights": "gaussian", "qalora_group_size": 16"#;
+        parse(harmless).unwrap();
+    }
+}
