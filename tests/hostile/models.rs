@@ -1,48 +1,29 @@
 //! Files that are GGUF but no model graft can run are refused with a sentence that says why;
 //! nothing that would change the results is ignored.
 
-use std::path::Path;
-use std::sync::Arc;
+#[path = "../model/edited.rs"]
+mod edited;
 
-use graft::gguf::{Array, Gguf, Metadata, TensorDeclaration, Value, Writer};
+use std::path::Path;
+
+use edited::{Edited, Tensors};
+use graft::gguf::{Array, Metadata, TensorDeclaration, Value};
 use graft::model::{Model, ModelOptions};
 use graft_kernels::QuantType;
-
-/// Tensors as declared, and their data.
-type Tensors = Vec<(TensorDeclaration, Vec<u8>)>;
 
 /// What opening a good model says after something was done to it; empty if it opened.
 fn verdict(spoil: impl FnOnce(&mut Metadata, &mut Tensors)) -> String {
     let good = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/llama/grouped_heads.gguf");
-    let good = Gguf::open(&good).unwrap();
-    let mut metadata = good.metadata().clone();
-    let copy = |(i, info): (usize, &graft::gguf::TensorInfo)| {
-        let declaration = TensorDeclaration {
-            name: info.name.clone(),
-            shape: info.shape.clone(),
-            quant_type: info.quant_type,
-        };
-        (declaration, good.data(i).to_vec())
-    };
-    let mut tensors: Tensors = good.tensors().iter().enumerate().map(copy).collect();
-    spoil(&mut metadata, &mut tensors);
-
+    let mut edited = Edited::read(&good);
+    spoil(&mut edited.metadata, &mut edited.tensors);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("spoilt.gguf");
-    let declarations: Vec<_> = tensors.iter().map(|(d, _)| d.clone()).collect();
-    let mut writer = Writer::create(&path, &metadata, &declarations).unwrap();
-    for (_, data) in &tensors {
-        writer.write_tensor(data).unwrap();
-    }
-    writer.finish().unwrap();
-    let gguf = Arc::new(Gguf::open(&path).unwrap());
-    match Model::new(
-        gguf,
-        &ModelOptions {
-            threads: 1,
-            ..ModelOptions::default()
-        },
-    ) {
+    edited.write(&path);
+    let options = ModelOptions {
+        threads: 1,
+        ..ModelOptions::default()
+    };
+    match Model::open(&path, &options) {
         Ok(_) => String::new(),
         Err(error) => error.to_string(),
     }

@@ -1,7 +1,7 @@
 //! Reads golden models and their expected numbers.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use graft::gguf::Gguf;
@@ -11,9 +11,15 @@ use graft::model::{Model, ModelOptions};
 pub struct Golden(HashMap<String, Vec<f32>>);
 
 impl Golden {
-    /// The numbers beside `<name>.gguf`.
+    /// The numbers beside the language model `<name>.gguf`.
+    #[allow(dead_code)] // not every test that includes this file
     pub fn read(name: &str) -> Self {
-        let bytes = std::fs::read(folder().join(format!("{name}.safetensors"))).unwrap();
+        Self::open(&folder("llama").join(format!("{name}.safetensors")))
+    }
+
+    /// The numbers in a file.
+    pub fn open(path: &Path) -> Self {
+        let bytes = std::fs::read(path).unwrap();
         let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
         let array = |(name, view): (String, safetensors::tensor::TensorView<'_>)| {
             let words = view.data().chunks_exact(4).map(|b| b.try_into().unwrap());
@@ -33,6 +39,7 @@ impl Golden {
     }
 
     /// The tokens.
+    #[allow(dead_code)] // not every test that includes this file
     pub fn tokens(&self) -> Vec<u32> {
         self.get("tokens").iter().map(|&t| t as u32).collect()
     }
@@ -41,7 +48,7 @@ impl Golden {
 /// Opens a golden model with a number of threads.
 #[allow(dead_code)] // not every test that includes this file
 pub fn open(name: &str, threads: usize) -> Arc<Model> {
-    let path = folder().join(format!("{name}.gguf"));
+    let path = folder("llama").join(format!("{name}.gguf"));
     let gguf = Arc::new(Gguf::open(&path).unwrap());
     Model::new(
         gguf,
@@ -53,6 +60,9 @@ pub fn open(name: &str, threads: usize) -> Arc<Model> {
     .unwrap()
 }
 
-fn folder() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden/llama")
+/// The golden files of a part.
+pub fn folder(part: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("golden")
+        .join(part)
 }

@@ -38,7 +38,7 @@ pub use saved::{BackwardScratch, Saved, Scratch};
 pub use shape::LlamaShape;
 pub use site::{AdapterView, GradientView, LoraGradient, LoraRef, Site, SiteKind, Unadapted};
 pub use vision::{Vision, VisionShape};
-pub use vision_tower::{VisionTower, VisionWork};
+pub use vision_tower::{VisionStage, VisionTower, VisionWork};
 pub use weights::{LayerWeights, LlamaWeights, Weight, vector};
 
 /// How to open a model.

@@ -85,6 +85,10 @@ impl VisionShape {
                 "sizes {image_size}, {width}, {feed_forward} are absurd"
             ));
         }
+        if !(shape.norm_eps > 0.0 && shape.norm_eps < 1.0) {
+            let eps = shape.norm_eps;
+            return inconsistent(format!("the vision tower's norm epsilon is {eps}"));
+        }
         if metadata.opt_bool("clip.use_silu")?.unwrap_or(false) {
             return Err(ModelError::Unsupported {
                 key: "clip.use_silu".into(),
@@ -235,9 +239,15 @@ impl Vision {
 
 /// Refuses projectors other than LLaVA-1.5's, and one for another model.
 fn check_projector(gguf: &Gguf, width: usize) -> Result<(), ModelError> {
-    let key = "clip.projector_type";
-    // Files of 2023 do not name their projector.
-    let kind = gguf.metadata().opt_str(key)?.unwrap_or("mlp");
+    // Files that also hear name the projector of each sense; files of 2023 name none.
+    let of_vision = "clip.vision.projector_type";
+    let (key, kind) = match gguf.metadata().opt_str(of_vision)? {
+        Some(kind) => (of_vision, kind),
+        None => {
+            let key = "clip.projector_type";
+            (key, gguf.metadata().opt_str(key)?.unwrap_or("mlp"))
+        }
+    };
     let normed = gguf.position("mm.3.weight").is_some() || gguf.position("mm.4.weight").is_some();
     if kind != "mlp" || normed || gguf.position("mm.2.weight").is_none() {
         let value = if normed { "an mlp with norms" } else { kind };

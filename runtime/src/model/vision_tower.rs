@@ -18,6 +18,17 @@ use super::attention::{self, Arrays};
 use super::{Linear, ModelError, VisionShape, Weight, vector};
 use crate::gguf::Gguf;
 
+/// A point on the way through the tower.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum VisionStage {
+    /// Class and patch embeddings with their positions.
+    Embedded,
+    /// The norm before the blocks.
+    Normed,
+    /// The block of this number, from 0.
+    Block(usize),
+}
+
 /// A frozen vision tower.
 #[derive(Debug)]
 pub struct VisionTower {
@@ -90,6 +101,21 @@ impl VisionTower {
     /// # Panics
     /// If a length is another.
     pub fn features(&self, features: &mut [f32], pixels: &[f32], work: &mut VisionWork) {
+        self.features_watched(features, pixels, work, &mut |_, _| {});
+    }
+
+    /// As [`VisionTower::features`], showing `watch` the residual stream `[1 + P, Wv]` after every
+    /// stage: where a tower goes wrong is where its stream first differs.
+    ///
+    /// # Panics
+    /// If a length is another.
+    pub fn features_watched(
+        &self,
+        features: &mut [f32],
+        pixels: &[f32],
+        work: &mut VisionWork,
+        watch: &mut dyn FnMut(VisionStage, &[f32]),
+    ) {
         let VisionShape { width, .. } = self.shape;
         let tokens = self.shape.patches() + 1;
         assert_eq!(features.len(), self.shape.patches() * width);
@@ -98,9 +124,11 @@ impl VisionTower {
         class.copy_from_slice(&self.class);
         self.patch.forward(rest, &work.patches);
         Kernels::detect().add(&mut work.x, &self.positions);
+        watch(VisionStage::Embedded, &work.x);
         work.normed.copy_from_slice(&work.x);
         self.pre_norm
             .run(&mut work.x, &work.normed, &mut work.statistics);
+        watch(VisionStage::Normed, &work.x);
         let attention = AttentionShape {
             heads: self.shape.heads,
             kv_heads: self.shape.heads,
@@ -108,8 +136,9 @@ impl VisionTower {
             scale: 1.0 / ((width / self.shape.heads) as f32).sqrt(),
             causal: false,
         };
-        for block in &self.blocks {
+        for (i, block) in self.blocks.iter().enumerate() {
             block.run(work, &attention, tokens, self.shape.quick_gelu);
+            watch(VisionStage::Block(i), &work.x);
         }
         features.copy_from_slice(&work.x[width..]);
     }

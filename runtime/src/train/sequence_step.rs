@@ -123,7 +123,8 @@ pub fn run(
             let x = &example.features[image];
             // Computed again: keeping it for every image would cost more than it saves.
             let y = &mut buffers.projected[..x.len() / projector.inputs() * width];
-            projector.forward(y, x, &mut buffers.projector);
+            let saved = &mut buffers.projector;
+            llama.pool().run(|| projector.forward(y, x, saved));
             let dy = &mut buffers.projected[..x.len() / projector.inputs() * width];
             dy.fill(0.0);
             dy[..rows * width].copy_from_slice(&buffers.drows[start * width..][..rows * width]);

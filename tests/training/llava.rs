@@ -1,0 +1,241 @@
+//! Training a vision-language model is PyTorch's and PEFT's: loss, gradients of the pairs and of
+//! the projector, and ten updates of AdamW, on F32 weights and on blocks.
+
+#[path = "../model/closeness.rs"]
+mod closeness;
+#[path = "../model/formula.rs"]
+mod formula;
+#[path = "../model/golden.rs"]
+mod golden;
+
+use std::sync::Arc;
+
+use closeness::relative_error;
+use formula::{IMAGES, formula_image};
+use golden::{Golden, folder};
+use graft::adapter::{Adapter, BaseIdentity, LoraPair};
+use graft::model::llava::splice;
+use graft::model::{Model, ModelOptions, Site, VisionWork};
+use graft::tokenizer::{IGNORED, IMAGE};
+use graft::train::{Example, StepReport, TrainOptions, Trainer};
+
+const MODELS: [&str; 2] = ["text", "text_quantized"];
+const RANK: usize = 4;
+
+/// Ids, how many of the last ids are learned, and the images: as in `make.py`.
+fn samples() -> [(Vec<i32>, usize, &'static [usize]); 5] {
+    let between: Vec<i32> = (30..46).collect();
+    let cut = [&[1, IMAGE], between.as_slice(), &[IMAGE, 50, 51, 52, 2]];
+    [
+        (vec![1, IMAGE, 5, 17, 33, 8, 60, 61, 2], 4, &[0]),
+        (vec![1, 9, 12, 70, 71, 72, 73, 2], 3, &[]),
+        (
+            vec![1, 4, IMAGE, 6, IMAGE, 7, 80, 81, 82, 83, 2],
+            5,
+            &[1, 2],
+        ),
+        (cut.concat(), 15, &[3, 0]),
+        (vec![1, IMAGE, 50, 51, 2], 2, &[2]),
+    ]
+}
+
+fn options(kept_layers: usize) -> TrainOptions {
+    TrainOptions {
+        rank: RANK,
+        alpha: 8.0,
+        train_projector: true,
+        steps: Some(10),
+        batch: 2,
+        grad_accum: 2,
+        lr: 1e-2,
+        projector_lr: 5e-3,
+        warmup_ratio: 0.15,
+        weight_decay: 0.05,
+        clip: 1.0,
+        max_len: 64,
+        shuffle: false,
+        kept_layers: Some(kept_layers),
+        ..TrainOptions::default()
+    }
+}
+
+fn open(name: &str, threads: usize) -> Arc<Model> {
+    let options = ModelOptions {
+        mmproj: Some(folder("llava").join("mmproj.gguf")),
+        threads,
+    };
+    Model::open(&folder("llava").join(format!("{name}.gguf")), &options).unwrap()
+}
+
+fn golden(name: &str) -> Golden {
+    Golden::open(&folder("llava").join(format!("{name}.safetensors")))
+}
+
+/// The samples, their images having gone through the tower.
+fn examples(model: &Model, options: &TrainOptions) -> Vec<Example> {
+    let vision = model.vision().unwrap();
+    let mut work = VisionWork::new(vision.tower().shape());
+    let mut see = |size| {
+        let image = formula_image(size);
+        let pool = model.llama().pool();
+        Arc::new(pool.run(|| vision.features(&image, &mut work)))
+    };
+    let images = IMAGES.map(&mut see);
+    let example = |(i, (ids, learned, shown)): (usize, (Vec<i32>, usize, &[usize]))| {
+        let first = ids.len() - learned;
+        let label = |(place, &id): (usize, &i32)| {
+            let learned = place >= first && id != IMAGE;
+            if learned { id } else { IGNORED }
+        };
+        let labels: Vec<i32> = ids.iter().enumerate().map(label).collect();
+        let patches = vision.tower().shape().patches();
+        Example {
+            id: format!("sample {i}"),
+            sequence: splice(&ids, &labels, patches, options.max_len),
+            features: shown
+                .iter()
+                .map(|&image| Arc::clone(&images[image]))
+                .collect(),
+        }
+    };
+    samples().into_iter().enumerate().map(example).collect()
+}
+
+fn trainer(name: &str, threads: usize, options: TrainOptions) -> Trainer {
+    let (model, golden) = (open(name, threads), golden(name));
+    let pairs = Site::all(model.llama().shape().layers).map(|site| {
+        let half = |half| {
+            golden
+                .get(&format!("initial.{site}.weight.lora_{half}"))
+                .to_vec()
+        };
+        let scale = options.scale();
+        (
+            site,
+            LoraPair::new(half('a'), half('b'), RANK, scale).unwrap(),
+        )
+    });
+    let adapter = Adapter::new("golden", BaseIdentity::default(), 8.0, pairs).unwrap();
+    let examples = examples(&model, &options);
+    Trainer::new(model, options, examples, Some(adapter)).unwrap()
+}
+
+/// Holds arrays in the trainer's order against the golden ones.
+fn compare(trainer: &Trainer, arrays: &[&[f32]], golden: &Golden, prefix: &str, within: f32) {
+    assert_eq!(arrays.len(), 2 * 14 + 4, "every site and the projector");
+    let mut worst = 0f32;
+    for (name, array) in trainer.names().zip(arrays) {
+        let error = relative_error(array, golden.get(&format!("{prefix}.{name}")));
+        assert!(error < within, "{prefix} {name}: {error:e}");
+        worst = worst.max(error);
+    }
+    println!("{prefix}: {worst:.1e}");
+}
+
+#[test]
+fn loss_and_gradients_agree_with_pytorch() {
+    for name in MODELS {
+        let (mut trainer, golden) = (trainer(name, 2, options(2)), golden(name));
+        compare(
+            &trainer,
+            &trainer.parameters().arrays(),
+            &golden,
+            "initial",
+            1e-6,
+        );
+        let report = trainer.step().unwrap().unwrap();
+        let loss = report.loss / f64::from(golden.get("loss")[0]) - 1.0;
+        println!("{name}, loss: {loss:.1e}");
+        assert!(loss.abs() < 1e-5, "{name}: {loss:e}");
+        compare(
+            &trainer,
+            &trainer.gradients().arrays(),
+            &golden,
+            "gradient",
+            2e-5,
+        );
+    }
+}
+
+#[test]
+fn ten_updates_agree_with_pytorch() {
+    for name in MODELS {
+        let (mut trainer, golden) = (trainer(name, 2, options(2)), golden(name));
+        let mut reports: Vec<StepReport> = vec![];
+        while let Some(report) = trainer.step().unwrap() {
+            reports.push(report);
+        }
+        assert_eq!(reports.len(), 10);
+        let said = |what: &str, of: fn(&StepReport) -> f64| {
+            for (report, &want) in reports.iter().zip(golden.get(what)) {
+                let (got, step) = (of(report), report.step);
+                let error = (got - f64::from(want)).abs() / f64::from(want).max(1e-9);
+                assert!(
+                    error < 1e-3,
+                    "{name}, {what} of update {step}: {got} {want}"
+                );
+            }
+        };
+        said("loss", |r| r.loss);
+        said("grad_norm", |r| r.grad_norm);
+        said("lr", |r| r.lr);
+        assert!(
+            reports.iter().all(|r| r.grad_norm > 1.0),
+            "all were clipped"
+        );
+        compare(
+            &trainer,
+            &trainer.parameters().arrays(),
+            &golden,
+            "final",
+            2e-5,
+        );
+    }
+}
+
+#[test]
+fn recomputation_and_threads_change_no_bit() {
+    for name in MODELS {
+        let outcome = |threads, kept_layers| {
+            let mut trainer = trainer(name, threads, options(kept_layers));
+            let mut losses = vec![];
+            while let Some(report) = trainer.step().unwrap() {
+                losses.push((report.loss.to_bits(), report.grad_norm.to_bits()));
+            }
+            (losses, trainer.parameters().clone())
+        };
+        let want = outcome(1, 2);
+        for (threads, kept_layers) in [(1, 0), (2, 0), (2, 1), (2, 2)] {
+            assert!(
+                outcome(threads, kept_layers) == want,
+                "{name}, {threads} threads, {kept_layers} layers kept"
+            );
+        }
+    }
+}
+
+/// What is trained in memory is what is written: the mmproj file with the new projector computes
+/// the rows that training saw.
+#[test]
+fn a_trained_projector_is_written_and_read_again() {
+    let mut trainer = trainer("text", 2, options(2));
+    while trainer.step().unwrap().is_some() {}
+    let projector = trainer.parameters().projector.as_ref().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mmproj.gguf");
+    let vision = trainer.model().vision().unwrap();
+    vision.write_with_projector(&path, projector).unwrap();
+    let options = ModelOptions {
+        mmproj: Some(path),
+        threads: 2,
+    };
+    let text = golden::folder("llava").join("text.gguf");
+    let reopened = Model::open(&text, &options).unwrap();
+    let again = reopened.vision().unwrap();
+    assert_eq!(again.projector().parameters(), *projector);
+    assert_eq!(again.fingerprint(), vision.fingerprint(), "the tower stays");
+    let image = formula_image(IMAGES[1]);
+    let rows = |model: &Model| model.image_rows(&image).unwrap();
+    let moved = relative_error(&rows(&reopened), &rows(trainer.model()));
+    assert!(moved > 1e-2, "training moved the projector: {moved}");
+}
