@@ -66,6 +66,11 @@ const MAP: &[(&str, &str, &str)] = &[
         "pub fn set_adapters",
     ),
     (
+        "Where is a model asked and scored?",
+        "runtime/src/evaluate/run.rs",
+        "pub fn run",
+    ),
+    (
         "Where is a plugin loaded?",
         "plugins/src/host.rs",
         "pub fn load",

@@ -64,7 +64,7 @@ pub struct Metric {
 pub struct Prediction {
     /// The text.
     pub text: String,
-    /// Why it ended: `stop`, `length`, …
+    /// Why it ended: `end`, `length`, …, see [`crate::session::Finish::name`].
     pub finish_reason: String,
     /// How long it took.
     pub duration: Duration,
@@ -158,6 +158,19 @@ pub enum EvaluateError {
     /// There are not as many predictions as samples, or they belong to others.
     #[error("{0}")]
     Mismatch(String),
+    /// There is nothing to ask.
+    #[error("there are no samples to evaluate")]
+    NoSamples,
+    /// Every single sample failed.
+    #[error("none of the {samples} samples could be scored; the first, {id}: {reason}")]
+    NothingScored {
+        /// Samples asked.
+        samples: usize,
+        /// The first sample.
+        id: String,
+        /// Why it failed.
+        reason: String,
+    },
     /// Reading or writing predictions failed.
     #[error("{what}: {source}")]
     Io {

@@ -9,7 +9,7 @@ mod generate;
 #[cfg(test)]
 mod tests;
 
-pub use chat::Chat;
+pub use chat::{Chat, prompt_items};
 pub use generate::{Finish, GenerateOptions, Generated};
 
 use std::sync::Arc;
@@ -148,6 +148,8 @@ impl Session {
             adapter.check_base(&self.model)?;
         }
         self.run.reserve(self.model.llama(), &adapters);
+        // At once, while the old set is still held: later a new adapter may have its address.
+        self.kv.rewind(self.kv.valid_prefix(adapters.made_by()));
         self.attached = adapters;
         Ok(())
     }

@@ -77,6 +77,24 @@ fn a_swap_in_the_middle_equals_a_fresh_session_with_that_history() {
 }
 
 #[test]
+fn an_adapter_that_is_gone_leaves_nothing_to_one_that_takes_its_place_in_memory() {
+    let model = model();
+    let mut live = session(&model);
+    for seed in 1..20 {
+        live.reset();
+        let a = adapter(&model, seed);
+        live.set_adapters(set(&[(&a, 1.0)])).unwrap();
+        live.feed(&[1, 5, 9]).unwrap();
+        live.set_adapters(set(&[])).unwrap();
+        drop(a);
+        let b = adapter(&model, seed + 100);
+        live.set_adapters(set(&[(&b, 1.0)])).unwrap();
+        let afresh = logits_of(&model, set(&[(&b, 1.0)]), &[1, 5, 9]);
+        assert_eq!(live.logits().unwrap(), afresh);
+    }
+}
+
+#[test]
 fn an_adapter_of_another_shape_is_refused_and_the_old_set_stays() {
     let model = model();
     let good = adapter(&model, 1);
