@@ -21,7 +21,7 @@ from sklearn.datasets import load_digits
 SEED = 7
 TRAIN, HELD_OUT = 700, 200
 WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
-QUESTIONS = ["Which digit is written here?", "What digit is this?", "Which number do you see?"]
+QUESTIONS = ["What is written here?"]
 
 
 def span(text, part, label, begin):

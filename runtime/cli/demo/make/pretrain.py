@@ -5,7 +5,7 @@ GELU projector, LLaMA decoder, SentencePiece vocabulary with byte fallback, vicu
 with LLaVA's label masks. Everything is seeded; one thread, no nondeterministic operators.
 
     pip install torch transformers sentencepiece protobuf pillow numpy
-    python pretrain.py OUT_FOLDER 
+    python pretrain.py OUT_FOLDER
     graft convert-hf OUT_FOLDER -o model-f16.gguf --mmproj mmproj.gguf
     graft quantize model-f16.gguf model.gguf Q4_K_M
 """
@@ -27,7 +27,7 @@ from scenes import COLOURS, NUMBERS, SHAPES, SIZE, STROKES, scene
 
 SEED = 20261123
 VOCABULARY = 768
-PATCHES = 64
+PATCHES = 16
 SYSTEM = ("A chat between a curious user and an artificial intelligence assistant. "
           "The assistant gives helpful, detailed, and polite answers to the user's questions.")
 IGNORED = -100
@@ -97,7 +97,7 @@ class Prompts:
 
 def build_model():
     vision = CLIPVisionConfig(hidden_size=128, intermediate_size=512, num_hidden_layers=5, num_attention_heads=4,
-                              image_size=SIZE, patch_size=8, projection_dim=128, hidden_act="quick_gelu")
+                              image_size=SIZE, patch_size=16, projection_dim=128, hidden_act="quick_gelu")
     text = LlamaConfig(vocab_size=VOCABULARY, hidden_size=256, intermediate_size=768, num_hidden_layers=4,
                        num_attention_heads=8, num_key_value_heads=4, max_position_embeddings=2048,
                        rms_norm_eps=1e-5, tie_word_embeddings=False, bos_token_id=1, eos_token_id=2)

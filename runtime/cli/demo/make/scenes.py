@@ -207,10 +207,10 @@ def letters_scene(rng):
     picture = Image.new("L", (side, side), 0)
     draw = ImageDraw.Draw(picture)
     turn, lean = np.radians(rng.uniform(-14, 14)), rng.uniform(-0.25, 0.25)
-    width, height = side * rng.uniform(0.35, 0.7), side * rng.uniform(0.65, 0.95)
+    width, height = side * rng.uniform(0.35, 0.7), side * rng.uniform(0.65, 1.0)
     bend = rng.uniform(-0.05, 0.05, 4)
     middle = side * rng.uniform(0.44, 0.56, 2)
-    pen, shade = int(side * rng.uniform(0.08, 0.2)), int(rng.integers(190, 256))
+    pen, shade = int(side * rng.uniform(0.1, 0.26)), int(rng.integers(190, 256))
 
     def on_paper(x, y):
         x, y = x - 0.5, y - 0.5
@@ -232,6 +232,7 @@ def letters_scene(rng):
     asked = [
         ("What is in this image?", f"the {size} letter {letter}"),
         ("Which letter is written?", letter),
+        ("What is written here?", letter),
         ("What do you read?", letter),
         ("Is it a capital or a small letter?", size),
         ("How many letters are there?", NUMBERS[1]),

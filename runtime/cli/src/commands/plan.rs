@@ -1,0 +1,97 @@
+//! `graft plan`: what a training run will take, before it takes it.
+
+use std::io::Write;
+
+use clap::Args;
+use graft::memory::Phase;
+use graft::train::{TrainPlan, measured_flops, plan};
+
+use crate::Setting;
+use crate::failure::Failure;
+use crate::progress::short_bytes;
+use crate::run_config::RunArguments;
+use crate::training::{Subject, pace};
+
+/// Show what a training run will take: bytes per part, time per update
+///
+///   graft plan -m llava-7b-Q4_K_M.gguf --mmproj mmproj.gguf --data train.json --memory 6GiB
+///
+/// Takes the arguments of `graft train`. Maps the model without reading its weights.
+#[derive(Args)]
+#[command(verbatim_doc_comment)]
+pub struct PlanArguments {
+    #[command(flatten)]
+    run: RunArguments,
+}
+
+/// Runs the command.
+pub fn run(arguments: &PlanArguments, setting: &Setting) -> Result<(), Failure> {
+    let run = &arguments.run;
+    if run.resume.is_some() {
+        let reason = "plan looks at a run before it starts: leave --resume out";
+        return Err(Failure::Usage(reason.into()));
+    }
+    let config = run.config(std::path::Path::new(""), run.options(0, 0));
+    let subject = Subject::open(&config, run.threads)?;
+    let work = subject.workload(run.max_len)?;
+    let planned = plan(&subject.model, &config.options, &work, run.memory)?;
+    let flops = measured_flops(&subject.model);
+    let (step, whole) = pace(&planned, flops);
+    let mut out = std::io::stdout().lock();
+    if setting.json {
+        let document = serde_json::json!({
+            "plan": planned,
+            "work": work,
+            "seconds_per_step": step,
+            "measured_flops_per_second": flops,
+        });
+        writeln!(out, "{document}")?;
+        return Ok(());
+    }
+    writeln!(
+        out,
+        "{} samples with something to learn, {} tokens, the longest {}; {} images",
+        work.examples, work.tokens, work.longest, work.images
+    )?;
+    write_parts(&mut out, &planned)?;
+    let budget = match run.memory {
+        Some(budget) => format!(" of {}", short_bytes(budget)),
+        None => String::new(),
+    };
+    writeln!(out, "{:44}{:>12}{budget}", "peak", short_bytes(planned.peak_bytes))?;
+    let twice = planned.layers - planned.kept_layers;
+    writeln!(
+        out,
+        "\n{} updates of about {:.2} s: {whole} (products at {:.0} GFLOP/s, measured now)",
+        planned.steps,
+        step,
+        flops / 1e9
+    )?;
+    match twice {
+        0 => writeln!(out, "no layer is computed twice")?,
+        n => writeln!(
+            out,
+            "{n} of {} layers are computed twice, so that their values need not be kept",
+            planned.layers
+        )?,
+    }
+    writeln!(
+        out,
+        "the smallest budget that works is {}",
+        short_bytes(planned.smallest_bytes)
+    )?;
+    Ok(())
+}
+
+/// The parts of a plan, one a line.
+pub fn write_parts(out: &mut impl Write, planned: &TrainPlan) -> std::io::Result<()> {
+    for part in planned.memory.parts() {
+        let phase = match part.phase {
+            Phase::Always | Phase::Work => "",
+            Phase::Images => "  before training",
+        };
+        let bytes = short_bytes(part.bytes);
+        writeln!(out, "  {:42}{bytes:>12}{phase}", part.name)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,122 @@
+//! Running a converter plugin over an export file.
+
+use std::cell::RefCell;
+use std::path::Path;
+
+use graft::cancel::Cancel;
+use graft::dataset::assets::{AssetFolder, FileSource, ImageHeader};
+use graft::dataset::converter::{LogLevel, Source};
+use graft::dataset::{
+    ConvertError, ConvertHost, Converter, Diagnostic, Sample, SampleSink, Summary, llava_json,
+};
+
+use crate::failure::Failure;
+use crate::progress::{Progress, short_bytes};
+
+/// What a conversion did.
+pub struct Converted {
+    pub summary: Summary,
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Converts the export `input`, with its companion files in `assets`, to LLaVA JSON at `output`.
+pub fn convert(
+    converter: &dyn Converter,
+    input: &Path,
+    assets: &Path,
+    output: &Path,
+    options: &str,
+    cancel: &Cancel,
+) -> Result<Converted, Failure> {
+    let mut source = FileSource::open(input).map_err(failed)?;
+    let total = source.size().unwrap_or(0);
+    let host = Host {
+        assets: AssetFolder::new(assets),
+        cancel: cancel.clone(),
+        diagnostics: RefCell::default(),
+        progress: RefCell::new(Progress::new("converting", total)),
+    };
+    let mut sink = Sink(llava_json::Writer::create(output)?);
+    let converted = converter.convert(&mut source, &mut sink, options, &host);
+    host.progress.into_inner().finish();
+    let diagnostics = host.diagnostics.into_inner();
+    let summary = match converted {
+        Ok(summary) => summary,
+        Err(error) => {
+            diagnostics.iter().for_each(|d| eprintln!("{d}"));
+            return Err(failed(error));
+        }
+    };
+    sink.0.finish()?;
+    Ok(Converted {
+        summary,
+        diagnostics,
+    })
+}
+
+fn failed(error: ConvertError) -> Failure {
+    match error {
+        ConvertError::Cancelled => Failure::Interrupted(None),
+        error => Failure::Work(error.to_string()),
+    }
+}
+
+struct Sink(llava_json::Writer);
+
+impl SampleSink for Sink {
+    fn emit(&mut self, sample: Sample) -> Result<(), ConvertError> {
+        let written = self.0.write(&sample);
+        written.map_err(|e| ConvertError::Unsupported(e.to_string()))
+    }
+}
+
+struct Host {
+    assets: AssetFolder,
+    cancel: Cancel,
+    diagnostics: RefCell<Vec<Diagnostic>>,
+    progress: RefCell<Progress>,
+}
+
+impl ConvertHost for Host {
+    fn cancel(&self) -> Cancel {
+        self.cancel.clone()
+    }
+
+    fn checkpoint(&self, done: u64, _: Option<u64>) -> Result<(), ConvertError> {
+        self.progress.borrow_mut().at(done, &short_bytes(done));
+        match self.cancel.is_raised() {
+            true => Err(ConvertError::Cancelled),
+            false => Ok(()),
+        }
+    }
+
+    fn report(&self, diagnostic: Diagnostic) {
+        self.diagnostics.borrow_mut().push(diagnostic);
+    }
+
+    fn log(&self, level: LogLevel, message: &str) {
+        match level {
+            LogLevel::Trace | LogLevel::Debug => tracing::debug!("{message}"),
+            LogLevel::Info => tracing::info!("{message}"),
+            LogLevel::Warn => tracing::warn!("{message}"),
+            LogLevel::Error => tracing::error!("{message}"),
+        }
+    }
+
+    fn open_asset(&self, name: &str) -> Result<Box<dyn Source + Send>, ConvertError> {
+        Ok(Box::new(self.assets.open(name)?))
+    }
+
+    fn probe_image(&self, name: &str) -> Result<ImageHeader, ConvertError> {
+        self.assets.probe_image(name)
+    }
+
+    fn list_assets(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        max: usize,
+    ) -> Result<Vec<String>, ConvertError> {
+        self.assets.list(prefix, after, max)
+    }
+}

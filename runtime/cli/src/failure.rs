@@ -1,0 +1,64 @@
+//! How a command fails: one sentence, and an exit status.
+
+use std::io;
+use std::process::ExitCode;
+
+/// Why a command ended without doing its work.
+#[derive(Debug)]
+pub enum Failure {
+    /// The work failed; the sentence says what, where and what to do.
+    Work(String),
+    /// The arguments cannot be meant.
+    Usage(String),
+    /// Ctrl-C; the sentence says where to go on, if there is anything to say.
+    Interrupted(Option<String>),
+    /// Whoever read our output has seen enough.
+    ReaderGone,
+}
+
+impl Failure {
+    /// The exit status of an interrupted command.
+    pub const INTERRUPTED: u8 = 130;
+
+    /// Says it on stderr and gives the exit status.
+    pub fn report(self) -> ExitCode {
+        let (sentence, status) = match self {
+            Self::Work(sentence) => (Some(sentence), 1),
+            Self::Usage(sentence) => (Some(sentence), 2),
+            Self::Interrupted(sentence) => (
+                Some(sentence.unwrap_or_else(|| "interrupted".into())),
+                Self::INTERRUPTED,
+            ),
+            Self::ReaderGone => (None, 0),
+        };
+        if let Some(sentence) = sentence {
+            eprintln!("graft: {sentence}");
+        }
+        ExitCode::from(status)
+    }
+}
+
+impl From<graft::Error> for Failure {
+    fn from(error: graft::Error) -> Self {
+        match error {
+            graft::Error::Cancelled => Self::Interrupted(None),
+            error => Self::Work(error.to_string()),
+        }
+    }
+}
+
+impl From<graft_plugins::PluginError> for Failure {
+    fn from(error: graft_plugins::PluginError) -> Self {
+        Self::Work(error.to_string())
+    }
+}
+
+/// Writing results to stdout.
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::ReaderGone,
+            _ => Self::Work(format!("cannot write the result: {error}")),
+        }
+    }
+}

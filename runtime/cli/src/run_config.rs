@@ -1,0 +1,244 @@
+//! What a training run was asked for: the arguments of `graft train`, as its run folder keeps them.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use graft::train::{ScheduleKind, TrainOptions};
+use serde::{Deserialize, Serialize};
+
+/// Everything needed to repeat a run.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct RunConfig {
+    /// The program that wrote it.
+    pub graft: String,
+    pub model: PathBuf,
+    pub mmproj: Option<PathBuf>,
+    pub data: PathBuf,
+    pub image_dir: Option<PathBuf>,
+    pub eval_data: Option<PathBuf>,
+    pub eval_every: u64,
+    pub template: Option<String>,
+    pub init_adapter: Option<PathBuf>,
+    /// Bytes that training may use.
+    pub memory: Option<u64>,
+    pub output: PathBuf,
+    pub options: TrainOptions,
+}
+
+/// The arguments that `train` and `plan` share.
+#[derive(Args, Clone, Debug)]
+pub struct RunArguments {
+    /// The base model, a GGUF file in any type
+    #[arg(short, long, value_name = "FILE", required_unless_present = "resume")]
+    pub model: Option<PathBuf>,
+    /// Its vision half, for models that see
+    #[arg(long, value_name = "FILE")]
+    pub mmproj: Option<PathBuf>,
+    /// Samples as LLaVA JSON (`graft convert` writes it)
+    #[arg(long, value_name = "FILE", required_unless_present = "resume")]
+    pub data: Option<PathBuf>,
+    /// Where relative image names count from [default: the folder of --data]
+    #[arg(long, value_name = "DIR")]
+    pub image_dir: Option<PathBuf>,
+    /// Samples to measure the loss on without learning from them
+    #[arg(long, value_name = "FILE")]
+    pub eval_data: Option<PathBuf>,
+    /// Updates between looks at --eval-data; 0 for one at the end
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub eval_every: u64,
+    /// Conversation template: vicuna_v1, plain, … [default: the model's]
+    #[arg(long, value_name = "NAME")]
+    pub template: Option<String>,
+    /// Go on from this adapter instead of a new one
+    #[arg(long, value_name = "FILE")]
+    pub init_adapter: Option<PathBuf>,
+    /// Most memory to use, such as 3GiB: layers are computed twice where their values do not fit
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    pub memory: Option<u64>,
+    /// Go on with the run in this folder, or from this checkpoint; other options are taken from there
+    #[arg(long, value_name = "DIR")]
+    pub resume: Option<PathBuf>,
+    /// Worker threads [default: one per core]
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub threads: usize,
+
+    /// Rank of every pair
+    #[arg(long, default_value_t = 16, help_heading = "Adapter")]
+    pub rank: usize,
+    /// Alpha: what is learned is multiplied by alpha / rank
+    #[arg(long, default_value_t = 32.0, help_heading = "Adapter")]
+    pub alpha: f32,
+    /// Probability that an input of a pair is dropped
+    #[arg(long, default_value_t = 0.0, help_heading = "Adapter")]
+    pub dropout: f32,
+    /// Multiply by alpha / sqrt(rank) instead
+    #[arg(long, help_heading = "Adapter")]
+    pub rslora: bool,
+    /// all-linear, names such as q_proj,v_proj, or a regular expression over full names
+    #[arg(
+        long,
+        default_value = "all-linear",
+        value_name = "LIST",
+        help_heading = "Adapter"
+    )]
+    pub targets: String,
+    /// Train the projector as well; it is written as a vision half beside the adapter
+    #[arg(long, value_name = "HOW", num_args = 0..=1, default_missing_value = "full", help_heading = "Adapter")]
+    pub train_projector: Option<ProjectorMode>,
+
+    /// Passes over the data
+    #[arg(long, default_value_t = 1, help_heading = "Course")]
+    pub epochs: u64,
+    /// Updates, instead of epochs
+    #[arg(long, help_heading = "Course")]
+    pub steps: Option<u64>,
+    /// Samples of a micro-batch: its loss is the mean over their learned tokens
+    #[arg(long, default_value_t = 1, help_heading = "Course")]
+    pub batch: usize,
+    /// Micro-batches of an update
+    #[arg(long, default_value_t = 1, help_heading = "Course")]
+    pub grad_accum: usize,
+    /// Learning rate
+    #[arg(long, default_value_t = 2e-4, help_heading = "Course")]
+    pub lr: f64,
+    /// Learning rate of the projector
+    #[arg(long, default_value_t = 2e-5, help_heading = "Course")]
+    pub projector_lr: f64,
+    /// How the learning rate runs
+    #[arg(long, default_value = "cosine", help_heading = "Course")]
+    pub schedule: ScheduleName,
+    /// Part of the updates in which it rises
+    #[arg(long, default_value_t = 0.03, help_heading = "Course")]
+    pub warmup_ratio: f64,
+    /// Weight decay
+    #[arg(long, default_value_t = 0.0, help_heading = "Course")]
+    pub weight_decay: f64,
+    /// Largest norm of the gradient; 0 for none
+    #[arg(long, default_value_t = 1.0, help_heading = "Course")]
+    pub clip: f64,
+    /// Longest sequence in tokens, images included
+    #[arg(long, default_value_t = 2048, help_heading = "Course")]
+    pub max_len: usize,
+    /// Put samples of like length into one update
+    #[arg(long, help_heading = "Course")]
+    pub group_by_length: bool,
+    /// Take the samples in the order of the file
+    #[arg(long, help_heading = "Course")]
+    pub no_shuffle: bool,
+    /// Of the initial values, the order and dropout
+    #[arg(long, default_value_t = 42, help_heading = "Course")]
+    pub seed: u64,
+    /// Top layers that keep their values between forward and backward [default: what fits --memory]
+    #[arg(long, value_name = "N", help_heading = "Course")]
+    pub kept_layers: Option<usize>,
+}
+
+/// What of the projector learns.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum ProjectorMode {
+    /// All of it
+    Full,
+}
+
+/// Names of [`ScheduleKind`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum ScheduleName {
+    /// Falls like half a cosine, to 0
+    Cosine,
+    /// Falls evenly, to 0
+    Linear,
+    /// Stays
+    Constant,
+}
+
+impl RunArguments {
+    /// The options of the trainer.
+    pub fn options(&self, save_every: u64, keep: usize) -> TrainOptions {
+        TrainOptions {
+            rank: self.rank,
+            alpha: self.alpha,
+            dropout: self.dropout,
+            rslora: self.rslora,
+            targets: self.targets.clone(),
+            train_projector: self.train_projector.is_some(),
+            epochs: self.epochs,
+            steps: self.steps,
+            batch: self.batch,
+            grad_accum: self.grad_accum,
+            lr: self.lr,
+            projector_lr: self.projector_lr,
+            schedule: match self.schedule {
+                ScheduleName::Cosine => ScheduleKind::Cosine,
+                ScheduleName::Linear => ScheduleKind::Linear,
+                ScheduleName::Constant => ScheduleKind::Constant,
+            },
+            warmup_ratio: self.warmup_ratio,
+            weight_decay: self.weight_decay,
+            clip: self.clip,
+            max_len: self.max_len,
+            group_by_length: self.group_by_length,
+            shuffle: !self.no_shuffle,
+            kept_layers: self.kept_layers,
+            seed: self.seed,
+            save_every,
+            keep,
+        }
+    }
+
+    /// The configuration of a new run with these arguments.
+    pub fn config(&self, output: &Path, options: TrainOptions) -> RunConfig {
+        let given = |path: &Option<PathBuf>| path.clone().unwrap_or_default();
+        RunConfig {
+            graft: env!("CARGO_PKG_VERSION").into(),
+            model: given(&self.model),
+            mmproj: self.mmproj.clone(),
+            data: given(&self.data),
+            image_dir: self.image_dir.clone(),
+            eval_data: self.eval_data.clone(),
+            eval_every: self.eval_every,
+            template: self.template.clone(),
+            init_adapter: self.init_adapter.clone(),
+            memory: self.memory,
+            output: output.to_owned(),
+            options,
+        }
+    }
+}
+
+/// A number of bytes: `3GiB`, `800MB`, `1.5G` (of 1024), or a plain number.
+pub fn bytes(text: &str) -> Result<u64, String> {
+    let split = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let factor: f64 = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1.0,
+        "k" | "kib" => 1024.0,
+        "m" | "mib" => 1024.0 * 1024.0,
+        "g" | "gib" => 1024.0 * 1024.0 * 1024.0,
+        "kb" => 1e3,
+        "mb" => 1e6,
+        "gb" => 1e9,
+        _ => return Err(format!("{unit:?} is no unit of bytes; write 3GiB or 800MB")),
+    };
+    match number.parse::<f64>() {
+        Ok(n) if n > 0.0 && n * factor < 1e18 => Ok((n * factor) as u64),
+        _ => Err(format!("{text:?} is no number of bytes; write 3GiB or 800MB")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bytes;
+
+    #[test]
+    fn bytes_have_units() {
+        assert_eq!(bytes("3GiB"), Ok(3 << 30));
+        assert_eq!(bytes("1.5g"), Ok(3 << 29));
+        assert_eq!(bytes("800MB"), Ok(800_000_000));
+        assert_eq!(bytes("4096"), Ok(4096));
+        for wrong in ["", "GiB", "3 elephants", "-1", "1e400", "0"] {
+            assert!(bytes(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! What `train`, `plan` and `demo` share: from a configuration to a trainer that fits its budget.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use graft::Result;
+use graft::adapter::Adapter;
+use graft::cancel::Cancel;
+use graft::dataset::{ImageFolder, Sample, llava_json};
+use graft::model::{Model, ModelOptions};
+use graft::tokenizer::ChatTemplate;
+use graft::train::{
+    Evaluation, Example, Prepared, RunEnd, RunEvent, RunFolder, TrainPlan, Trainer, Workload,
+    checkpoint, plan, prepare, run,
+};
+
+use crate::progress::{Progress, short};
+use crate::run_config::RunConfig;
+
+/// An opened base model with its data, nothing prepared yet.
+pub struct Subject {
+    pub model: Arc<Model>,
+    pub template: ChatTemplate,
+    pub samples: Vec<Sample>,
+    pub images: ImageFolder,
+}
+
+impl Subject {
+    /// Opens what a configuration names.
+    pub fn open(config: &RunConfig, threads: usize) -> Result<Self> {
+        let options = ModelOptions {
+            mmproj: config.mmproj.clone(),
+            threads,
+        };
+        let model = Model::open(&config.model, &options)?;
+        Ok(Self {
+            template: model.chat_template(config.template.as_deref())?,
+            model,
+            samples: llava_json::read(&config.data)?,
+            images: images(config, &config.data),
+        })
+    }
+
+    /// What there is to learn, without looking at the images.
+    pub fn workload(&self, max_len: usize) -> Result<Workload> {
+        Workload::measure(&self.model, &self.template, &self.samples, max_len)
+    }
+
+    /// The examples of some samples; warnings go to stderr.
+    pub fn examples(
+        &self,
+        label: &'static str,
+        samples: &[Sample],
+        images: &ImageFolder,
+        max_len: usize,
+        cancel: &Cancel,
+    ) -> Result<Vec<Example>> {
+        let mut progress = Progress::new(label, samples.len() as u64);
+        let Prepared { examples, warnings } = prepare(
+            &self.model,
+            &self.template,
+            samples,
+            images,
+            max_len,
+            cancel,
+            |done| progress.at(done.samples as u64, &format!("{} images", done.images)),
+        )?;
+        progress.finish();
+        const SHOWN: usize = 10;
+        for warning in warnings.iter().take(SHOWN) {
+            eprintln!("warning: {warning}");
+        }
+        if warnings.len() > SHOWN {
+            eprintln!("warning: {} more like these", warnings.len() - SHOWN);
+        }
+        Ok(examples)
+    }
+}
+
+fn images(config: &RunConfig, data: &Path) -> ImageFolder {
+    match &config.image_dir {
+        Some(folder) => ImageFolder::new(folder),
+        None => ImageFolder::beside(data),
+    }
+}
+
+/// A run's end and what is worth saying about it.
+pub struct Trained {
+    pub end: RunEnd,
+    pub plan: TrainPlan,
+    pub first_loss: Option<f64>,
+    pub last_loss: Option<f64>,
+    pub eval_loss: Option<f64>,
+    pub steps: u64,
+    pub tokens: u64,
+    pub seconds: f64,
+}
+
+/// Trains as configured, in `folder`, from the beginning or from a checkpoint.
+pub fn train(
+    config: &RunConfig,
+    subject: &Subject,
+    folder: &Path,
+    resume: Option<&Path>,
+    cancel: &Cancel,
+) -> Result<Trained> {
+    let max_len = config.options.max_len;
+    let planned = plan(
+        &subject.model,
+        &config.options,
+        &subject.workload(max_len)?,
+        config.memory,
+    )?;
+    let mut options = config.options.clone();
+    options.kept_layers = Some(planned.kept_layers);
+    let examples = subject.examples(
+        "preparing",
+        &subject.samples,
+        &subject.images,
+        max_len,
+        cancel,
+    )?;
+    let held_out = match &config.eval_data {
+        Some(data) => {
+            let (samples, images) = (llava_json::read(data)?, images(config, data));
+            subject.examples("eval data", &samples, &images, max_len, cancel)?
+        }
+        None => Vec::new(),
+    };
+    let initial = match &config.init_adapter {
+        Some(path) => Some((*Adapter::open(path, &subject.model)?).clone()),
+        None => None,
+    };
+    let mut trainer = Trainer::new(Arc::clone(&subject.model), options, examples, initial)?;
+    let mut folder = match resume {
+        Some(checkpoint) => {
+            trainer.resume(checkpoint)?;
+            RunFolder::reopen(folder, trainer.done())?
+        }
+        None => RunFolder::create(folder, config)?,
+    };
+    let evaluation = (!held_out.is_empty()).then_some(Evaluation {
+        examples: &held_out,
+        every: config.eval_every,
+    });
+    let mut trained = Trained {
+        end: RunEnd::Done,
+        plan: planned,
+        first_loss: None,
+        last_loss: None,
+        eval_loss: None,
+        steps: trainer.steps(),
+        tokens: 0,
+        seconds: 0.0,
+    };
+    let mut progress = Progress::new("training", trainer.steps());
+    trained.end = run(&mut trainer, &mut folder, evaluation, cancel, |event| match event {
+        RunEvent::Step { report, remaining } => {
+            let smooth = trained.last_loss.map_or(report.loss, |l| 0.9 * l + 0.1 * report.loss);
+            trained.first_loss.get_or_insert(report.loss);
+            trained.last_loss = Some(smooth);
+            trained.tokens += report.tokens;
+            progress.at_with(report.step, remaining, &format!("loss {smooth:.4}"));
+        }
+        RunEvent::Evaluated { step, loss } => {
+            trained.eval_loss = Some(loss);
+            progress.say(&format!("step {step}: loss on the evaluation data {loss:.4}"));
+        }
+        _ => {}
+    })?;
+    trained.seconds = progress.finish().as_secs_f64();
+    Ok(trained)
+}
+
+/// The run folder and the checkpoint that `--resume` names.
+pub fn resumed(path: &Path) -> Result<(PathBuf, PathBuf)> {
+    let checkpoint = checkpoint::latest(path)?;
+    let folder = checkpoint.parent().unwrap_or(Path::new(".")).to_owned();
+    Ok((folder, checkpoint))
+}
+
+/// How long the updates of a plan take on this machine, in words.
+pub fn pace(plan: &TrainPlan, flops_per_second: f64) -> (f64, String) {
+    let step = plan.flops_per_step / flops_per_second;
+    let whole = std::time::Duration::from_secs_f64(step * plan.steps as f64);
+    (step, short(whole))
+}
