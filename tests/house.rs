@@ -82,7 +82,11 @@ const LADDER: &[(&str, &str, &[&str])] = &[
     ("runtime/kernels", "graft-kernels", &[]),
     ("runtime", "graft", &["graft-kernels"]),
     ("plugins", "graft-plugins", &["graft"]),
-    ("runtime/cli", "graft-cli", &["graft", "graft-plugins"]),
+    (
+        "runtime/cli",
+        "graft-cli",
+        &["graft", "graft-kernels", "graft-plugins"],
+    ),
     ("abi", "graft-abi", &["graft", "graft-plugins"]),
 ];
 

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 fn main() {
     println!("cargo::rerun-if-changed=demo");
-    let root = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets it")).join("demo");
+    let root =
+        PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets it")).join("demo");
     let mut files = Vec::new();
     for entry in ["model.gguf", "mmproj.gguf", "digits"] {
         collect(&root.join(entry), &mut files);
@@ -26,7 +27,10 @@ fn collect(path: &Path, files: &mut Vec<PathBuf>) {
     if path.is_dir() {
         let entries = fs::read_dir(path).expect("the demo's folders can be read");
         for entry in entries {
-            collect(&entry.expect("the demo's folders can be read").path(), files);
+            collect(
+                &entry.expect("the demo's folders can be read").path(),
+                files,
+            );
         }
     } else {
         files.push(path.to_owned());

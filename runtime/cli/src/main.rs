@@ -31,6 +31,7 @@ enum Command {
     Plan(commands::plan::PlanArguments),
     Convert(commands::convert::ConvertArguments),
     Quantize(commands::quantize::QuantizeArguments),
+    ConvertHf(commands::convert_hf::ConvertHfArguments),
 }
 
 /// What every command is given besides its own arguments.
@@ -67,6 +68,7 @@ fn main() -> ExitCode {
         Command::Plan(arguments) => commands::plan::run(arguments, &setting),
         Command::Convert(arguments) => commands::convert::run(arguments, &setting),
         Command::Quantize(arguments) => commands::quantize::run(arguments, &setting),
+        Command::ConvertHf(arguments) => commands::convert_hf::run(arguments, &setting),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

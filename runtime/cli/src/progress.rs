@@ -38,9 +38,10 @@ impl Progress {
 
     /// `done` steps are behind, by the pace so far; `note` is what else is worth showing.
     pub fn at(&mut self, done: u64, note: &str) {
-        let left = self.begun.elapsed().mul_f64(
-            self.total.saturating_sub(done) as f64 / done.max(1) as f64,
-        );
+        let left = self
+            .begun
+            .elapsed()
+            .mul_f64(self.total.saturating_sub(done) as f64 / done.max(1) as f64);
         self.at_with(done, left, note);
     }
 

@@ -223,7 +223,9 @@ pub fn bytes(text: &str) -> Result<u64, String> {
     };
     match number.parse::<f64>() {
         Ok(n) if n > 0.0 && n * factor < 1e18 => Ok((n * factor) as u64),
-        _ => Err(format!("{text:?} is no number of bytes; write 3GiB or 800MB")),
+        _ => Err(format!(
+            "{text:?} is no number of bytes; write 3GiB or 800MB"
+        )),
     }
 }
 

@@ -154,20 +154,30 @@ pub fn train(
         seconds: 0.0,
     };
     let mut progress = Progress::new("training", trainer.steps());
-    trained.end = run(&mut trainer, &mut folder, evaluation, cancel, |event| match event {
-        RunEvent::Step { report, remaining } => {
-            let smooth = trained.last_loss.map_or(report.loss, |l| 0.9 * l + 0.1 * report.loss);
-            trained.first_loss.get_or_insert(report.loss);
-            trained.last_loss = Some(smooth);
-            trained.tokens += report.tokens;
-            progress.at_with(report.step, remaining, &format!("loss {smooth:.4}"));
-        }
-        RunEvent::Evaluated { step, loss } => {
-            trained.eval_loss = Some(loss);
-            progress.say(&format!("step {step}: loss on the evaluation data {loss:.4}"));
-        }
-        _ => {}
-    })?;
+    trained.end = run(
+        &mut trainer,
+        &mut folder,
+        evaluation,
+        cancel,
+        |event| match event {
+            RunEvent::Step { report, remaining } => {
+                let smooth = trained
+                    .last_loss
+                    .map_or(report.loss, |l| 0.9 * l + 0.1 * report.loss);
+                trained.first_loss.get_or_insert(report.loss);
+                trained.last_loss = Some(smooth);
+                trained.tokens += report.tokens;
+                progress.at_with(report.step, remaining, &format!("loss {smooth:.4}"));
+            }
+            RunEvent::Evaluated { step, loss } => {
+                trained.eval_loss = Some(loss);
+                progress.say(&format!(
+                    "step {step}: loss on the evaluation data {loss:.4}"
+                ));
+            }
+            _ => {}
+        },
+    )?;
     trained.seconds = progress.finish().as_secs_f64();
     Ok(trained)
 }

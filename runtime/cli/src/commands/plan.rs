@@ -58,7 +58,12 @@ pub fn run(arguments: &PlanArguments, setting: &Setting) -> Result<(), Failure> 
         Some(budget) => format!(" of {}", short_bytes(budget)),
         None => String::new(),
     };
-    writeln!(out, "{:44}{:>12}{budget}", "peak", short_bytes(planned.peak_bytes))?;
+    writeln!(
+        out,
+        "{:44}{:>12}{budget}",
+        "peak",
+        short_bytes(planned.peak_bytes)
+    )?;
     let twice = planned.layers - planned.kept_layers;
     writeln!(
         out,

@@ -26,12 +26,7 @@ pub struct TrainArguments {
     #[command(flatten)]
     run: RunArguments,
     /// The adapter to write, a GGUF file that llama.cpp loads as well
-    #[arg(
-        short,
-        long,
-        value_name = "FILE",
-        required_unless_present = "resume"
-    )]
+    #[arg(short, long, value_name = "FILE", required_unless_present = "resume")]
     output: Option<PathBuf>,
     /// Where the run's record and checkpoints go [default: the adapter's name with .run]
     #[arg(long, value_name = "DIR")]
@@ -54,9 +49,7 @@ pub fn run(arguments: &TrainArguments, setting: &Setting) -> Result<(), Failure>
         }
         None => {
             let output = arguments.output.clone().unwrap_or_default();
-            let options = arguments
-                .run
-                .options(arguments.save_every, arguments.keep);
+            let options = arguments.run.options(arguments.save_every, arguments.keep);
             let config = arguments.run.config(&output, options);
             let folder = match &arguments.run_dir {
                 Some(folder) => folder.clone(),
@@ -143,11 +136,20 @@ fn report(
     let number = |value: Option<f64>| value.map_or("-".into(), |v| format!("{v:.4}"));
     let pace = trained.tokens as f64 / trained.seconds.max(1e-9);
     let duration = std::time::Duration::from_secs_f64(trained.seconds);
-    let loss = format!("{} to {}", number(trained.first_loss), number(trained.last_loss));
+    let loss = format!(
+        "{} to {}",
+        number(trained.first_loss),
+        number(trained.last_loss)
+    );
     writeln!(out, "{:22}{}", "updates", trained.steps)?;
     writeln!(out, "{:22}{loss}", "loss")?;
     if trained.eval_loss.is_some() {
-        writeln!(out, "{:22}{}", "on evaluation data", number(trained.eval_loss))?;
+        writeln!(
+            out,
+            "{:22}{}",
+            "on evaluation data",
+            number(trained.eval_loss)
+        )?;
     }
     writeln!(out, "{:22}{} ({pace:.0} tokens/s)", "time", short(duration))?;
     let planned = short_bytes(trained.plan.peak_bytes);

@@ -1,0 +1,59 @@
+//! A chat session whose adapter comes and goes between two answers.
+
+use std::io::Write;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use graft::adapter::{Adapter, Attached};
+use graft::dataset::{ImageFolder, Sample, prompt};
+use graft::model::Model;
+use graft::session::{Chat, GenerateOptions, Session, SessionOptions};
+
+use super::picture;
+use crate::failure::Failure;
+
+/// Asks the same session about one scan three times: before, with and after the adapter.
+pub fn chat(
+    out: &mut impl Write,
+    model: &Arc<Model>,
+    adapter: &Arc<Adapter>,
+    sample: &Sample,
+    images: &ImageFolder,
+) -> Result<(), Failure> {
+    let (messages, _) = prompt::question(sample);
+    let question = messages.last().map_or("", |m| m.text.as_str());
+    let options = SessionOptions {
+        context_length: 512,
+    };
+    let session = Session::new(Arc::clone(model), &options);
+    let mut chat = Chat::new(session, model.chat_template(None)?);
+    let mut rows = Vec::new();
+    for image in &sample.images {
+        let image = images
+            .read(image, &sample.id)
+            .and_then(|file| file.decode())
+            .map_err(graft::Error::from)?;
+        for line in picture::lines(&image, 8) {
+            writeln!(out, "    {line}")?;
+        }
+        rows.push(model.image_rows(&image)?);
+    }
+    let generate = GenerateOptions {
+        max_tokens: 16,
+        ..GenerateOptions::default()
+    };
+    let attached = Attached::new([(Arc::clone(adapter), 1.0)]);
+    for (when, adapters) in [
+        ("before", Attached::default()),
+        ("with the adapter", attached),
+        ("detached again", Attached::default()),
+    ] {
+        chat.session().set_adapters(adapters)?;
+        chat.reset();
+        let go_on = |_: &str| ControlFlow::Continue(());
+        let answer = chat.say(question, rows.clone(), &generate, go_on)?;
+        let answer = answer.text.trim().to_owned();
+        writeln!(out, "  {when:18}{question}  {answer}")?;
+    }
+    Ok(())
+}
