@@ -3,6 +3,7 @@
 use graft::image::RgbImage;
 
 /// Width and height of each.
+#[allow(dead_code)] // not every test that includes this file
 pub const IMAGES: [(usize, usize); 4] = [(40, 28), (25, 33), (30, 30), (3, 70)];
 
 /// The image of a size.
