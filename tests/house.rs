@@ -31,6 +31,11 @@ const MAP: &[(&str, &str, &str)] = &[
         "pub struct VisionTower",
     ),
     (
+        "Where does a Hugging Face checkpoint become GGUF?",
+        "runtime/src/convert_hf/mod.rs",
+        "pub fn convert",
+    ),
+    (
         "Where do image features enter the sequence?",
         "runtime/src/model/llava.rs",
         "pub fn splice",

@@ -211,6 +211,7 @@ fn special_tokens_added_tokens_and_padding_have_their_roles() {
     let t = model.tokenizer().unwrap();
     assert_eq!(t.token_kind(0), Some(TokenKind::Unknown));
     assert_eq!(t.special("<image>"), Some(290));
+    assert!(t.adds_bos(), "as its post-processor does");
     // Its template wants messages in parts; used as it is, it would drop what people say.
     assert!(
         model

@@ -86,7 +86,7 @@ fn outputs_that_make_no_sense() {
 
 #[test]
 fn settings_that_change_the_arithmetic() {
-    let plain: [(&str, Value, &[&str]); 16] = [
+    let plain: [(&str, Value, &[&str]); 18] = [
         (
             "architectures",
             json!(["GPT2LMHeadModel"]),
@@ -105,6 +105,12 @@ fn settings_that_change_the_arithmetic() {
             &["rope_type", "yarn"],
         ),
         ("rope_parameters/factor", json!(0), &["factor = 0"]),
+        ("rope_parameters/rope_type", json!(null), &["which scaling"]),
+        (
+            "rope_parameters/high_freq_factor",
+            json!(1.0),
+            &["high_freq_factor"],
+        ),
         ("rope_parameters/rope_theta", json!(-1.0), &["rope_theta"]),
         (
             "rope_parameters",
@@ -352,4 +358,39 @@ fn vocabularies_that_gguf_cannot_express() {
     refused(&fewer, false, &["follow from no scores"]);
     let few = configured("sharded", "vocab_size", json!(280));
     refused(&few, false, &["embed_tokens.weight"]);
+}
+
+#[test]
+fn no_changed_byte_makes_the_converter_panic() {
+    let mut random = 0x2545_f491_4f6c_dd1du64;
+    let mut next = |below: usize| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        random as usize % below
+    };
+    for (name, file, beginning) in [
+        ("tied", "config.json", usize::MAX),
+        ("tied", "tokenizer.json", usize::MAX),
+        ("tied", "model.safetensors", 2000),
+        ("sharded", "tokenizer.model", usize::MAX),
+        ("sharded", "model.safetensors.index.json", usize::MAX),
+        ("llava", "config.json", usize::MAX),
+    ] {
+        let scene = Scene::golden(name);
+        let whole = std::fs::read(scene.folder().join(file)).unwrap();
+        let mut answers = [0, 0];
+        for _ in 0..60 {
+            let mut changed = whole.clone();
+            for _ in 0..=next(3) {
+                let at = next(whole.len().min(beginning));
+                changed[at] = [b'0', b'9', b'"', b'-', 0, 0xff, next(256) as u8][next(7)];
+            }
+            std::fs::write(scene.folder().join(file), changed).unwrap();
+            let converted = scene.convert(QuantType::F16, name == "llava").is_ok();
+            answers[usize::from(converted)] += 1;
+        }
+        println!("{file} of {name}: {answers:?} refused and converted");
+        assert!(answers[0] > 0, "{file} of {name} is not even read");
+    }
 }

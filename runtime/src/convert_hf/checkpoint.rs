@@ -1,7 +1,12 @@
-//! The weights of a checkpoint: mapped safetensors files, one or several, as named tensors.
+//! The weights of a checkpoint: safetensors files, one or several, as named tensors.
+//!
+//! Only the directory of a file is mapped. Values are read in pieces, so that converting a model
+//! larger than the machine's memory neither fills it nor drives out what others keep there.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::PathBuf;
 
 use graft_kernels::QuantType;
 use safetensors::{Dtype, SafeTensors};
@@ -16,7 +21,7 @@ const INDEX: &str = "model.safetensors.index.json";
 /// All tensors of a folder; their bytes stay in the files.
 #[derive(Debug)]
 pub(super) struct Checkpoint {
-    shards: Vec<Bytes>,
+    shards: Vec<Shard>,
     tensors: BTreeMap<String, Stored>,
 }
 
@@ -25,7 +30,15 @@ struct Stored {
     shard: usize,
     dtype: Dtype,
     shape: Vec<usize>,
-    bytes: Range<usize>,
+    /// Where its bytes begin in the file.
+    start: u64,
+}
+
+/// One file.
+#[derive(Debug)]
+struct Shard {
+    path: PathBuf,
+    file: File,
 }
 
 /// A tensor of the checkpoint. Shape slowest axis first, as PyTorch writes it.
@@ -34,7 +47,21 @@ pub(super) struct Source<'c> {
     pub(super) name: &'c str,
     pub(super) quant_type: QuantType,
     pub(super) shape: &'c [usize],
-    pub(super) bytes: &'c [u8],
+    shard: &'c Shard,
+    start: u64,
+}
+
+impl Source<'_> {
+    /// Reads its bytes from `at` on, as many as `out` has.
+    pub(super) fn read(&self, at: usize, out: &mut [u8]) -> Result<(), ConvertHfError> {
+        let mut file = &self.shard.file;
+        file.seek(SeekFrom::Start(self.start + at as u64))
+            .and_then(|_| file.read_exact(out))
+            .map_err(|source| ConvertHfError::Io {
+                path: self.shard.path.clone(),
+                source,
+            })
+    }
 }
 
 impl Checkpoint {
@@ -97,19 +124,22 @@ impl Checkpoint {
             .map_err(|e| folder.broken(file, format!("not a whole safetensors file ({e})")))?;
         let start = header + size_of::<u64>();
         for (name, info) in metadata.tensors() {
-            let (from, to) = info.data_offsets;
             // The library has checked that offsets, shape and file length agree.
             let stored = Stored {
                 shard: self.shards.len(),
                 dtype: info.dtype,
                 shape: info.shape.clone(),
-                bytes: start + from..start + to,
+                start: (start + info.data_offsets.0) as u64,
             };
             if self.tensors.insert(name.clone(), stored).is_some() {
                 return Err(folder.broken(file, format!("another part holds {name} too")));
             }
         }
-        self.shards.push(bytes);
+        drop(bytes);
+        match File::open(&path) {
+            Ok(file) => self.shards.push(Shard { path, file }),
+            Err(source) => return Err(ConvertHfError::Io { path, source }),
+        }
         Ok(())
     }
 
@@ -139,7 +169,8 @@ impl Checkpoint {
             name,
             quant_type,
             shape: &stored.shape,
-            bytes: &self.shards[stored.shard][stored.bytes.clone()],
+            shard: &self.shards[stored.shard],
+            start: stored.start,
         })
     }
 

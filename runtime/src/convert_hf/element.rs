@@ -80,30 +80,33 @@ impl<'c> Planned<'c> {
             Values::Kept(source) => (source, None),
             Values::Rotary(source, heads) => (source, Some(*heads)),
         };
-        let to = self.declaration.quant_type;
+        let (from, to) = (source.quant_type, self.declaration.quant_type);
         let elements: usize = source.shape.iter().product();
-        // Rows matter only where they change places; other tensors are cut anywhere.
-        let (rows, width) = match heads {
-            Some(_) => (source.shape[0], elements / source.shape[0]),
-            None => (elements.div_ceil(FLOATS), FLOATS),
+        // Rows change places only within their head; other tensors are cut anywhere.
+        let together = match heads {
+            Some(heads) => elements / heads,
+            None => FLOATS.min(elements),
         };
-        let from_bytes = source.quant_type.block_bytes();
-        let together = (FLOATS / width).max(1);
-        let mut floats = vec![0.0; together * width];
-        let mut encoded = vec![0; floats.len() * to.block_bytes()];
-        for first in (0..rows).step_by(together) {
-            let mut filled = 0;
-            for row in first..rows.min(first + together) {
-                let at = heads.map_or(row, |heads| rotated(row, rows / heads)) * width;
-                let end = (at + width).min(elements);
-                let bytes = &source.bytes[at * from_bytes..end * from_bytes];
-                let out = &mut floats[filled..filled + end - at];
-                blocks::decode(source.quant_type, bytes, out);
-                filled += out.len();
+        let width = source.shape.last().copied().unwrap_or(1);
+        let mut stored = vec![0; together * from.block_bytes()];
+        let mut floats = vec![0.0; together];
+        let mut ordered = vec![0.0; heads.map_or(0, |_| together)];
+        let mut encoded = vec![0; together * to.block_bytes()];
+        for at in (0..elements).step_by(together) {
+            let count = together.min(elements - at);
+            let stored = &mut stored[..count * from.block_bytes()];
+            source.read(at * from.block_bytes(), stored)?;
+            let mut floats = &mut floats[..count];
+            blocks::decode(from, stored, floats);
+            if heads.is_some() {
+                for (row, out) in ordered.chunks_exact_mut(width).enumerate() {
+                    let old = paired(row, count / width);
+                    out.copy_from_slice(&floats[old * width..][..width]);
+                }
+                floats = &mut ordered;
             }
-            let floats = &floats[..filled];
             check(source.name, floats, to)?;
-            let encoded = &mut encoded[..filled * to.block_bytes()];
+            let encoded = &mut encoded[..count * to.block_bytes()];
             blocks::encode(to, floats, encoded).map_err(|_| unencodable(to))?;
             writer.write_part(encoded)?;
             report.advance(&self.declaration.name, encoded.len())?;
@@ -152,11 +155,10 @@ fn check(tensor: &str, floats: &[f32], to: QuantType) -> Result<(), ConvertHfErr
     }
 }
 
-/// The checkpoint's row that becomes row `row`: a head's halves (`x_0 … x_n/2 | y_0 … y_n/2`)
+/// The checkpoint's row of a head that becomes its row `row`: halves (`x_0 … x_n | y_0 … y_n`)
 /// become pairs (`x_0 y_0 x_1 y_1 …`), which is how GGUF's rotary embedding turns them.
-fn rotated(row: usize, head_width: usize) -> usize {
-    let (head, within) = (row / head_width, row % head_width);
-    head * head_width + within % 2 * (head_width / 2) + within / 2
+fn paired(row: usize, head_width: usize) -> usize {
+    row % 2 * (head_width / 2) + row / 2
 }
 
 /// Tells the caller how far the conversion is, and stops it on request.
@@ -183,14 +185,11 @@ impl Report<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::rotated;
+    use super::paired;
 
     #[test]
-    fn halves_of_two_heads_become_pairs() {
-        let order: Vec<usize> = (0..16).map(|row| rotated(row, 8)).collect();
-        assert_eq!(
-            order,
-            [0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15]
-        );
+    fn halves_of_a_head_become_pairs() {
+        let order: Vec<usize> = (0..8).map(|row| paired(row, 8)).collect();
+        assert_eq!(order, [0, 4, 1, 5, 2, 6, 3, 7]);
     }
 }

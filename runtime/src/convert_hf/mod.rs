@@ -2,7 +2,7 @@
 //!
 //! A checkpoint is a folder of `config.json`, weights as safetensors and a vocabulary. It becomes a
 //! text model and, for a LLaVA, an mmproj file with the vision tower and the projector. Everything
-//! is planned and checked before the first byte is written; weights then go from the mapped files to
+//! is planned and checked before the first byte is written; weights then go from the old files to
 //! the new ones a few rows at a time. Whatever cannot be expressed is refused by name, and whatever
 //! is left out on purpose is said in [`Converted::notes`].
 

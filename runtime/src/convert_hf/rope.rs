@@ -51,17 +51,24 @@ impl Rope {
             }
         };
         match scaling.str(key)?.as_deref() {
+            // Without a factor, no name means nothing is scaled.
+            None if scaling.get("factor").is_some() => {
+                return Err(scaling.unsupported("factor", "; it does not say which scaling"));
+            }
             None | Some("default") => {}
             Some("linear") => rope.scale = positive("factor")? as f32,
             Some("llama3") => {
-                rope.factors = Some(llama3(
-                    base,
-                    width,
-                    positive("factor")?,
-                    positive("low_freq_factor")?,
-                    positive("high_freq_factor")?,
-                    positive("original_max_position_embeddings")?,
-                ));
+                let (low, high) = (positive("low_freq_factor")?, positive("high_freq_factor")?);
+                let trained = positive("original_max_position_embeddings")?;
+                if high <= low {
+                    let hint = "; it must be above low_freq_factor";
+                    return Err(scaling.unsupported("high_freq_factor", hint));
+                }
+                let factors = llama3(base, width, positive("factor")?, low, high, trained);
+                if !factors.iter().all(|f| f.is_finite() && *f > 0.0) {
+                    return Err(scaling.unsupported("factor", ""));
+                }
+                rope.factors = Some(factors);
             }
             Some(_) => return Err(scaling.unsupported(key, " (default, linear and llama3 are)")),
         }
@@ -84,4 +91,20 @@ fn llama3(base: f64, width: usize, factor: f64, low: f64, high: f64, trained: f6
         }
     };
     (0..width / 2).map(|i| divisor(i) as f32).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::llama3;
+
+    #[test]
+    fn fast_frequencies_stay_slow_ones_are_divided_and_those_between_are_blended() {
+        // Llama 3.1's settings: six of its 64 frequencies lie between.
+        let factors = llama3(5e5, 128, 8.0, 1.0, 4.0, 8192.0);
+        assert_eq!(factors.len(), 64);
+        assert!(factors.is_sorted());
+        assert_eq!(factors.iter().filter(|&&f| f == 1.0).count(), 29);
+        assert_eq!(factors.iter().filter(|&&f| f == 8.0).count(), 29);
+        assert_eq!((factors[28], factors[35]), (1.0, 8.0));
+    }
 }

@@ -125,6 +125,10 @@ impl TowerConfig {
             ..
         } = *self;
         let whole = patch > 0 && image_size.is_multiple_of(patch) && image_size <= 1 << 14;
+        if !(self.norm_eps > 0.0 && self.norm_eps < 1.0) {
+            let reason = format!("a vision tower with the norm epsilon {}", self.norm_eps);
+            return Err(ConvertHfError::Inconsistent(reason));
+        }
         if !whole || heads == 0 || !width.is_multiple_of(heads) {
             return Err(ConvertHfError::Inconsistent(format!(
                 "a vision tower of width {width} with {heads} heads, for images of {image_size} in \

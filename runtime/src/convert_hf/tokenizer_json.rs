@@ -146,11 +146,12 @@ impl<'j> TokenizerJson<'j> {
         }
     }
 
-    /// Whether the post-processor puts a special token in front of a text, and behind it.
+    /// Whether the post-processor puts a special token in front of a text, and behind it; `None`
+    /// where no post-processor says.
     fn ends(&self) -> [Option<bool>; 2] {
         let steps = self.steps("post_processor", "processors");
         let Some(template) = steps.into_iter().find(is("TemplateProcessing")) else {
-            return [Some(false), Some(false)];
+            return [None; 2];
         };
         let single = template.get("single").and_then(Json::as_array);
         let special = |piece: Option<&Json>| piece.is_some_and(|p| p.get("SpecialToken").is_some());
@@ -348,6 +349,8 @@ fn not_scores(keys: &Keys, text: &str) -> ConvertHfError {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::super::folder::Folder;
     use super::*;
 
@@ -380,5 +383,51 @@ mod tests {
         assert!(fewer.contains("\"abc\", follow from no scores"), "{fewer}");
         let strange = scores(r#"["b c","a b","ab c","c c"]"#).unwrap_err();
         assert!(strange.contains("merge 3"), "{strange}");
+    }
+
+    /// GGUF's name of a pre-tokenizer.
+    fn words(pre: Json, ignore_merges: bool) -> Option<&'static str> {
+        let folder = tempfile::tempdir().unwrap();
+        let model = json!({"vocab": {"a": 0}, "merges": [], "ignore_merges": ignore_merges});
+        let json = json!({"model": model, "pre_tokenizer": pre}).to_string();
+        std::fs::write(folder.path().join("tokenizer.json"), json).unwrap();
+        let keys = Folder::open(folder.path()).unwrap().json("tokenizer.json");
+        let keys = keys.unwrap().unwrap();
+        let vocabulary = TokenizerJson::new(&keys)
+            .unwrap()
+            .vocabulary(1, &mut vec![]);
+        match vocabulary.ok()?.family {
+            Family::Bytes { pre, .. } => Some(pre),
+            Family::Pieces { .. } => None,
+        }
+    }
+
+    #[test]
+    fn the_cut_into_words_is_recognised_or_refused() {
+        let level = |regex: bool| json!({"type": "ByteLevel", "add_prefix_space": false, "use_regex": regex});
+        let split = |regex: &str| {
+            let pattern = json!({"Regex": regex});
+            json!({"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": false})
+        };
+        let digits = json!({"type": "Digits", "individual_digits": true});
+        let both = |first: Json, regex: bool| json!({"type": "Sequence", "pretokenizers": [first, level(regex)]});
+        assert_eq!(words(level(true), false), Some("gpt-2"));
+        assert_eq!(words(both(digits.clone(), true), false), Some("smollm"));
+        assert_eq!(words(both(split(QWEN2), false), false), Some("qwen2"));
+        assert_eq!(words(both(split(LLAMA3), false), true), Some("llama-bpe"));
+        // Cut another way, merged another way, or cut twice.
+        assert_eq!(words(both(split(LLAMA3), false), false), None);
+        assert_eq!(words(both(split(QWEN2), false), true), None);
+        assert_eq!(words(both(split(r"\w+"), false), false), None);
+        assert_eq!(words(both(split(QWEN2), true), false), None);
+        assert_eq!(words(both(digits, false), false), None);
+        assert_eq!(words(level(false), false), None);
+        assert_eq!(
+            words(
+                json!({"type": "ByteLevel", "add_prefix_space": true}),
+                false
+            ),
+            None
+        );
     }
 }

@@ -89,7 +89,9 @@ def byte_level(folder):
     )
     tokenizer.post_processor = processors.Sequence([processors.ByteLevel(), template])
     tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
-    config = {"bos_token": special[0], "eos_token": {"content": special[1]}}
+    eos = {"__type": "AddedToken", "content": special[1]}
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": special[0]}
+    config["eos_token"] = eos
     write(folder / "tokenizer_config.json", config)
     template = "{{ bos_token }}{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
     (folder / "chat_template.jinja").write_text(template)
@@ -238,7 +240,7 @@ def llava():
     randomise(model)
     model = save(model, folder, torch.float16)
     vocabulary = pieces(folder)
-    tokenizer = LlamaTokenizer.from_pretrained(folder)
+    tokenizer = LlamaTokenizer.from_pretrained(folder, add_bos_token=True)
     tokenizer.add_special_tokens({"additional_special_tokens": ["<image>", "<pad>"]})
     tokenizer.save_pretrained(folder)
     (folder / "tokenizer.model").unlink()
