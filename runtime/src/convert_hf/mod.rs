@@ -93,7 +93,7 @@ pub struct ConvertedFile {
 }
 
 /// Converts the checkpoint in `folder` to the text model `out` and, for a LLaVA and on request, the
-/// vision half `mmproj`. Both appear whole under their names or not at all.
+/// vision half `mmproj`. Neither appears under its name before both are written completely.
 ///
 /// # Errors
 /// A folder that holds no checkpoint graft can express, with the file, tensor or setting that is in
