@@ -71,6 +71,8 @@ impl Toolchain {
             .env("RUSTC", &self.rustc)
             .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", &self.linker)
             .env("CARGO_ENCODED_RUSTFLAGS", self.flags(root).join("\u{1f}"))
+            // Compiled piece by piece, the same source would not make the same bytes.
+            .env("CARGO_INCREMENTAL", "0")
             // Neither is for another compiler than the one that runs this program.
             .env_remove("RUSTFLAGS")
             .env_remove("RUSTC_WRAPPER");
