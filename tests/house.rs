@@ -71,6 +71,21 @@ const MAP: &[(&str, &str, &str)] = &[
         "pub fn set_adapters",
     ),
     (
+        "Where does an adapter's name change what it means?",
+        "runtime/src/adapter/registry.rs",
+        "pub fn publish",
+    ),
+    (
+        "Where is an adapter merged into its base?",
+        "runtime/src/adapter/merge.rs",
+        "pub fn merge",
+    ),
+    (
+        "Where is it decided which type a tensor gets?",
+        "runtime/src/quantize/mix.rs",
+        "pub fn types",
+    ),
+    (
         "Where is a model asked and scored?",
         "runtime/src/evaluate/run.rs",
         "pub fn run",

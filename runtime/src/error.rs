@@ -63,6 +63,9 @@ pub enum Error {
     /// A model cannot be written in another type.
     #[error(transparent)]
     Quantize(#[from] crate::quantize::QuantizeError),
+    /// Something does not fit its byte budget.
+    #[error(transparent)]
+    Budget(#[from] crate::memory::BudgetError),
     /// The caller raised the cancel flag.
     #[error("interrupted")]
     Cancelled,

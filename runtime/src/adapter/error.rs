@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::Generation;
 use crate::gguf::GgufError;
 use crate::model::Site;
 
@@ -51,6 +52,20 @@ pub enum AdapterError {
         made_for: String,
         found: String,
         reason: String,
+    },
+    #[error(
+        "alias {alias} already names generation {found:?}; retire it, or publish to replace it"
+    )]
+    AliasTaken { alias: String, found: Generation },
+    #[error("no adapter is published as {alias}")]
+    NoAlias { alias: String },
+    #[error(
+        "alias {alias} names generation {found:?}, not {expected:?}: someone else published in between; look again"
+    )]
+    AliasMoved {
+        alias: String,
+        expected: Generation,
+        found: Generation,
     },
     #[error("{what} is not supported: {advice}")]
     Unsupported { what: String, advice: &'static str },

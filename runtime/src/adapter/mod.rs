@@ -2,17 +2,21 @@
 
 mod attached;
 mod error;
+mod generation;
 pub mod gguf_file;
 mod merge;
 mod pair;
 pub mod peft;
+mod registry;
 #[cfg(test)]
 mod tests;
 
 pub use attached::Attached;
 pub use error::AdapterError;
+pub use generation::Generation;
 pub use merge::{MergeOptions, MergeReport, MergedSite, merge};
 pub use pair::LoraPair;
+pub use registry::{Lease, Publish, Registry};
 
 use std::path::Path;
 use std::sync::Arc;
@@ -170,6 +174,16 @@ impl Adapter {
     /// All pairs in the same order, to change; for training.
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut LoraPair> {
         self.pairs.iter_mut().flatten()
+    }
+
+    /// The name of its content. Reads every value, so keep the answer.
+    pub fn generation(&self) -> Generation {
+        Generation::of(self)
+    }
+
+    /// Bytes its values take in memory.
+    pub fn bytes(&self) -> u64 {
+        (self.parameters() * size_of::<f32>()) as u64
     }
 
     /// Number of trained values.

@@ -78,6 +78,12 @@ pub fn read(folder: &Path, shape: &LlamaShape) -> Result<Adapter> {
     Ok(Adapter::new(name, base, config.stated_alpha(), pairs)?)
 }
 
+/// Length of the file with a folder's values, in bytes.
+pub(in crate::adapter) fn file_bytes(folder: &Path) -> Result<u64> {
+    let path = folder.join(TENSORS);
+    Ok(fs::metadata(&path).map_err(io("read", &path))?.len())
+}
+
 fn config_text(folder: &Path) -> Result<Vec<u8>> {
     let path = folder.join(CONFIG);
     let length = fs::metadata(&path).map_err(io("read", &path))?.len();

@@ -15,6 +15,7 @@ mod import;
 mod rows;
 
 pub use export::{ExportOptions, write};
+pub(super) use import::file_bytes;
 pub use import::read;
 
 use std::path::Path;
