@@ -2,6 +2,7 @@
 
 mod commands;
 mod conversion;
+mod demo;
 mod failure;
 mod progress;
 mod run_config;
@@ -27,6 +28,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    Demo(demo::DemoArguments),
     Train(commands::train::TrainArguments),
     Plan(commands::plan::PlanArguments),
     Convert(commands::convert::ConvertArguments),
@@ -64,6 +66,7 @@ fn main() -> ExitCode {
         eprintln!("graft: Ctrl-C will not save anything: {error}");
     }
     let done = match &arguments.command {
+        Command::Demo(arguments) => demo::run(arguments, &setting),
         Command::Train(arguments) => commands::train::run(arguments, &setting),
         Command::Plan(arguments) => commands::plan::run(arguments, &setting),
         Command::Convert(arguments) => commands::convert::run(arguments, &setting),

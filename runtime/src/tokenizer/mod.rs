@@ -1,7 +1,7 @@
 //! Text to tokens and back; one file per family, one for chat templates.
 //!
 //! A tokenizer is built from a model file's metadata. Text is first cut at special tokens, the rest
-//! goes to the family: [`spm`] (SentencePiece, as LLaMA 1/2 use it) or [`bpe`] (byte-level BPE).
+//! goes to the family: `spm` (SentencePiece, as LLaMA 1/2 use it) or `bpe` (byte-level BPE).
 
 mod bpe;
 mod decoder;

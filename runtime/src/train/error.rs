@@ -38,7 +38,7 @@ pub enum TrainError {
     )]
     NotFinite { step: u64, tensor: String },
     #[error(
-        "this run needs {:.1} MiB and the budget is {:.1} MiB; it would fit {:.1} MiB with every layer computed twice (--kept-layers 1), or less with a --max-len below {longest}",
+        "this run needs {:.1} MiB and the budget is {:.1} MiB; --kept-layers 1 needs {:.1} MiB, a --max-len below {longest} less",
         mib(.needed), mib(.budget), mib(.smallest)
     )]
     Budget {

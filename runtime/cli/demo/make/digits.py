@@ -19,7 +19,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 SEED = 7
-TRAIN, HELD_OUT = 700, 200
+TRAIN, HELD_OUT = 1400, 200
 WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 QUESTIONS = ["What is written here?"]
 
@@ -46,7 +46,7 @@ def main(folder):
     digits = load_digits()
     rng = np.random.default_rng(SEED)
     order = rng.permutation(len(digits.images))
-    sets = {"train": order[:TRAIN], "held-out": order[TRAIN:TRAIN + HELD_OUT]}
+    sets = {"held-out": order[700:700 + HELD_OUT], "train": np.delete(order, range(700, 700 + HELD_OUT))[:TRAIN]}
     for name, chosen in sets.items():
         images = os.path.join(folder, name, "images")
         os.makedirs(images, exist_ok=True)

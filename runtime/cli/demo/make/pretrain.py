@@ -1,4 +1,4 @@
-"""Pre-trains the demo's tiny LLaVA on drawn scenes and saves it as a Hugging Face folder.
+"""Pre-trains the demo's tiny LLaVA on drawn pictures and saves it as a Hugging Face folder.
 
 A real LLaVA in miniature: CLIP vision tower (features after all blocks but the last), two-layer
 GELU projector, LLaMA decoder, SentencePiece vocabulary with byte fallback, vicuna_v1 prompts
@@ -23,7 +23,7 @@ from sentencepiece import sentencepiece_model_pb2
 from torch.nn import functional as F
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
-from scenes import COLOURS, NUMBERS, SHAPES, SIZE, STROKES, scene
+from scenes import COLOURS, LETTERS, NUMBERS, SHAPES, SIZE, STROKES, doodles, scene, written
 
 SEED = 20261123
 VOCABULARY = 768
@@ -141,11 +141,38 @@ def batch(rng, prompts, size):
     return pixels_of(pictures), sequences
 
 
+def warm_up(tower, rng, steps, size, lr):
+    """The tower's own schooling, as CLIP has before LLaVA: tell letters and meaningless signs apart."""
+    signs = list(LETTERS.values()) + doodles(160, SEED)
+    head = torch.nn.Linear(PATCHES * tower.config.hidden_size, len(signs))
+    parameters = [*tower.parameters(), *head.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=lr, betas=(0.9, 0.98), weight_decay=0.05)
+    start = time.time()
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = lr * min(1, (step + 1) / 100) * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+        classes = rng.integers(len(signs), size=size)
+        pixels = pixels_of([written(rng, signs[c]) for c in classes])
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            features = tower(pixels, output_hidden_states=True).hidden_states[-2][:, 1:]
+            logits = head(features.flatten(1))
+        loss = F.cross_entropy(logits.float(), torch.from_numpy(classes))
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        if step % 50 == 0 or step == steps - 1:
+            right = (logits.argmax(-1).numpy() == classes).mean()
+            print(f"tower step {step} loss {loss.item():.4f} accuracy {right:.3f} {time.time() - start:.0f} s", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder")
-    parser.add_argument("--steps", type=int, default=2600)
-    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--tower-steps", type=int, default=1600)
+    parser.add_argument("--tower-batch", type=int, default=128)
+    parser.add_argument("--steps", type=int, default=1600)
+    parser.add_argument("--batch", type=int, default=24)
     parser.add_argument("--lr", type=float, default=1.5e-3)
     options = parser.parse_args()
     os.makedirs(options.folder, exist_ok=True)
@@ -161,6 +188,7 @@ def main():
     optimizer = torch.optim.AdamW([{"params": decay, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}],
                                   lr=options.lr, betas=(0.9, 0.98))
     rng = np.random.default_rng(SEED + 1)
+    warm_up(model.model.vision_tower, rng, options.tower_steps, options.tower_batch, options.lr)
     start, warmup = time.time(), 200
     for step in range(options.steps):
         factor = min(1, (step + 1) / warmup) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / options.steps)))

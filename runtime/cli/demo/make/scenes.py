@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 SIZE = 64
-FINE = 4  # drawn this much larger, then reduced, for smooth edges
+FINE = 3  # drawn this much larger, then reduced, for smooth edges
 
 COLOURS = {
     "red": (214, 40, 40), "green": (46, 160, 67), "blue": (38, 84, 200), "yellow": (240, 210, 40),
@@ -201,8 +201,28 @@ LETTERS = {
 }
 
 
-def letters_scene(rng):
-    name = list(LETTERS)[rng.integers(len(LETTERS))]
+def doodles(count, seed):
+    """`count` signs that mean nothing: one or two random pen strokes each, for a tower to tell apart."""
+    rng = np.random.default_rng(seed)
+    signs = []
+    for _ in range(count):
+        sign = []
+        for _ in range(rng.integers(1, 3)):
+            stroke = [tuple(rng.uniform(0, 1, 2))]
+            for _ in range(rng.integers(1, 4)):
+                if rng.random() < 0.5:
+                    stroke.append(tuple(rng.uniform(0, 1, 2)))
+                else:
+                    start = rng.uniform(-180, 180)
+                    centre, radius = rng.uniform(0.25, 0.75, 2), rng.uniform(0.2, 0.45, 2)
+                    stroke += bow(*centre, *radius, start, start + rng.choice([-1, 1]) * rng.uniform(90, 360))
+            sign.append(stroke)
+        signs.append(sign)
+    return signs
+
+
+def written(rng, strokes):
+    """Pen strokes on paper, pulled out of shape, most of them scanned coarsely."""
     side = SIZE * FINE
     picture = Image.new("L", (side, side), 0)
     draw = ImageDraw.Draw(picture)
@@ -218,7 +238,7 @@ def letters_scene(rng):
         x, y = x * width, y * height
         return (middle[0] + x * np.cos(turn) - y * np.sin(turn), middle[1] + x * np.sin(turn) + y * np.cos(turn))
 
-    for stroke in LETTERS[name]:
+    for stroke in strokes:
         points = [on_paper(x, y) for x, y in stroke]
         draw.line(points, fill=shade, width=pen, joint="curve")
         for x, y in (points[0], points[-1]):
@@ -228,6 +248,12 @@ def letters_scene(rng):
         picture = picture.resize((grid, grid), Image.BOX).resize((SIZE, SIZE), Image.BICUBIC)
     else:
         picture = picture.resize((SIZE, SIZE), Image.LANCZOS)
+    return picture.convert("RGB")
+
+
+def letters_scene(rng):
+    name = list(LETTERS)[rng.integers(len(LETTERS))]
+    picture = written(rng, LETTERS[name])
     size, letter = name.split()
     asked = [
         ("What is in this image?", f"the {size} letter {letter}"),
@@ -238,7 +264,7 @@ def letters_scene(rng):
         ("How many letters are there?", NUMBERS[1]),
         ("Describe the image.", f"It shows the {size} letter {letter}."),
     ]
-    return picture.convert("RGB"), asked
+    return picture, asked
 
 
 def scene(rng, turns=3):

@@ -31,12 +31,15 @@ use scoring::{Judge, Scored};
 
 /// The whole story, on a model and data that ship inside: needs no network and no file
 ///
-/// A tiny LLaVA knows drawn shapes, strokes and letters, and has never seen a digit. 700 scans of handwritten
-/// digits, labelled in a UBIAI export, teach it to read them: the demo plans the memory, converts the
-/// export with the WebAssembly plugin, asks the base about 200 held-out scans, trains an
-/// adapter on the 4-bit base, asks again, switches the adapter in a live chat, and
+/// A tiny LLaVA knows drawn shapes, strokes and letters, and has never seen a digit. Scans of
+/// handwritten digits, labelled in a UBIAI export, teach it to read them. The demo converts the
+/// export with the WebAssembly plugin, plans the memory, asks the base about held-out scans,
+/// trains an adapter on the 4-bit base, asks again, switches the adapter in a live chat, and
 /// merges it into a new model file.
+///
+///   graft demo --keep my-demo
 #[derive(Args)]
+#[command(verbatim_doc_comment)]
 pub struct DemoArguments {
     /// Learn from fewer scans: half a minute, a worse reader
     #[arg(long)]
@@ -97,7 +100,10 @@ struct Part {
 
 impl Story<'_> {
     fn tell(&self, out: &mut Stdout) -> Result<(), Failure> {
-        writeln!(out, "A small LLaVA that never saw a digit learns to read handwriting.\n")?;
+        writeln!(
+            out,
+            "A small LLaVA that never saw a digit learns to read handwriting.\n"
+        )?;
         let model_file = self.folder.join("model.gguf");
         let mmproj = self.folder.join("mmproj.gguf");
         let options = ModelOptions {
@@ -105,7 +111,10 @@ impl Story<'_> {
             threads: self.arguments.threads,
         };
 
-        self.heading(out, "The labels: a UBIAI export becomes LLaVA JSON in a WebAssembly plugin")?;
+        self.heading(
+            out,
+            "The labels: a UBIAI export becomes LLaVA JSON in a WebAssembly plugin",
+        )?;
         let learning = self.part(out, "train")?;
         let held_out = self.part(out, "held-out")?;
 
@@ -118,10 +127,19 @@ impl Story<'_> {
         self.heading(out, "The plan: what training will take")?;
         self.show_plan(out, &config, &subject)?;
 
-        self.heading(out, "Before: the base is asked about scans it will never learn from")?;
+        self.heading(
+            out,
+            "Before: the base is asked about scans it will never learn from",
+        )?;
         let questions = self.fewer(&held_out.samples, 50);
-        let judge = Judge::new(&self.host, &questions, &held_out.images, &self.setting.cancel)?;
-        let base = judge.score(&subject.model, Attached::default())?;
+        let judge = Judge::new(
+            &self.host,
+            &questions,
+            &held_out.images,
+            self.folder,
+            &self.setting.cancel,
+        )?;
+        let base = judge.score(&subject.model, Attached::default(), "base")?;
         base.say(out, "base")?;
 
         self.heading(out, "Training: a LoRA adapter on the 4-bit base")?;
@@ -135,13 +153,25 @@ impl Story<'_> {
         self.heading(out, "After: the same questions with the adapter attached")?;
         let adapter = Adapter::open(&run.join(checkpoint::ADAPTER), &subject.model)?;
         let attached = Attached::new([(Arc::clone(&adapter), 1.0)]);
-        let with = judge.score(&subject.model, attached.clone())?;
+        let with = judge.score(&subject.model, attached.clone(), "adapter")?;
         with.say(out, "with the adapter")?;
 
-        self.heading(out, "Live: one chat session; the adapter comes and goes between two answers")?;
-        live::chat(out, &subject.model, &adapter, &questions[0], &held_out.images)?;
+        self.heading(
+            out,
+            "Live: one chat session; the adapter comes and goes between two answers",
+        )?;
+        live::chat(
+            out,
+            &subject.model,
+            &adapter,
+            &questions[0],
+            &held_out.images,
+        )?;
 
-        self.heading(out, "Merged: the adapter baked into a model file of its own")?;
+        self.heading(
+            out,
+            "Merged: the adapter baked into a model file of its own",
+        )?;
         let merged_file = self.folder.join("merged.gguf");
         let merge_options = MergeOptions {
             mix: Some(Mix::Q8_0),
@@ -151,11 +181,19 @@ impl Story<'_> {
         };
         merge(&model_file, &attached, &merged_file, &merge_options)?;
         let merged_model = Model::open(&merged_file, &options)?;
-        let merged = judge.score(&merged_model, Attached::default())?;
+        let merged = judge.score(&merged_model, Attached::default(), "merged")?;
         merged.say(out, "merged, Q8_0")?;
-        let same = merged.answers.iter().zip(&with.answers).filter(|(a, b)| a == b);
+        let same = merged
+            .answers
+            .iter()
+            .zip(&with.answers)
+            .filter(|(a, b)| a[2] == b[2]);
         let same = same.count();
-        writeln!(out, "  {same} of {} answers are those of the attached adapter", with.answers.len())?;
+        writeln!(
+            out,
+            "  {same} of {} answers are those of the attached adapter",
+            with.answers.len()
+        )?;
 
         self.table(out, &trained, [&base, &with, &merged], &adapter)
     }
@@ -168,7 +206,11 @@ impl Story<'_> {
 
     /// With `--fast`, the first `most` samples; else all.
     fn fewer(&self, samples: &[Sample], most: usize) -> Vec<Sample> {
-        let most = if self.arguments.fast { most } else { samples.len() };
+        let most = if self.arguments.fast {
+            most
+        } else {
+            samples.len()
+        };
         samples.iter().take(most).cloned().collect()
     }
 
@@ -192,7 +234,7 @@ impl Story<'_> {
         let (records, samples) = (converted.summary.records, converted.summary.samples);
         writeln!(out, "  {name:10}{records} documents, {samples} samples")?;
         Ok(Part {
-            samples: llava_json::read(&data)?,
+            samples: llava_json::read(&data).map_err(graft::Error::from)?,
             images: ImageFolder::new(images),
             data,
         })
@@ -212,7 +254,7 @@ impl Story<'_> {
             memory: None,
             output: self.folder.join("adapter.gguf"),
             options: TrainOptions {
-                epochs: if self.arguments.fast { 3 } else { 6 },
+                epochs: if self.arguments.fast { 3 } else { 4 },
                 batch: 4,
                 lr: 1e-3,
                 seed: self.arguments.seed,
@@ -230,7 +272,12 @@ impl Story<'_> {
         let work = subject.workload(config.options.max_len)?;
         let planned = plan(&subject.model, &config.options, &work, None)?;
         write_parts(out, &planned)?;
-        writeln!(out, "  {:42}{:>12}", "peak", short_bytes(planned.peak_bytes))?;
+        writeln!(
+            out,
+            "  {:42}{:>12}",
+            "peak",
+            short_bytes(planned.peak_bytes)
+        )?;
         let (_, whole) = pace(&planned, measured_flops(&subject.model));
         writeln!(
             out,
@@ -278,7 +325,10 @@ impl Story<'_> {
         }
         let percent = |s: &Scored| format!("{:.1} %", 100.0 * s.accuracy);
         let rows = [
-            (format!("accuracy on {} held-out scans", base.answers.len()), String::new()),
+            (
+                format!("accuracy on {} held-out scans", base.answers.len()),
+                String::new(),
+            ),
             ("  base".into(), percent(base)),
             ("  with the adapter".into(), percent(with)),
             ("  merged".into(), percent(merged)),

@@ -7,7 +7,7 @@
 //! ```
 //! `<path>` depends on the class the adapter was trained in: see [`Layout`]. GGUF files keep the
 //! rows of query and key matrices in another order, and so do graft's adapters: B's rows of those
-//! two are reordered ([`rows`]). What a folder says beyond this is refused, never ignored.
+//! two are reordered (`rows`). What a folder says beyond this is refused, never ignored.
 
 mod config;
 mod export;
