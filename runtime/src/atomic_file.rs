@@ -1,8 +1,10 @@
 //! A file that appears whole under its name, or not at all.
 //!
 //! It is written beside its place under a temporary name, synced to the disk, and renamed. Dropped
-//! without [`AtomicFile::commit`] it leaves nothing behind.
+//! without [`AtomicFile::commit`] it leaves nothing behind. What is no ordinary file, such as a pipe
+//! or `/dev/stdout`, is written to directly: nothing may take its place.
 
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -12,7 +14,15 @@ use crate::{Error, Result};
 #[derive(Debug)]
 pub struct AtomicFile {
     path: PathBuf,
-    file: tempfile::NamedTempFile,
+    place: Place,
+}
+
+#[derive(Debug)]
+enum Place {
+    /// A temporary file, and the name it will get.
+    Beside(tempfile::NamedTempFile, PathBuf),
+    /// A pipe or device.
+    Through(File),
 }
 
 impl AtomicFile {
@@ -26,24 +36,37 @@ impl AtomicFile {
             path: path.to_owned(),
             source,
         };
-        if path.is_dir() {
+        let present = fs::metadata(path).ok();
+        if present.as_ref().is_some_and(fs::Metadata::is_dir) {
             return Err(io(io::ErrorKind::IsADirectory.into()));
         }
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
+        if present.as_ref().is_some_and(|file| !file.is_file()) {
+            let opened = OpenOptions::new().write(true).open(path);
+            return Ok(Self {
+                path: path.to_owned(),
+                place: Place::Through(opened.map_err(io)?),
+            });
+        }
+        // A link stays; the file it leads to is replaced.
+        let target = match present {
+            Some(_) if path.is_symlink() => fs::canonicalize(path).map_err(io)?,
+            _ => path.to_owned(),
+        };
+        let folder = target.parent().filter(|p| !p.as_os_str().is_empty());
         let mut builder = tempfile::Builder::new();
         builder.prefix(".graft-").suffix(".partial");
         #[cfg(unix)]
         {
             // Temporary files are private by default; this one becomes an ordinary file.
             use std::os::unix::fs::PermissionsExt;
-            builder.permissions(std::fs::Permissions::from_mode(0o666));
+            builder.permissions(fs::Permissions::from_mode(0o666));
         }
         let file = builder
             .tempfile_in(folder.unwrap_or(Path::new(".")))
             .map_err(io)?;
         Ok(Self {
             path: path.to_owned(),
-            file,
+            place: Place::Beside(file, target),
         })
     }
 
@@ -71,37 +94,48 @@ impl AtomicFile {
     /// # Errors
     /// If syncing or renaming fails; nothing is left under either name.
     pub fn commit(self) -> Result<()> {
-        let Self { path, file } = self;
+        let Self { path, place } = self;
         let io = |source| Error::Io {
             action: "write",
             path: path.clone(),
             source,
         };
+        let (file, target) = match place {
+            Place::Beside(file, target) => (file, target),
+            Place::Through(mut file) => return file.flush().map_err(io),
+        };
         file.as_file().sync_all().map_err(io)?;
-        file.persist(&path).map_err(|e| io(e.error))?;
+        file.persist(&target).map_err(|e| io(e.error))?;
         // The rename itself is durable once the folder is synced; not every file system can.
-        if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty())
-            && let Ok(folder) = std::fs::File::open(folder)
+        if let Some(folder) = target.parent().filter(|p| !p.as_os_str().is_empty())
+            && let Ok(folder) = File::open(folder)
         {
             let _ = folder.sync_all();
         }
         Ok(())
     }
+
+    fn file(&mut self) -> &mut File {
+        match &mut self.place {
+            Place::Beside(file, _) => file.as_file_mut(),
+            Place::Through(file) => file,
+        }
+    }
 }
 
 impl Write for AtomicFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write(bytes)
+        self.file().write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
+        self.file().flush()
     }
 }
 
 impl Seek for AtomicFile {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        self.file.seek(to)
+        self.file().seek(to)
     }
 }
 
@@ -122,5 +156,19 @@ mod tests {
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
         assert!(AtomicFile::create(folder.path()).is_err());
         assert!(AtomicFile::create(&path.join("under a file")).is_err());
+    }
+    #[cfg(unix)]
+    #[test]
+    fn a_device_is_written_to_and_stays_and_a_link_keeps_leading_to_its_file() {
+        assert!(AtomicFile::write(Path::new("/dev/full"), b"lost").is_err());
+        AtomicFile::write(Path::new("/dev/null"), b"gone").unwrap();
+        assert!(!fs::metadata("/dev/null").unwrap().is_file());
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link) = (folder.path().join("file"), folder.path().join("link"));
+        fs::write(&file, b"old").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        AtomicFile::write(&link, b"new").unwrap();
+        assert!(link.is_symlink());
+        assert_eq!(fs::read(&file).unwrap(), b"new");
     }
 }

@@ -1,19 +1,36 @@
 //! The `graft` command: arguments in, progress on stderr, results on stdout, an exit status.
 
+/// Shadows the standard macro, which panics where nobody reads stderr any more.
+macro_rules! eprintln {
+    ($($what:tt)*) => {{
+        use std::io::Write;
+        let _ = writeln!(std::io::stderr(), $($what)*);
+    }};
+}
+
 mod commands;
+#[path = "../../../plugins/build/src/component.rs"]
+mod component;
 mod conversion;
 mod demo;
 mod failure;
+mod interrupt;
+mod machine;
+mod model_arguments;
+mod npy;
+mod positions;
 mod progress;
+mod prompting;
 mod run_config;
+mod scaffold;
+mod table;
+mod text_file;
 mod training;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use graft::cancel::Cancel;
-
-use failure::Failure;
 
 /// Train small adapters for big quantized models, inside the program that uses them.
 #[derive(Parser)]
@@ -29,11 +46,22 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Demo(demo::DemoArguments),
+    Run(commands::run::RunArguments),
+    Chat(commands::chat::ChatArguments),
     Train(commands::train::TrainArguments),
     Plan(commands::plan::PlanArguments),
+    Eval(commands::eval::EvalArguments),
+    Adapter(commands::adapter::AdapterArguments),
     Convert(commands::convert::ConvertArguments),
     Quantize(commands::quantize::QuantizeArguments),
     ConvertHf(commands::convert_hf::ConvertHfArguments),
+    Inspect(commands::inspect::InspectArguments),
+    Tokenize(commands::tokenize::TokenizeArguments),
+    Logits(commands::logits::LogitsArguments),
+    Perplexity(commands::perplexity::PerplexityArguments),
+    Plugin(commands::plugin::PluginArguments),
+    Bench(commands::bench::BenchArguments),
+    Devices(commands::devices::DevicesArguments),
 }
 
 /// What every command is given besides its own arguments.
@@ -54,24 +82,27 @@ fn main() -> ExitCode {
         json: arguments.json,
         cancel: Cancel::new(),
     };
-    let cancel = setting.cancel.clone();
-    // The second Ctrl-C ends the process at once: the first may be waiting for a long step.
-    let handler = move || {
-        if cancel.is_raised() {
-            std::process::exit(Failure::INTERRUPTED.into());
-        }
-        cancel.raise();
-    };
-    if let Err(error) = ctrlc::set_handler(handler) {
+    if let Err(error) = interrupt::install(&setting.cancel) {
         eprintln!("graft: Ctrl-C will not save anything: {error}");
     }
     let done = match &arguments.command {
         Command::Demo(arguments) => demo::run(arguments, &setting),
+        Command::Run(arguments) => commands::run::run(arguments, &setting),
+        Command::Chat(arguments) => commands::chat::run(arguments, &setting),
         Command::Train(arguments) => commands::train::run(arguments, &setting),
         Command::Plan(arguments) => commands::plan::run(arguments, &setting),
+        Command::Eval(arguments) => commands::eval::run(arguments, &setting),
+        Command::Adapter(arguments) => commands::adapter::run(arguments, &setting),
         Command::Convert(arguments) => commands::convert::run(arguments, &setting),
         Command::Quantize(arguments) => commands::quantize::run(arguments, &setting),
         Command::ConvertHf(arguments) => commands::convert_hf::run(arguments, &setting),
+        Command::Inspect(arguments) => commands::inspect::run(arguments, &setting),
+        Command::Tokenize(arguments) => commands::tokenize::run(arguments, &setting),
+        Command::Logits(arguments) => commands::logits::run(arguments, &setting),
+        Command::Perplexity(arguments) => commands::perplexity::run(arguments, &setting),
+        Command::Plugin(arguments) => commands::plugin::run(arguments, &setting),
+        Command::Bench(arguments) => commands::bench::run(arguments, &setting),
+        Command::Devices(arguments) => commands::devices::run(arguments, &setting),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 const PAUSE_BETWEEN_LINES: Duration = Duration::from_secs(5);
+/// From here on a part says more than a number.
+const COUNTED: u64 = 100_000;
 
 /// One piece of work with a known number of steps.
 pub struct Progress {
@@ -22,8 +24,12 @@ impl Progress {
     pub fn new(label: &'static str, total: u64) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
-            let style = "{prefix:12} {bar:28} {pos:>5}/{len}  {msg}";
-            bar.set_style(ProgressStyle::with_template(style).expect("the template is ours"));
+            let count = match total {
+                0..COUNTED => "{pos:>5}/{len}",
+                _ => "{percent:>3} %",
+            };
+            let style = format!("{{prefix:12}} {{bar:28}} {count}  {{wide_msg}}");
+            bar.set_style(ProgressStyle::with_template(&style).expect("the template is ours"));
             bar.set_prefix(label);
             bar
         });
@@ -56,7 +62,10 @@ impl Progress {
                 bar.set_position(done);
             }
             None if self.last_line.elapsed() >= PAUSE_BETWEEN_LINES => {
-                eprintln!("{} {done}/{}  {note}", self.label, self.total);
+                match self.total {
+                    0..COUNTED => eprintln!("{} {done}/{}  {note}", self.label, self.total),
+                    total => eprintln!("{} {} %  {note}", self.label, 100 * done / total),
+                }
                 self.last_line = Instant::now();
             }
             None => {}
@@ -71,20 +80,27 @@ impl Progress {
         }
     }
 
-    /// The work is over, and its bar gone.
+    /// The work is over, and its bar gone; how long it took.
     pub fn finish(self) -> Duration {
-        if let Some(bar) = self.bar {
-            bar.finish_and_clear();
-        }
         self.begun.elapsed()
     }
 }
 
-/// A time for people: `4.2 s`, `3 min 20 s`, `2 h 5 min`.
+/// Work that failed takes its bar with it, so that the reason stands alone.
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// A time for people: `12 ms`, `4.2 s`, `3 min 20 s`, `2 h 5 min`.
 pub fn short(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {
-        0..10 => format!("{:.1} s", time.as_secs_f64()),
+        0 => format!("{} ms", time.as_millis()),
+        1..10 => format!("{:.1} s", time.as_secs_f64()),
         10..60 => format!("{seconds} s"),
         60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
         _ => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
@@ -111,6 +127,7 @@ mod tests {
 
     #[test]
     fn times_and_bytes_are_short() {
+        assert_eq!(short(Duration::from_millis(12)), "12 ms");
         assert_eq!(short(Duration::from_millis(4230)), "4.2 s");
         assert_eq!(short(Duration::from_secs(200)), "3 min 20 s");
         assert_eq!(short(Duration::from_secs(7500)), "2 h 5 min");

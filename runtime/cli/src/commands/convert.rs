@@ -74,7 +74,7 @@ pub fn run(arguments: &ConvertArguments, setting: &Setting) -> Result<(), Failur
 }
 
 /// `KEY=VALUE`; a value that is JSON keeps its type, anything else is text.
-fn option(text: &str) -> Result<(String, Value), String> {
+pub fn option(text: &str) -> Result<(String, Value), String> {
     let (key, value) = text
         .split_once('=')
         .ok_or_else(|| format!("{text:?} is not KEY=VALUE"))?;

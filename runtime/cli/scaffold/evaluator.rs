@@ -1,0 +1,51 @@
+//! An evaluator: an answer is right if it begins with the reference.
+//!
+//! Put your rule in the place of this one.
+
+use graft_plugin::{
+    Error, Evaluator, Metric, Part, Prediction, Role, Run, Sample, Score, export_evaluator,
+};
+
+/// One run over a data set.
+pub struct Plugin;
+
+impl Evaluator for Plugin {
+    const METRICS: &'static [Metric] = &[Metric {
+        name: "begins-right",
+        unit: "",
+        higher_is_better: true,
+    }];
+    const OPTIONS_SCHEMA: &'static str = r#"{"type": "object", "additionalProperties": false}"#;
+
+    fn start(_options: &str, _seed: u64) -> Result<Self, Error> {
+        Ok(Self)
+    }
+}
+
+impl Run for Plugin {
+    fn score(&mut self, reference: &Sample, predicted: &Prediction) -> Result<Vec<Score>, Error> {
+        let mut answers = reference.turns.iter().rev();
+        let answer = answers.find(|turn| turn.role == Role::Assistant);
+        let Some(answer) = answer else {
+            let message = format!("sample {:?} has no answer to compare with", reference.id);
+            let at = reference.origin.clone();
+            return Err(graft_plugin::invalid_input("no-reference", message, at));
+        };
+        let hoped: String = answer
+            .content
+            .iter()
+            .filter_map(|part| match part {
+                Part::Text(text) => Some(text.as_str()),
+                Part::Image(_) => None,
+            })
+            .collect();
+        let right = predicted.text.trim().starts_with(hoped.trim());
+        Ok(vec![Score {
+            metric: "begins-right".into(),
+            value: f64::from(u8::from(right)),
+            weight: 1.0,
+        }])
+    }
+}
+
+export_evaluator!(Plugin);

@@ -1,0 +1,91 @@
+//! What this machine is: processor, memory, and how fast it reads and multiplies.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use serde::Serialize;
+
+/// Bytes of main memory.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Memory {
+    pub total: u64,
+    pub available: u64,
+}
+
+/// The memory of this machine, or of the container it runs in; `None` where the system does not say.
+pub fn memory() -> Option<Memory> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let field = |name: &str| -> Option<u64> {
+        let line = text.lines().find_map(|l| l.strip_prefix(name))?;
+        let kib: u64 = line
+            .trim_start_matches(':')
+            .trim()
+            .strip_suffix(" kB")?
+            .parse()
+            .ok()?;
+        Some(kib << 10)
+    };
+    let (total, available) = (field("MemTotal")?, field("MemAvailable")?);
+    let limit = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok();
+    let limit = limit
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(u64::MAX);
+    Some(Memory {
+        total: total.min(limit),
+        available: available.min(limit),
+    })
+}
+
+/// The processor's own name.
+pub fn processor() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = text
+        .lines()
+        .find(|l| l.starts_with("model name") || l.starts_with("Processor"))?;
+    Some(line.split_once(':')?.1.trim().to_owned())
+}
+
+/// The instruction sets of this processor that matter here.
+pub fn features() -> Vec<&'static str> {
+    let mut found = Vec::new();
+    macro_rules! look_for {
+        ($detect:ident: $($name:tt)*) => { $(if std::arch::$detect!($name) { found.push($name); })* };
+    }
+    #[cfg(target_arch = "x86_64")]
+    look_for!(is_x86_feature_detected:
+        "sse4.1" "avx" "f16c" "fma" "avx2" "avxvnni" "avx512f" "avx512bw" "avx512dq" "avx512vl" "avx512vnni"
+        "avx512bf16" "avx512fp16");
+    #[cfg(target_arch = "aarch64")]
+    look_for!(is_aarch64_feature_detected: "neon" "fp16" "dotprod" "i8mm" "bf16" "sve" "sve2");
+    found
+}
+
+/// 10^9 bytes per second that `threads` threads together read from memory: the best of three rounds
+/// over a buffer far larger than the caches.
+pub fn read_gigabytes_per_second(threads: usize) -> f64 {
+    const WORDS: usize = 32 << 20;
+    let threads = threads.clamp(1, 64);
+    let buffer = vec![1u64; WORDS];
+    let share = WORDS / threads;
+    let round = || {
+        let begun = Instant::now();
+        std::thread::scope(|scope| {
+            for part in buffer.chunks_exact(share) {
+                scope.spawn(move || black_box(sum(part)));
+            }
+        });
+        (threads * share * size_of::<u64>()) as f64 / begun.elapsed().as_secs_f64() / 1e9
+    };
+    (0..3).map(|_| round()).fold(0.0, f64::max)
+}
+
+/// Adds in lanes, so that the loop becomes vector instructions and memory is what it waits for.
+fn sum(words: &[u64]) -> u64 {
+    let mut lanes = [0u64; 32];
+    for words in words.as_chunks::<32>().0 {
+        for (lane, &word) in lanes.iter_mut().zip(words) {
+            *lane = lane.wrapping_add(word);
+        }
+    }
+    lanes.iter().fold(0, |sum, &lane| sum.wrapping_add(lane))
+}
