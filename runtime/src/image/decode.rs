@@ -4,7 +4,7 @@
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
-use image::{DynamicImage, ImageReader, Limits};
+use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
 
 /// Why an image was refused.
 #[derive(Debug, thiserror::Error)]
@@ -38,15 +38,18 @@ pub enum ImageError {
 pub struct ImageLimits {
     /// Longest side, in pixels.
     pub side: u32,
+    /// Pixels; each becomes three bytes.
+    pub pixels: u64,
     /// Bytes a decoder may allocate.
     pub bytes: u64,
 }
 
 impl Default for ImageLimits {
-    /// 16,384 pixels a side and 512 MiB.
+    /// 16,384 pixels a side, 64 Mi pixels and 512 MiB.
     fn default() -> Self {
         Self {
             side: 16_384,
+            pixels: 64 << 20,
             bytes: 512 << 20,
         }
     }
@@ -132,18 +135,31 @@ pub fn decode(bytes: &[u8], name: &str, limits: &ImageLimits) -> Result<RgbImage
     allowed.max_image_width = Some(limits.side);
     allowed.max_image_height = Some(limits.side);
     allowed.max_alloc = Some(limits.bytes);
-    reader.limits(allowed);
-    let decoded = reader.decode().map_err(|e| match e {
-        image::ImageError::Limits(_) => ImageError::TooLarge {
-            name: name(),
-            limit: format!("{} pixels a side and {} bytes", limits.side, limits.bytes),
-        },
+    reader.limits(allowed.clone());
+    let too_large = || ImageError::TooLarge {
+        name: name(),
+        limit: format!(
+            "{} pixels a side, {} in all, and {} bytes",
+            limits.side, limits.pixels, limits.bytes
+        ),
+    };
+    let refuse = |e: image::ImageError| match e {
+        image::ImageError::Limits(_) => too_large(),
         image::ImageError::Unsupported(_) => ImageError::Format { name: name() },
         other => ImageError::Damaged {
             name: name(),
             reason: other.to_string(),
         },
-    })?;
+    };
+    let mut decoder = reader.into_decoder().map_err(refuse)?;
+    let (width, height) = decoder.dimensions();
+    if u64::from(width) * u64::from(height) > limits.pixels {
+        return Err(too_large());
+    }
+    // As the reader itself does: what the decoded pixels take is not the decoder's to spend.
+    allowed.reserve(decoder.total_bytes()).map_err(refuse)?;
+    decoder.set_limits(allowed).map_err(refuse)?;
+    let decoded = DynamicImage::from_decoder(decoder).map_err(refuse)?;
     let (width, height) = (decoded.width() as usize, decoded.height() as usize);
     RgbImage::new(width, height, rgb(decoded)).map_err(|e| ImageError::Damaged {
         name: name(),

@@ -6,4 +6,4 @@ mod resize;
 
 pub use decode::{ImageError, ImageLimits, RgbImage, decode, open};
 pub use preprocess::{AspectRatio, Preprocessing};
-pub use resize::{crop, pad_to_square, resize};
+pub use resize::{pad_and_resize, resize, resize_and_crop};

@@ -1,7 +1,7 @@
 //! An image as the vision tower wants it: square, of its size, normalised, channels first.
 
 use super::RgbImage;
-use super::resize::{crop, pad_to_square, resize};
+use super::resize::{pad_and_resize, resize_and_crop};
 
 /// What happens to an image that is not square.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -34,17 +34,16 @@ impl Preprocessing {
             AspectRatio::Pad => {
                 let background = self.mean.map(|mean| (mean * 255.0) as u8);
                 // Pad and resize commute on nothing; this order is the reference's.
-                resize(&pad_to_square(image, background), size, size)
+                pad_and_resize(image, background, size)
             }
             AspectRatio::Crop => {
                 let (width, height) = (image.width(), image.height());
                 let longer = |side: usize, short: usize| (size * side / short).max(size);
-                let resized = if width <= height {
-                    resize(image, size, longer(height, width))
+                if width <= height {
+                    resize_and_crop(image, size, longer(height, width), size)
                 } else {
-                    resize(image, longer(width, height), size)
-                };
-                crop(&resized, size)
+                    resize_and_crop(image, longer(width, height), size, size)
+                }
             }
         }
     }

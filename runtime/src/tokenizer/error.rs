@@ -11,6 +11,12 @@ pub enum TokenizerError {
     Metadata(#[from] GgufError),
     #[error("the vocabulary has {found} tokens")]
     VocabularySize { found: usize },
+    #[error("token {id} of the vocabulary is {bytes} bytes long; at most {limit} are accepted")]
+    LongToken {
+        id: usize,
+        bytes: usize,
+        limit: usize,
+    },
     #[error("tokenizer model `{found}` is not supported (`llama` and `gpt2` are)")]
     Family { found: String },
     #[error("pre-tokenizer `{found}` is not supported (llama-bpe, qwen2, gpt-2 and smollm are)")]

@@ -3,8 +3,10 @@
 //! GGUF files carry the pieces and their scores but no merge list. It is derived: each way to cut a
 //! piece in two pieces is a merge, and its rank is that of the piece it makes.
 
+use std::collections::HashSet;
+
 use tokenizers::Model;
-use tokenizers::models::bpe::BPE;
+use tokenizers::models::bpe::{BPE, Vocab};
 
 use super::{TokenKind, TokenizerError};
 use crate::gguf::Metadata;
@@ -12,11 +14,46 @@ use crate::gguf::Metadata;
 /// What SentencePiece writes for a blank.
 pub(super) const BLANK: &str = "\u{2581}";
 
+/// Bytes of the longest piece: finding its merges looks at each of its beginnings and ends.
+const LONGEST: usize = 4096;
+
 #[derive(Debug)]
 pub(super) struct Spm {
     model: BPE,
     adds_blank: bool,
     unknown: Option<u32>,
+    alphabet: Alphabet,
+}
+
+/// What the vocabulary can spell. The library skips other characters without a trace.
+#[derive(Debug)]
+struct Alphabet {
+    characters: HashSet<char>,
+    bytes: [bool; 256],
+}
+
+impl Alphabet {
+    fn new(vocabulary: &Vocab) -> Self {
+        let single = |text: &String| {
+            let mut characters = text.chars();
+            characters.next().filter(|_| characters.next().is_none())
+        };
+        let byte = |b: usize| vocabulary.contains_key(&format!("<{b:#04X}>"));
+        Self {
+            characters: vocabulary.keys().filter_map(single).collect(),
+            bytes: std::array::from_fn(byte),
+        }
+    }
+
+    fn spells(&self, c: char) -> bool {
+        let mut bytes = [0; 4];
+        let mut bytes = c.encode_utf8(&mut bytes).bytes();
+        self.characters.contains(&c) || bytes.all(|b| self.bytes[usize::from(b)])
+    }
+
+    fn spells_all(&self) -> bool {
+        self.bytes.iter().all(|&there| there)
+    }
 }
 
 impl Spm {
@@ -33,9 +70,16 @@ impl Spm {
                 found: scores.len(),
             });
         }
+        if let Some((id, text)) = texts.iter().enumerate().find(|(_, t)| t.len() > LONGEST) {
+            return Err(TokenizerError::LongToken {
+                id,
+                bytes: text.len(),
+                limit: LONGEST,
+            });
+        }
         // Control tokens stay out: no merge may ever spell one.
         let mergeable = |id: usize| matches!(kinds[id], TokenKind::Normal | TokenKind::UserDefined);
-        let mut vocabulary = ahash_map();
+        let mut vocabulary = Vocab::default();
         for (id, text) in texts.iter().enumerate() {
             if mergeable(id) || kinds[id] == TokenKind::Byte {
                 vocabulary.entry(text.clone()).or_insert(id as u32);
@@ -60,6 +104,7 @@ impl Spm {
                 }
             }
         }
+        let alphabet = Alphabet::new(&vocabulary);
         let model = BPE::builder()
             .vocab_and_merges(vocabulary, merges)
             .byte_fallback(true)
@@ -74,6 +119,7 @@ impl Spm {
                 .iter()
                 .position(|&k| k == TokenKind::Unknown)
                 .map(|id| id as u32),
+            alphabet,
         })
     }
 
@@ -92,34 +138,26 @@ impl Spm {
         if blank && self.adds_blank {
             spelled.insert_str(0, BLANK);
         }
-        let covered = self.model.tokenize(&spelled);
-        let tokens = covered.map_err(|e| TokenizerError::Library(e.to_string()))?;
-        // The library drops what it cannot spell; a gap in the offsets shows it.
-        let mut end = 0;
-        for token in &tokens {
-            if token.offsets.0 > end {
-                self.unknown(ids, &spelled[end..token.offsets.0])?;
-            }
-            ids.push(token.id);
-            end = token.offsets.1.max(end);
+        if self.alphabet.spells_all() {
+            return self.spell(ids, &spelled);
         }
-        if end < spelled.len() {
-            self.unknown(ids, &spelled[end..])?;
+        let mut rest = spelled.as_str();
+        while let Some((at, c)) = rest.char_indices().find(|&(_, c)| !self.alphabet.spells(c)) {
+            self.spell(ids, &rest[..at])?;
+            // One unknown token for each character that the vocabulary cannot spell.
+            let unknown = self.unknown.ok_or_else(|| TokenizerError::Unspellable {
+                text: c.to_string(),
+            })?;
+            ids.push(unknown);
+            rest = &rest[at + c.len_utf8()..];
         }
-        Ok(())
+        self.spell(ids, rest)
     }
 
-    /// One unknown token for each character of what the vocabulary cannot spell.
-    fn unknown(&self, ids: &mut Vec<u32>, text: &str) -> Result<(), TokenizerError> {
-        let id = self
-            .unknown
-            .ok_or_else(|| TokenizerError::Unspellable { text: text.into() })?;
-        ids.extend(text.chars().map(|_| id));
+    fn spell(&self, ids: &mut Vec<u32>, text: &str) -> Result<(), TokenizerError> {
+        let tokens = self.model.tokenize(text);
+        let tokens = tokens.map_err(|e| TokenizerError::Library(e.to_string()))?;
+        ids.extend(tokens.into_iter().map(|token| token.id));
         Ok(())
     }
-}
-
-/// The map type of the tokenizer library, without naming its crate.
-fn ahash_map() -> tokenizers::models::bpe::Vocab {
-    tokenizers::models::bpe::Vocab::default()
 }

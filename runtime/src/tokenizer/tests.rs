@@ -122,6 +122,37 @@ fn merges_follow_the_scores_and_bytes_spell_the_rest() {
 }
 
 #[test]
+fn what_a_vocabulary_without_bytes_cannot_spell_is_unknown_where_it_stands() {
+    let mut metadata = small_metadata();
+    let mut kinds = vec![2, 3, 3];
+    kinds.extend([5; 256]);
+    kinds.extend([1; 14]);
+    // One byte token is left: it spells line feeds and nothing else.
+    kinds[3 + 10] = 6;
+    let kinds = Value::Array(Array::I32(kinds));
+    metadata.insert("tokenizer.ggml.token_type", kinds);
+    let t = Tokenizer::from_metadata(&metadata).unwrap();
+    let ids = t.encode("ab\néa xyb", false, false).unwrap();
+    let want = [
+        "\u{2581}ab",
+        "<0x0A>",
+        "<unk>",
+        "a",
+        "\u{2581}",
+        "<unk>",
+        "<unk>",
+        "b",
+    ];
+    assert_eq!(texts(&t, &ids), want);
+    let kinds = [[1; 3].as_slice(), &[5; 256], &[1; 14]].concat();
+    let kinds = Value::Array(Array::I32(kinds));
+    metadata.insert("tokenizer.ggml.token_type", kinds);
+    let t = Tokenizer::from_metadata(&metadata).unwrap();
+    let error = t.encode("aé", false, false).unwrap_err();
+    assert!(error.to_string().contains("cannot spell"), "{error}");
+}
+
+#[test]
 fn control_tokens_come_only_when_asked_and_user_defined_ones_always() {
     let t = small();
     let plain = t.encode("a</s>b", false, false).unwrap();
@@ -173,6 +204,8 @@ fn vocabularies_that_contradict_themselves_are_refused() {
         .contains("0 tokens")
     );
     assert!(refused("tokenizer.ggml.model", Some(Value::String("bert".into()))).contains("bert"));
+    let long = Some(Value::Array(Array::String(vec!["a".repeat(5000); 273])));
+    assert!(refused("tokenizer.ggml.tokens", long).contains("token 0"));
     let types = Some(Value::Array(Array::I32(vec![1, 2])));
     assert!(refused("tokenizer.ggml.token_type", types).contains("2 entries"));
     let mut bpe = small_metadata();
