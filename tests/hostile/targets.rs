@@ -78,10 +78,7 @@ pub fn gguf(bytes: &[u8]) -> Option<()> {
 pub fn model(bytes: &[u8]) -> Option<()> {
     let gguf = Gguf::from_bytes(bytes.to_vec()).ok()?;
     let model = Model::new(Arc::new(gguf), &ONE_THREAD).ok()?;
-    let options = SessionOptions {
-        context_length: 4,
-        ..SessionOptions::default()
-    };
+    let options = SessionOptions { context_length: 4 };
     let mut session = Session::new(Arc::clone(&model), &options);
     session
         .feed(&[0, 0, 0])
@@ -117,10 +114,7 @@ pub fn adapter(bytes: &[u8]) -> Option<()> {
 }
 
 fn attach(adapter: graft::adapter::Adapter) -> Option<()> {
-    let options = SessionOptions {
-        context_length: 4,
-        ..SessionOptions::default()
-    };
+    let options = SessionOptions { context_length: 4 };
     let mut session = Session::new(Arc::clone(&SOUND), &options);
     let attached = Attached::new([(Arc::new(adapter), 1.0)]);
     session.set_adapters(attached).ok()?;

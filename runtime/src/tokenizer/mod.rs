@@ -69,8 +69,8 @@ pub struct Tokenizer {
 
 #[derive(Debug)]
 enum Family {
-    Spm(spm::Spm),
-    Bpe(bpe::Bpe),
+    Spm(Box<spm::Spm>),
+    Bpe(Box<bpe::Bpe>),
 }
 
 /// Texts that end a turn in the chat formats of the models graft reads.
@@ -96,8 +96,8 @@ impl Tokenizer {
         let kinds = kinds(metadata, texts.len())?;
         let model = metadata.str("tokenizer.ggml.model")?;
         let family = match model {
-            "llama" => Family::Spm(spm::Spm::new(metadata, &texts, &kinds)?),
-            "gpt2" => Family::Bpe(bpe::Bpe::new(metadata, &texts, &kinds)?),
+            "llama" => Family::Spm(Box::new(spm::Spm::new(metadata, &texts, &kinds)?)),
+            "gpt2" => Family::Bpe(Box::new(bpe::Bpe::new(metadata, &texts, &kinds)?)),
             other => {
                 return Err(TokenizerError::Family {
                     found: other.into(),
