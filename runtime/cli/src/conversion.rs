@@ -43,15 +43,46 @@ pub fn convert(
     let summary = match converted {
         Ok(summary) => summary,
         Err(error) => {
-            diagnostics.iter().for_each(|d| eprintln!("{d}"));
+            remark(&diagnostics);
             return Err(failed(error));
         }
     };
+    if summary.samples == 0 {
+        remark(&diagnostics);
+        return Err(Failure::Work(format!(
+            "{}: none of its {} records gave a sample, so nothing was written; check --assets and \
+             the remarks above",
+            input.display(),
+            summary.records
+        )));
+    }
     sink.0.finish()?;
     Ok(Converted {
         summary,
         diagnostics,
     })
+}
+
+/// Says what was remarked: the first of every kind, and how many more there were.
+pub fn remark(diagnostics: &[Diagnostic]) {
+    const SHOWN: usize = 5;
+    let mut kinds: Vec<(&str, usize)> = Vec::new();
+    for diagnostic in diagnostics {
+        let code = diagnostic.code.as_str();
+        let at = kinds.iter().position(|(known, _)| *known == code);
+        let at = at.unwrap_or_else(|| {
+            kinds.push((code, 0));
+            kinds.len() - 1
+        });
+        kinds[at].1 += 1;
+        // A remark without a place sums up others.
+        if kinds[at].1 <= SHOWN || diagnostic.at.is_none() {
+            eprintln!("{diagnostic}");
+        }
+    }
+    for (code, count) in kinds.into_iter().filter(|(_, count)| *count > SHOWN) {
+        eprintln!("{} more of [{code}]; --json lists them", count - SHOWN);
+    }
 }
 
 fn failed(error: ConvertError) -> Failure {

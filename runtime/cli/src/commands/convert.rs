@@ -8,7 +8,7 @@ use graft_plugins::{Cache, Grants, Host, Limits};
 use serde_json::{Map, Value};
 
 use crate::Setting;
-use crate::conversion::convert;
+use crate::conversion::{convert, remark};
 use crate::failure::Failure;
 
 /// Convert a labelled export to LLaVA JSON, with a WebAssembly plugin
@@ -61,9 +61,7 @@ pub fn run(arguments: &ConvertArguments, setting: &Setting) -> Result<(), Failur
         writeln!(out, "{document}")?;
         return Ok(());
     }
-    for diagnostic in &converted.diagnostics {
-        eprintln!("{diagnostic}");
-    }
+    remark(&converted.diagnostics);
     let (records, samples, skipped) = (summary.records, summary.samples, summary.skipped);
     writeln!(
         out,
