@@ -18,7 +18,7 @@ use crate::host::{STACK_BYTES, check_options, explain, store};
 use crate::imports::{OpenSink, OpenSource, State};
 use crate::inspect::PluginInfo;
 use crate::limits::Limits;
-use crate::translate;
+use crate::translate::{self, readable};
 
 /// A converter in a sandbox. Each conversion runs in a fresh one.
 pub struct WasmConverter {
@@ -189,18 +189,18 @@ fn told(error: types::Error, cancel: &Cancel) -> ConvertError {
         types::Error::Cancelled => {
             ConvertError::Internal("it stopped although nobody asked it to".into())
         }
-        types::Error::LimitExceeded(reason) => ConvertError::LimitExceeded(reason),
+        types::Error::LimitExceeded(reason) => ConvertError::LimitExceeded(readable(&reason)),
         types::Error::Io(reason) => ConvertError::Io {
             what: "the converter could not read a file of the export".into(),
-            source: std::io::Error::other(reason),
+            source: std::io::Error::other(readable(&reason)),
         },
         types::Error::InvalidInput(diagnostic) => {
             ConvertError::InvalidInput(Box::new(translate::diagnostic(diagnostic)))
         }
-        types::Error::InvalidOptions(reason) => ConvertError::InvalidOptions(reason),
-        types::Error::NotFound(name) => ConvertError::NotFound(name),
-        types::Error::Denied(reason) => ConvertError::Denied(reason),
-        types::Error::Unsupported(reason) => ConvertError::Unsupported(reason),
-        types::Error::Internal(reason) => ConvertError::Internal(reason),
+        types::Error::InvalidOptions(reason) => ConvertError::InvalidOptions(readable(&reason)),
+        types::Error::NotFound(name) => ConvertError::NotFound(readable(&name)),
+        types::Error::Denied(reason) => ConvertError::Denied(readable(&reason)),
+        types::Error::Unsupported(reason) => ConvertError::Unsupported(readable(&reason)),
+        types::Error::Internal(reason) => ConvertError::Internal(readable(&reason)),
     }
 }

@@ -21,7 +21,7 @@ use crate::host::{STACK_BYTES, check_options, explain, store};
 use crate::imports::State;
 use crate::inspect::PluginInfo;
 use crate::limits::Limits;
-use crate::translate;
+use crate::translate::{self, readable};
 
 /// An evaluator in a sandbox. Each run has its own, for all its samples.
 pub struct WasmEvaluator {
@@ -219,15 +219,15 @@ fn told(error: types::Error, cancel: &Cancel) -> EvaluateError {
         types::Error::Cancelled => {
             EvaluateError::Internal("it stopped although nobody asked it to".into())
         }
-        types::Error::LimitExceeded(reason) => EvaluateError::LimitExceeded(reason),
+        types::Error::LimitExceeded(reason) => EvaluateError::LimitExceeded(readable(&reason)),
         types::Error::InvalidInput(diagnostic) => {
             EvaluateError::InvalidInput(Box::new(translate::diagnostic(diagnostic)))
         }
-        types::Error::InvalidOptions(reason) => EvaluateError::InvalidOptions(reason),
-        types::Error::Denied(reason) => EvaluateError::Denied(reason),
-        types::Error::Unsupported(reason) => EvaluateError::Unsupported(reason),
+        types::Error::InvalidOptions(reason) => EvaluateError::InvalidOptions(readable(&reason)),
+        types::Error::Denied(reason) => EvaluateError::Denied(readable(&reason)),
+        types::Error::Unsupported(reason) => EvaluateError::Unsupported(readable(&reason)),
         types::Error::Io(reason)
         | types::Error::NotFound(reason)
-        | types::Error::Internal(reason) => EvaluateError::Internal(reason),
+        | types::Error::Internal(reason) => EvaluateError::Internal(readable(&reason)),
     }
 }

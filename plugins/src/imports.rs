@@ -20,7 +20,10 @@ use crate::translate;
 const READ_BYTES: u32 = 1 << 20;
 
 /// Kinds of remarks that are counted one by one; further kinds share a counter.
-const CODES: usize = 1000;
+const CODES: usize = 100;
+
+/// What an empty element of a sample costs us beside its bytes.
+const ELEMENT_BYTES: usize = 16;
 
 /// A source that a plugin holds.
 pub enum OpenSource {
@@ -161,6 +164,7 @@ impl host::Host for State {
             return Err(Stop::from(Exceeded::LogBytes(self.limits.log_bytes)).into());
         }
         let level = translate::log_level(level);
+        let message = translate::readable(&message);
         self.tell(move |caller| caller.log(level, &message))
     }
 
@@ -388,5 +392,7 @@ fn sample_bytes(sample: &dataset::Sample) -> u64 {
             }
     });
     let bytes: usize = images.chain(texts).chain(extra).sum();
-    (bytes + sample.id.len()) as u64
+    let parts: usize = sample.turns.iter().map(|turn| 1 + turn.content.len()).sum();
+    let elements = 1 + parts + sample.images.len() + sample.extra.len();
+    (bytes + sample.id.len() + elements * ELEMENT_BYTES) as u64
 }

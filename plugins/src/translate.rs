@@ -133,20 +133,39 @@ pub fn diagnostic(from: types::Diagnostic) -> Diagnostic {
             types::Severity::Warning => Severity::Warning,
             types::Severity::Error => Severity::Error,
         },
-        code: from.code,
-        message: from.message,
+        code: readable(&from.code),
+        message: readable(&from.message),
         at: from.at.map(location),
     }
 }
 
+/// What a plugin says to people: no longer than they read, and without characters that steer a
+/// terminal.
+pub fn readable(text: &str) -> String {
+    const LONGEST: usize = 2000;
+    let mut characters = text.chars();
+    let plain = |c: char| {
+        if c.is_control() && !matches!(c, '\n' | '\t') {
+            '\u{fffd}'
+        } else {
+            c
+        }
+    };
+    let mut out: String = characters.by_ref().take(LONGEST).map(plain).collect();
+    if characters.next().is_some() {
+        out.push('…');
+    }
+    out
+}
+
 fn location(from: types::Location) -> Location {
     Location {
-        source: from.source,
+        source: readable(&from.source),
         byte_offset: from.byte_offset,
         line: from.line,
         column: from.column,
         record_index: from.record_index,
-        field: from.field,
+        field: from.field.as_deref().map(readable),
     }
 }
 

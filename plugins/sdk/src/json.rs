@@ -291,6 +291,10 @@ impl<'a> Parser<'a> {
     }
 
     fn number(&mut self) -> Result<Value<'a>, SyntaxError> {
+        if self.text[self.at..].starts_with("-Infinity") {
+            self.at += "-Infinity".len();
+            return Ok(Value::Null);
+        }
         let rest = &self.text.as_bytes()[self.at..];
         let is_part = |b: &u8| matches!(b, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E');
         let length = rest.iter().take_while(|b| is_part(b)).count();
@@ -365,6 +369,8 @@ mod tests {
         assert_eq!(node.get("c").unwrap().value, Value::Bool(true));
         assert_eq!(node.get("d").unwrap().number(), Some(-2500.0));
         assert_eq!(node.get_any(&["b", "a"]).unwrap().items().len(), 2);
+        let python = parse("[NaN, Infinity, -Infinity]", Dialect::Json).unwrap();
+        assert!(python.items().iter().all(|item| item.value == Value::Null));
         assert!(node.get("e").is_none());
     }
 

@@ -1,15 +1,25 @@
 //! One document of an export: its text, labelled spans and relations.
 
+use std::cell::OnceCell;
+
 use graft_plugin::Error;
 use graft_plugin::json::{Node, Value};
 
 use crate::Remarks;
+use crate::area::Area;
+
+/// Members that name a span's page, from 1.
+const PAGE: [&str; 3] = ["page", "pageNumber", "page_number"];
 
 /// A labelled span. Offsets are into the document's text, in the unit that fits it.
 #[derive(Clone, Debug)]
 pub struct Span {
-    /// First character.
-    pub start: usize,
+    /// First character, where the export counts characters.
+    pub start: Option<usize>,
+    /// Its page, from 1; 1 where the export knows no pages.
+    pub page: usize,
+    /// Where on the page it stands.
+    pub area: Option<Area>,
     /// Its label.
     pub label: String,
     /// What it covers.
@@ -37,6 +47,8 @@ pub struct Document {
     /// Spans in reading order.
     pub spans: Vec<Span>,
     pub relations: Vec<Relation>,
+    /// Images of pages, where the export lists them; a page without one is empty.
+    pub page_images: Vec<String>,
 }
 
 impl Document {
@@ -45,6 +57,7 @@ impl Document {
         let text = |keys: &[&str]| node.get_any(keys).and_then(Node::text);
         let mut document = Self {
             name: text(&["documentName", "document_name", "fileName"]).map(str::to_owned),
+            page_images: page_images(node),
             ..Self::default()
         };
         let (written, spans) = match &node.value {
@@ -71,8 +84,17 @@ impl Document {
             _ => spans.items(),
         };
         for span in list {
+            let area = match Area::of(span).transpose() {
+                Ok(area) => area,
+                Err(reason) => {
+                    let message = format!("{reason}: left out");
+                    remarks.warn("ubiai-bad-box", message, span.at, None)?;
+                    None
+                }
+            };
             match read_span(span, &written) {
-                Ok((span, faithful)) => {
+                Ok((mut span, faithful)) => {
+                    span.area = area;
                     if !faithful {
                         let message = format!(
                             "the text {:?} is not what stands at its offsets; it is used as it is",
@@ -92,7 +114,7 @@ impl Document {
                 }
             }
         }
-        document.spans.sort_by_key(|span| span.start);
+        sort_for_reading(&mut document.spans);
         for relation in node.get("relations").map(Node::items).unwrap_or_default() {
             let index = |key| relation.get(key).and_then(Node::index);
             let (Some(head), Some(child)) = (index("head"), index("child")) else {
@@ -111,6 +133,11 @@ impl Document {
         Ok(Some(document))
     }
 
+    /// Whether it has more pages than one.
+    pub fn is_paged(&self) -> bool {
+        self.page_images.len() > 1 || self.spans.iter().any(|span| span.page > 1)
+    }
+
     /// Its name, or its place in the file.
     pub fn called(&self, index: u64) -> String {
         match &self.name {
@@ -120,11 +147,53 @@ impl Document {
     }
 }
 
+/// Sorts by page, then as the text runs; where it is not counted throughout, from top to bottom and
+/// left to right.
+fn sort_for_reading(spans: &mut [Span]) {
+    if spans.iter().all(|span| span.start.is_some()) {
+        spans.sort_by_key(|span| (span.page, span.start));
+        return;
+    }
+    let place = |span: &Span| span.area.map_or((0.0, 0.0), |Area([x, y, ..])| (y, x));
+    spans.sort_by(|a, b| {
+        let ((ay, ax), (by, bx)) = (place(a), place(b));
+        let down = ay.total_cmp(&by).then(ax.total_cmp(&bx));
+        a.page.cmp(&b.page).then(down)
+    });
+}
+
+/// The images that the member `pages` lists, by page.
+fn page_images(node: &Node<'_>) -> Vec<String> {
+    /// No document has more pages; a wild number must not become memory.
+    const MOST_PAGES: usize = 100_000;
+    let mut images = Vec::new();
+    for (i, page) in node
+        .get("pages")
+        .map(Node::items)
+        .unwrap_or_default()
+        .iter()
+        .enumerate()
+    {
+        let named = page.get_any(&["image", "imageName", "fileName", "file", "name"]);
+        let Some(image) = page.text().or(named.and_then(Node::text)) else {
+            continue;
+        };
+        let number = page.get_any(&PAGE).and_then(Node::index).unwrap_or(i + 1);
+        if (1..=MOST_PAGES).contains(&number) {
+            images.resize(images.len().max(number), String::new());
+            images[number - 1] = image.to_owned();
+        }
+    }
+    images
+}
+
 /// A text that offsets count into: characters, or UTF-16 units as JavaScript counts.
 struct Text<'a> {
     text: &'a str,
     /// Byte offset of each character, and the end.
     characters: Vec<usize>,
+    /// The same of each UTF-16 unit; the second half of a pair has none.
+    units: OnceCell<Vec<Option<usize>>>,
 }
 
 impl<'a> Text<'a> {
@@ -132,6 +201,7 @@ impl<'a> Text<'a> {
         let offsets = text.char_indices().map(|(i, _)| i);
         Self {
             characters: offsets.chain([text.len()]).collect(),
+            units: OnceCell::new(),
             text,
         }
     }
@@ -141,9 +211,18 @@ impl<'a> Text<'a> {
         self.text.get(*start..*end)
     }
 
-    fn by_utf16(&self, start: usize, end: usize) -> Option<String> {
-        let units: Vec<u16> = self.text.encode_utf16().collect();
-        String::from_utf16(units.get(start..end)?).ok()
+    fn by_utf16(&self, start: usize, end: usize) -> Option<&'a str> {
+        let units = self.units.get_or_init(|| {
+            let mut units = Vec::with_capacity(self.text.len() + 1);
+            for (at, character) in self.text.char_indices() {
+                units.push(Some(at));
+                units.extend((character.len_utf16() == 2).then_some(None));
+            }
+            units.push(Some(self.text.len()));
+            units
+        });
+        let (start, end) = ((*units.get(start)?)?, (*units.get(end)?)?);
+        self.text.get(start..end)
     }
 }
 
@@ -154,36 +233,40 @@ fn read_span(node: &Node<'_>, document: &Text<'_>) -> Result<(Span, bool), Strin
         let value = node.get(key).or_else(|| triple.get(place));
         value.and_then(Node::index)
     };
-    let (start, end) = match (number("start", 0), number("end", 1)) {
-        (Some(start), Some(end)) if start <= end => (start, end),
+    let given = node.get("text").and_then(Node::text);
+    let range = match (number("start", 0), number("end", 1)) {
+        (Some(start), Some(end)) if start <= end => Some((start, end)),
+        (None, None) if given.is_some() => None,
         _ => return Err("a span without start and end".into()),
     };
     let label = node.get_any(&["entityLabel", "label"]);
     let label = label.or_else(|| triple.get(2)).and_then(Node::text);
     let label = label.ok_or("a span without label")?.trim().to_owned();
-    let given = node.get("text").and_then(Node::text);
-    let found = document.by_characters(start, end);
+    let found = range.and_then(|(start, end)| document.by_characters(start, end));
+    let by_utf16 = || range.and_then(|(start, end)| document.by_utf16(start, end));
     let (text, faithful) = match (given, found) {
-        (Some(given), Some(found)) if given == found => (given.to_owned(), true),
-        (Some(given), _) => {
-            let utf16 = document.by_utf16(start, end);
+        (Some(given), found) => {
+            let bare = range.is_none() || document.text.is_empty();
             (
-                given.to_owned(),
-                utf16.as_deref() == Some(given) || document.text.is_empty(),
+                given,
+                bare || found == Some(given) || by_utf16() == Some(given),
             )
         }
-        (None, Some(found)) => (found.to_owned(), true),
-        (None, None) => return Err(format!("a span from {start} to {end} beyond the document")),
+        (None, Some(found)) => (found, true),
+        (None, None) => return Err("a span that ends beyond the document".into()),
     };
     if text.trim().is_empty() {
-        return Err(format!("a span from {start} to {end} without text"));
+        return Err("a span without text".into());
     }
+    let page = node.get_any(&PAGE).and_then(Node::index);
     let token = |key: &str| node.get(key).and_then(Node::index);
     let first = token("token_start");
     let span = Span {
-        start,
+        start: range.map(|(start, _)| start),
+        page: page.unwrap_or(1).max(1),
+        area: None,
         label,
-        text,
+        text: text.to_owned(),
         tokens: first.map(|first| (first, token("token_end").unwrap_or(first))),
         at: node.at,
     };

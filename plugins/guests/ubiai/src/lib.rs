@@ -3,23 +3,26 @@
 //! Reads relation JSON (`tokens` and `relations`), entity JSON (`annotation` or `annotations`) and spaCy
 //! lists (`["text", {"entities": [[start, end, label]]}]`), as one array or one record after the other.
 
+mod area;
 mod document;
+mod images;
 mod pairs;
+
+use std::collections::HashMap;
 
 use document::Document;
 use graft_plugin::json::Dialect;
 use graft_plugin::options::Options;
 use graft_plugin::records::{Record, Records};
 use graft_plugin::{
-    Converter, Diagnostic, Error, Format, Host, ImageRef, Part, Role, Sample, Severity, Sink,
-    Source, Summary, Turn, export_converter,
+    Converter, Diagnostic, Error, Format, Host, Part, Role, Sample, Severity, Sink, Source,
+    Summary, Turn, Value, export_converter,
 };
 use pairs::Pair;
 
 /// Bytes of the largest document.
 const LARGEST_RECORD: usize = 64 << 20;
 const MARKER: &str = "<image>";
-const IMAGE_ENDINGS: [&str; 6] = [".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"];
 
 /// The converter.
 pub struct Ubiai;
@@ -73,9 +76,9 @@ impl Converter for Ubiai {
     "pairing": {"enum": ["relation", "nearest"], "default": "relation",
       "description": "nearest also links a question without relation to the next free answer"},
     "turns": {"enum": ["document", "pair"], "default": "document",
-      "description": "One sample per document, or one per question"},
+      "description": "One sample per document and page, or one per question"},
     "image_prefix": {"type": "string", "default": "", "description": "Put before every image name"},
-    "notation": {"enum": ["json", "python"], "default": "json",
+    "notation": {"enum": ["auto", "json", "python"], "default": "auto",
       "description": "python for exports that print lists with single quotes"}
   }
 }"#;
@@ -113,12 +116,14 @@ impl Converter for Ubiai {
             one_pair_a_sample: options.choice("turns", &["document", "pair"])? == "pair",
             image_prefix: text("image_prefix", "")?,
         };
-        let dialect = match options.choice("notation", &["json", "python"])? {
+        let dialect = match options.choice("notation", &["auto", "json", "python"])? {
             "python" => Dialect::Python,
-            _ => Dialect::Json,
+            "json" => Dialect::Json,
+            _ => guess(input)?,
         };
         let total = input.size();
         let mut records = Records::new(input, dialect, LARGEST_RECORD);
+        let mut ids = Ids::default();
         let mut summary = Summary {
             records: 0,
             samples: 0,
@@ -126,7 +131,7 @@ impl Converter for Ubiai {
         };
         while let Some(record) = records.next_record()? {
             summary.records += 1;
-            let samples = samples(&record, &choices, host)?;
+            let samples = samples(&record, &choices, &mut ids, host)?;
             summary.skipped += u64::from(samples.is_empty());
             for sample in samples {
                 summary.samples += 1;
@@ -138,57 +143,124 @@ impl Converter for Ubiai {
     }
 }
 
+/// Whether the text is JSON or Python: only Python opens a list with a round bracket or a single
+/// quote. A pipe is taken for JSON.
+fn guess(input: &mut dyn Source) -> Result<Dialect, Error> {
+    let head = match input.read_at(0, 4096) {
+        Ok(head) => head,
+        Err(Error::Unsupported(_)) => return Ok(Dialect::Json),
+        Err(error) => return Err(error),
+    };
+    let mut telling = head.iter().filter(|b| matches!(b, b'"' | b'\'' | b'('));
+    Ok(match telling.next() {
+        Some(b'\'' | b'(') => Dialect::Python,
+        _ => Dialect::Json,
+    })
+}
+
+/// Ids given so far, by hash: exports may have more documents than memory has names.
+#[derive(Default)]
+struct Ids(HashMap<u64, u32>);
+
+impl Ids {
+    /// `id`, or if it was given before a new one, and then the flag is set.
+    fn fresh(&mut self, id: String) -> (String, bool) {
+        // FNV-1a.
+        let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+        let hash = id.bytes().fold(0xcbf2_9ce4_8422_2325, step);
+        let given = self.0.entry(hash).or_default();
+        *given += 1;
+        match *given {
+            1 => (id, false),
+            times => (format!("{id}~{times}"), true),
+        }
+    }
+}
+
 /// The samples of one document; what is wrong with it is reported.
-fn samples(record: &Record, choices: &Choices, host: &dyn Host) -> Result<Vec<Sample>, Error> {
+fn samples(
+    record: &Record,
+    choices: &Choices,
+    ids: &mut Ids,
+    host: &dyn Host,
+) -> Result<Vec<Sample>, Error> {
     let node = record.parse()?;
     let remarks = Remarks { record, host };
     let Some(document) = Document::read(&node, &remarks)? else {
         return Ok(Vec::new());
     };
     let pairs = pairs::find(&document, choices, &remarks)?;
+    let called = document.called(record.index);
     if pairs.is_empty() {
+        let hint = match document.relations.is_empty() && !choices.nearest {
+            true => "; without relations, pairing=nearest takes the next answer",
+            false => "",
+        };
         let message = format!(
-            "{} has no {} linked to an {}: no sample",
-            document.called(record.index),
-            choices.question,
-            choices.answer
+            "{called} has no {} linked to an {}: no sample{hint}",
+            choices.question, choices.answer
         );
         remarks.warn("ubiai-no-pairs", message, node.at, None)?;
         return Ok(Vec::new());
     }
-    let images = match image(&document, choices) {
-        Some(name) => match host.probe_image(&name) {
-            Ok(_) => vec![ImageRef::Asset(name)],
-            Err(Error::Cancelled) => return Err(Error::Cancelled),
-            Err(_) => {
-                let message = format!("image {name} is missing or no image: no sample");
-                remarks.warn(
-                    "ubiai-missing-image",
-                    message,
-                    node.at,
-                    Some("/documentName"),
-                )?;
-                return Ok(Vec::new());
+    let (called, twice) = ids.fresh(called);
+    if twice {
+        let message = format!("another document of that name came before: this one is {called}");
+        remarks.warn(
+            "ubiai-duplicate-id",
+            message,
+            node.at,
+            Some("/documentName"),
+        )?;
+    }
+    let paged = document.is_paged();
+    let mut samples = Vec::new();
+    // Pairs are in reading order, so those of a page stand together.
+    for pairs in pairs.chunk_by(|a, b| a.page == b.page) {
+        let page = pairs[0].page;
+        let Some(images) = images::of(&document, page, pairs, choices, &remarks)? else {
+            continue;
+        };
+        let name = match paged {
+            true => format!("{called}#page-{page}"),
+            false => called.clone(),
+        };
+        let sample = |id: String, pairs: &[Pair]| Sample {
+            id,
+            images: images.clone(),
+            turns: turns(pairs, !images.is_empty()),
+            origin: Some(record.location(node.at, None)),
+            extra: extra(pairs, paged),
+        };
+        match choices.one_pair_a_sample {
+            false => samples.push(sample(name, pairs)),
+            true => {
+                let each = pairs.iter().enumerate();
+                samples.extend(each.map(|(i, pair)| {
+                    sample(format!("{name}#{}", i + 1), std::slice::from_ref(pair))
+                }));
             }
-        },
-        None => Vec::new(),
-    };
-    let id = document.called(record.index);
-    let sample = |id: String, pairs: &[Pair]| Sample {
-        id,
-        images: images.clone(),
-        turns: turns(pairs, !images.is_empty()),
-        origin: Some(record.location(node.at, None)),
-        extra: Vec::new(),
-    };
-    Ok(match choices.one_pair_a_sample {
-        false => vec![sample(id, &pairs)],
-        true => {
-            let each = pairs.iter().enumerate();
-            each.map(|(i, pair)| sample(format!("{id}#{}", i + 1), std::slice::from_ref(pair)))
-                .collect()
         }
-    })
+    }
+    Ok(samples)
+}
+
+/// Page and boxes, where the export has them.
+fn extra(pairs: &[Pair], paged: bool) -> Vec<(String, Value)> {
+    let mut extra = Vec::new();
+    if paged {
+        let page = i64::try_from(pairs[0].page).unwrap_or(i64::MAX);
+        extra.push(("page".into(), Value::Integer(page)));
+    }
+    if pairs
+        .iter()
+        .any(|pair| pair.areas.iter().any(Option::is_some))
+    {
+        let boxes: Vec<String> = pairs.iter().map(Pair::boxes).collect();
+        let boxes = format!("[{}]", boxes.join(","));
+        extra.push(("boxes".into(), Value::Json(boxes)));
+    }
+    extra
 }
 
 /// Questions and answers as a conversation; the first question shows the image.
@@ -210,14 +282,6 @@ fn turns(pairs: &[Pair], image: bool) -> Vec<Turn> {
         });
     }
     turns
-}
-
-/// The name of the document's image, if its name is one.
-fn image(document: &Document, choices: &Choices) -> Option<String> {
-    let name = document.name.as_deref()?.replace('\\', "/");
-    let lower = name.to_lowercase();
-    let is_image = IMAGE_ENDINGS.iter().any(|ending| lower.ends_with(ending));
-    is_image.then(|| format!("{}{name}", choices.image_prefix))
 }
 
 /// Reports what is wrong with a record.

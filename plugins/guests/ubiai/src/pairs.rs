@@ -2,14 +2,37 @@
 
 use graft_plugin::Error;
 
+use crate::area::Area;
 use crate::document::{Document, Span};
 use crate::{Choices, MARKER, Remarks};
 
 /// A question and its answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Pair {
     pub question: String,
     pub answer: String,
+    /// The page of the question.
+    pub page: usize,
+    /// Where the question and the first span of the answer stand, if the export says it.
+    pub areas: [Option<Area>; 2],
+    /// Where the question stands in the record.
+    pub at: usize,
+}
+
+impl Pair {
+    /// Whether one of its areas leaves an image of this size.
+    pub fn leaves(&self, width: u32, height: u32) -> bool {
+        let mut areas = self.areas.iter().flatten();
+        areas.any(|area| area.leaves(width, height))
+    }
+
+    /// Its areas as JSON.
+    pub fn boxes(&self) -> String {
+        let [question, answer] = self
+            .areas
+            .map(|area| area.map_or("null".into(), |area| area.json()));
+        format!(r#"{{"question":{question},"answer":{answer}}}"#)
+    }
 }
 
 /// The pairs of a document, in the order of their questions.
@@ -18,14 +41,16 @@ pub fn find(
     choices: &Choices,
     remarks: &Remarks<'_>,
 ) -> Result<Vec<Pair>, Error> {
-    let labelled = |label: &str| -> Vec<&Span> {
-        let spans = document.spans.iter();
+    let labelled = |label: &str| -> (Vec<&Span>, Vec<usize>) {
+        let spans = document.spans.iter().enumerate();
         spans
-            .filter(|span| span.label.eq_ignore_ascii_case(label))
-            .collect()
+            .filter(|(_, span)| span.label.eq_ignore_ascii_case(label))
+            .map(|(place, span)| (span, place))
+            .unzip()
     };
-    let questions = labelled(&choices.question);
-    let answers = labelled(&choices.answer);
+    // Beside each its place in reading order.
+    let (questions, question_places) = labelled(&choices.question);
+    let (answers, answer_places) = labelled(&choices.answer);
     let mut answers_of: Vec<Vec<usize>> = vec![Vec::new(); questions.len()];
     let mut taken = vec![false; answers.len()];
     for relation in &document.relations {
@@ -59,8 +84,8 @@ pub fn find(
         }
     }
     if choices.nearest {
-        for (question, answers_of) in questions.iter().zip(&mut answers_of) {
-            let free = |&i: &usize| !taken[i] && answers[i].start >= question.start;
+        for (place, answers_of) in question_places.iter().zip(&mut answers_of) {
+            let free = |&i: &usize| !taken[i] && answer_places[i] > *place;
             if answers_of.is_empty()
                 && let Some(answer) = (0..answers.len()).find(free)
             {
@@ -76,11 +101,14 @@ pub fn find(
             remarks.warn("ubiai-orphan-question", message, question.at, None)?;
             continue;
         }
-        linked.sort_by_key(|&answer| answers[answer].start);
+        linked.sort_unstable();
         let texts: Vec<&str> = linked.iter().map(|&i| answers[i].text.trim()).collect();
         pairs.push(Pair {
             question: clean(question.text.trim(), question.at, remarks)?,
             answer: clean(&texts.join(" "), question.at, remarks)?,
+            page: question.page,
+            areas: [question.area, answers[linked[0]].area],
+            at: question.at,
         });
     }
     for (answer, _) in answers.iter().zip(&taken).filter(|(_, taken)| !**taken) {

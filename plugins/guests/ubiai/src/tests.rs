@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use graft_plugin::{ImageFormat, ImageInfo, Level};
+use graft_plugin::{ImageFormat, ImageInfo, ImageRef, Level};
 
 use super::*;
 

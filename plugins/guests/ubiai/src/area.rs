@@ -1,0 +1,133 @@
+//! Where on a page a span stands.
+
+use graft_plugin::json::{Node, Value};
+
+/// Members that hold it.
+const KEYS: [&str; 6] = [
+    "boundingBoxes",
+    "boundingBox",
+    "bounding_box",
+    "bbox",
+    "boxes",
+    "box",
+];
+
+/// Names of a corner and its opposite, or of a corner, width and height.
+const CORNERS: [[&str; 4]; 3] = [
+    ["x0", "y0", "x1", "y1"],
+    ["left", "top", "right", "bottom"],
+    ["xmin", "ymin", "xmax", "ymax"],
+];
+const SIZES: [[&str; 4]; 3] = [
+    ["x", "y", "width", "height"],
+    ["x", "y", "w", "h"],
+    ["left", "top", "width", "height"],
+];
+
+/// A rectangle in the unit of the export: left, top, right, bottom.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Area(pub [f64; 4]);
+
+impl Area {
+    /// The area of a span, if it says one; several boxes, one per line, become the box around them.
+    pub fn of(span: &Node<'_>) -> Option<Result<Self, String>> {
+        let node = span.get_any(&KEYS)?;
+        Some(read(node).ok_or_else(|| "its box is not four numbers".into()))
+    }
+
+    /// Whether it leaves an image of this size. Boxes may count pixels or thousandths.
+    pub fn leaves(&self, width: u32, height: u32) -> bool {
+        let [left, top, right, bottom] = self.0;
+        let most = |side: u32| f64::from(side.max(1000));
+        left < 0.0 || top < 0.0 || right > most(width) || bottom > most(height)
+    }
+
+    /// As JSON.
+    pub fn json(&self) -> String {
+        let [left, top, right, bottom] = self.0;
+        format!("[{left},{top},{right},{bottom}]")
+    }
+
+    fn around(self, other: Self) -> Self {
+        let ([a, b, c, d], [e, f, g, h]) = (self.0, other.0);
+        Self([a.min(e), b.min(f), c.max(g), d.max(h)])
+    }
+}
+
+fn read(node: &Node<'_>) -> Option<Area> {
+    let numbers: [Option<f64>; 4] = match &node.value {
+        Value::Array(items) if items.iter().all(|i| i.number().is_none()) => {
+            let boxes = items.iter().map(read);
+            return boxes.reduce(|a, b| Some(a?.around(b?))).flatten();
+        }
+        Value::Array(items) if items.len() == 4 => [0, 1, 2, 3].map(|i| items[i].number()),
+        Value::Object(_) => {
+            let named = |names: &[&str; 4]| names.map(|name| node.get(name).and_then(Node::number));
+            let whole = |numbers: &[Option<f64>; 4]| numbers.iter().all(Option::is_some);
+            let corners = CORNERS.iter().map(named).find(whole);
+            let sizes = SIZES.iter().map(named).find(whole);
+            let sizes = sizes.map(|[x, y, w, h]| {
+                let far = |near: Option<f64>, size: Option<f64>| Some(near? + size?);
+                [x, y, far(x, w), far(y, h)]
+            });
+            corners.or(sizes)?
+        }
+        _ => return None,
+    };
+    let [Some(a), Some(b), Some(c), Some(d)] = numbers else {
+        return None;
+    };
+    let finite = [a, b, c, d].iter().all(|n| n.is_finite());
+    // Exporters swap corners when a box was drawn from right to left.
+    finite.then(|| Area([a.min(c), b.min(d), a.max(c), b.max(d)]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use graft_plugin::json::{Dialect, parse};
+
+    fn area(json: &str) -> Option<Result<Area, String>> {
+        Area::of(&parse(json, Dialect::Json).unwrap())
+    }
+
+    #[test]
+    fn every_way_to_write_a_box_is_read() {
+        for json in [
+            r#"{"bbox": [10, 20, 40, 60]}"#,
+            r#"{"box": [40, 60, 10, 20]}"#,
+            r#"{"boundingBox": {"x": 10, "y": 20, "width": 30, "height": 40}}"#,
+            r#"{"bounding_box": {"left": 10, "top": 20, "right": 40, "bottom": 60}}"#,
+            r#"{"boxes": [[10, 20, 30, 30], [12, 40, 40, 60]]}"#,
+            r#"{"boundingBoxes": [{"xmin": 10, "ymin": 20, "xmax": 40.0, "ymax": 6e1}]}"#,
+        ] {
+            assert_eq!(
+                area(json),
+                Some(Ok(Area([10.0, 20.0, 40.0, 60.0]))),
+                "{json}"
+            );
+        }
+        assert_eq!(area("{}"), None);
+        assert_eq!(area(r#"{"box": null}"#), None);
+        for json in [
+            r#"{"box": [1, 2, 3]}"#,
+            r#"{"box": [1, 2, 3, NaN]}"#,
+            r#"{"box": [1, 2, 3, 1e999]}"#,
+            r#"{"box": "1 2 3 4"}"#,
+            r#"{"box": []}"#,
+            r#"{"box": [[1, 2], [3, 4]]}"#,
+            r#"{"box": {"x": 1, "y": 2}}"#,
+        ] {
+            assert!(area(json).unwrap().is_err(), "{json}");
+        }
+    }
+
+    #[test]
+    fn pixels_and_thousandths_are_both_inside() {
+        let wide = Area([0.0, 0.0, 1600.0, 10.0]);
+        assert!(!wide.leaves(1700, 20) && wide.leaves(800, 20));
+        assert!(!Area([0.0, 0.0, 1000.0, 1000.0]).leaves(8, 8));
+        assert!(Area([-1.0, 0.0, 1.0, 1.0]).leaves(8, 8));
+        assert_eq!(wide.json(), "[0,0,1600,10]");
+    }
+}
