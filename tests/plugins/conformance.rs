@@ -3,6 +3,9 @@
 
 mod desk;
 mod exact_match;
+mod guest;
+mod hostile;
+mod loading;
 mod ubiai;
 
 use std::path::Path;
