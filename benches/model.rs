@@ -3,15 +3,13 @@
 //! `bench-model <folder> [shape] [quant type] [tokens] [threads]`; the models are written to the
 //! folder once. `peers.py` runs this beside llama.cpp.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use graft::kv_cache::{KvCache, MadeBy};
-use graft::model::{Inference, Llama, Model, ModelOptions, Unadapted};
+use graft::model::{Inference, Llama, Model, Unadapted};
 use graft_benches::limits::Limits;
-use graft_benches::random_model::{SHAPES, Shape, write};
+use graft_benches::random_model::{self, Shape};
 use graft_benches::{Time, Work, peak_resident_mib, print_row, time};
-use graft_kernels::QuantType;
 
 /// Positions a session may hold here.
 const CONTEXT: usize = 2048;
@@ -23,43 +21,16 @@ fn main() -> graft::Result<()> {
     let (shape, ty) = (next("160m"), next("Q4_K"));
     let tokens: usize = next("512").parse().expect("a number of tokens");
     let threads: usize = next("0").parse().expect("a number of threads");
-    let shape = SHAPES
-        .iter()
-        .find(|s| s.name == shape)
-        .expect("a shape's name");
-    let ty = QuantType::ALL
-        .iter()
-        .find(|t| t.to_string() == ty)
-        .expect("a quant type");
-
-    std::fs::create_dir_all(&folder).expect("the folder can be made");
-    let path = Path::new(&folder).join(format!("{}-{ty}.gguf", shape.name));
-    if !path.exists() {
-        write(&path, shape, *ty)?;
-    }
-    let model = Model::open(
-        &path,
-        &ModelOptions {
-            threads,
-            ..ModelOptions::default()
-        },
-    )?;
+    let (shape, model) = random_model::open(&folder, &shape, &ty, threads)?;
     let threads = model.llama().pool().threads();
     let limits = Limits::measure(threads);
     limits.print();
-    run(&model, shape, *ty, tokens, threads, &limits);
+    run(&model, shape, &ty, tokens, threads, &limits);
     println!("peak resident memory {:.0} MiB", peak_resident_mib());
     Ok(())
 }
 
-fn run(
-    model: &Model,
-    shape: &Shape,
-    ty: QuantType,
-    tokens: usize,
-    threads: usize,
-    limits: &Limits,
-) {
+fn run(model: &Model, shape: &Shape, ty: &str, tokens: usize, threads: usize, limits: &Limits) {
     let llama = model.llama();
     let mut timeline = Timeline {
         llama,

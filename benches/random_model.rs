@@ -1,9 +1,11 @@
 //! Models of real shape with random weights: for speed, never for quality.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use graft::Result;
 use graft::gguf::{Array, Metadata, TensorDeclaration, Value, Writer};
+use graft::model::{Model, ModelOptions};
 use graft_kernels::{QuantType, blocks};
 
 use crate::random;
@@ -58,13 +60,40 @@ impl Shape {
     }
 }
 
+/// A model of the named shape and type, written to the folder unless it is there already; 0
+/// threads are as many as the machine has cores.
+///
+/// # Errors
+/// If the file cannot be written or read.
+///
+/// # Panics
+/// If there is no such shape or type: the words come from whoever runs the benchmark.
+pub fn open(
+    folder: &str,
+    shape: &str,
+    ty: &str,
+    threads: usize,
+) -> Result<(&'static Shape, Arc<Model>)> {
+    let known = SHAPES.iter().find(|s| s.name == shape);
+    let shape = known.expect("a shape's name");
+    let known = QuantType::ALL.iter().find(|t| t.to_string() == ty);
+    let ty = *known.expect("a quant type");
+    std::fs::create_dir_all(folder).expect("the folder can be made");
+    let path = Path::new(folder).join(format!("{}-{ty}.gguf", shape.name));
+    if !path.exists() {
+        write(&path, shape, ty)?;
+    }
+    let options = ModelOptions {
+        threads,
+        ..ModelOptions::default()
+    };
+    Ok((shape, Model::open(&path, &options)?))
+}
+
 /// Writes a model whose linear layers are stored as `ty`, its output matrix and every third
 /// `attn_v` and `ffn_down` as Q6_K if `ty` is Q4_K (as in files called Q4_K_M), and the embedding
 /// as `ty`.
-///
-/// # Errors
-/// If the file cannot be written.
-pub fn write(path: &Path, shape: &Shape, ty: QuantType) -> Result<()> {
+fn write(path: &Path, shape: &Shape, ty: QuantType) -> Result<()> {
     let Shape {
         width,
         feed_forward,

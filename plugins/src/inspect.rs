@@ -98,7 +98,8 @@ pub fn inspect(
         Fault::CoreModule => PluginError::CoreModule { plugin: plugin() },
         Fault::Invalid(reason) => PluginError::Invalid {
             plugin: plugin(),
-            reason,
+            // The parser shows bytes as a list, a line for each.
+            reason: reason.split_whitespace().collect::<Vec<_>>().join(" "),
         },
     })?;
     let world = world(name, &outside)?;

@@ -51,11 +51,9 @@ fn matches_and_accuracy_are_those_of_python() {
             }
             let total = run.finish().unwrap();
             let cases = group["cases"].as_array().unwrap().len();
-            assert_eq!(
-                total[0].value,
-                group["accuracy"].as_f64().unwrap(),
-                "{options}"
-            );
+            // Reading the file back may cost the last bit.
+            let error = total[0].value - group["accuracy"].as_f64().unwrap();
+            assert!(error.abs() < 1e-15, "{options}: {error}");
             assert_eq!(
                 (total[0].metric.as_str(), total[0].weight),
                 ("accuracy", cases as f64)

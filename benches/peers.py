@@ -1,0 +1,163 @@
+"""graft beside its peers: the same files, the same threads, alternating runs, medians of ratios.
+
+    cargo build --release -p graft-benches
+    python benches/peers.py speak --shape 1b1 --type Q4_K      # beside llama.cpp
+    python benches/peers.py learn --shape 160m --type Q4_0     # beside PyTorch and PEFT
+
+Needs llama-cpp-python for the first; torch, transformers and peft for the second. Every run is a
+process of its own, so that no peer leaves threads or memory behind. An idle machine, please.
+"""
+
+import argparse
+import json
+import os
+import re
+import resource
+import statistics
+import subprocess
+import sys
+import time
+
+SHAPES = {
+    "160m": dict(width=768, layers=12, heads=12, kv_heads=12, ffn=2048),
+    "1b1": dict(width=2048, layers=22, heads=32, kv_heads=4, ffn=5632),
+}
+BINARIES = os.path.join(os.path.dirname(__file__), "..", "target", "release")
+
+
+def graft(program, options, *more):
+    """Tokens per second of each row the program prints, and its peak in MiB."""
+    words = [options.folder, options.shape, options.type, options.tokens, options.threads, *more]
+    command = [os.path.join(BINARIES, program), *map(str, words)]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    rates = [float(rate) for rate in re.findall(r"([0-9.]+) tokens/s", said)]
+    peak = float(re.search(r"peak resident memory (\d+)", said)[1])
+    return rates, peak
+
+
+def peer(what, options, *more):
+    """The same of a peer, run by this script in another process."""
+    command = [sys.executable, __file__, what, json.dumps(vars(options)), *map(str, more)]
+    environment = dict(os.environ, OMP_NUM_THREADS=str(options.threads))
+    said = subprocess.run(
+        command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        env=environment,
+    ).stdout
+    rates, peak = json.loads(said.splitlines()[-1])
+    return rates, peak
+
+
+def answer(rates):
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps([rates, peak]))
+
+
+def llama_cpp(options):
+    from llama_cpp import Llama
+
+    path = os.path.join(options.folder, f"{options.shape}-{options.type}.gguf")
+    llama = Llama(path, n_ctx=2048, n_batch=512, n_threads=options.threads,
+                  n_threads_batch=options.threads, verbose=False)
+    ids = [3 + i * 7919 % 31_000 for i in range(options.tokens)]
+    prompts = []
+    for _ in range(4):
+        llama.reset()
+        begun = time.perf_counter()
+        llama.eval(ids)
+        prompts.append(time.perf_counter() - begun)
+    each = []
+    for i in range(64):
+        begun = time.perf_counter()
+        llama.eval([ids[i % len(ids)]])
+        each.append(time.perf_counter() - begun)
+    answer([options.tokens / statistics.median(prompts[1:]), 1 / statistics.median(each)])
+
+
+def pytorch(options, checkpointing):
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.set_num_threads(options.threads)
+    shape = SHAPES[options.shape]
+    model = LlamaForCausalLM(LlamaConfig(
+        hidden_size=shape["width"], num_hidden_layers=shape["layers"],
+        num_attention_heads=shape["heads"], num_key_value_heads=shape["kv_heads"],
+        intermediate_size=shape["ffn"], vocab_size=32_000, use_cache=False,
+    ))
+    if checkpointing:
+        model.gradient_checkpointing_enable(dict(use_reentrant=False))
+        model.enable_input_require_grads()
+    model = get_peft_model(
+        model, LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
+    )
+    model.train()
+    learned = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(learned, lr=1e-4)
+    ids = torch.tensor([[3 + i * 7919 % 31_000 for i in range(options.tokens)]])
+    times = []
+    for _ in range(4):
+        begun = time.perf_counter()
+        optimizer.zero_grad()
+        model(input_ids=ids, labels=ids).loss.backward()
+        torch.nn.utils.clip_grad_norm_(learned, 1.0)
+        optimizer.step()
+        times.append(time.perf_counter() - begun)
+    answer([options.tokens / statistics.median(times[1:])])
+
+
+def compare(names, ours, theirs, rounds, peer_name):
+    """Alternates the two and prints medians, and the median of the ratios of neighbours."""
+    runs = []
+    for number in range(rounds):
+        runs.append((ours(), theirs()))
+        print(f"round {number + 1} of {rounds}", file=sys.stderr)
+    print(f"{'':<28}{'graft':>12}{peer_name:>12}{'ratio':>8}")
+    for place, name in enumerate(names):
+        pairs = [(a[0][place], b[0][place]) for a, b in runs]
+        medians = [statistics.median(side) for side in zip(*pairs)]
+        ratio = statistics.median(a / b for a, b in pairs)
+        print(f"{name + ', tokens/s':<28}{medians[0]:>12.1f}{medians[1]:>12.1f}{ratio:>7.2f}x")
+    peaks = [statistics.median(side) for side in zip(*((a[1], b[1]) for a, b in runs))]
+    print(f"{'peak resident, MiB':<28}{peaks[0]:>12.0f}{peaks[1]:>12.0f}{peaks[0] / peaks[1]:>7.2f}x")
+
+
+def main():
+    if len(sys.argv) > 2 and sys.argv[1] in ("llama.cpp", "pytorch"):
+        options = argparse.Namespace(**json.loads(sys.argv[2]))
+        if sys.argv[1] == "llama.cpp":
+            llama_cpp(options)
+        else:
+            pytorch(options, sys.argv[3] == "True")
+        return
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("work", choices=["speak", "learn"])
+    parser.add_argument("--folder", default="target/bench-models")
+    parser.add_argument("--shape", choices=SHAPES, default="160m")
+    parser.add_argument("--type", default="Q4_K", help="Q4_K, Q4_0, Q8_0, Q6_K ...")
+    parser.add_argument("--tokens", type=int, default=512)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--recompute", action="store_true", help="keep no layer's activations")
+    options = parser.parse_args()
+    print(f"{options.shape} {options.type}, {options.tokens} tokens, {options.threads} threads")
+    if options.work == "speak":
+        compare(
+            ["prompt", "generation"],
+            lambda: graft("bench-model", options),
+            lambda: peer("llama.cpp", options),
+            options.rounds,
+            "llama.cpp",
+        )
+    else:
+        kept = ["0"] if options.recompute else []
+        compare(
+            ["LoRA step"],
+            lambda: graft("bench-train", options, *kept),
+            lambda: peer("pytorch", options, options.recompute),
+            options.rounds,
+            "PyTorch",
+        )
+
+
+main()

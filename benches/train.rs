@@ -1,0 +1,65 @@
+//! Tokens per second of LoRA training: whole updates of a model with random weights.
+//!
+//! `bench-train <folder> [shape] [quant type] [tokens] [threads] [kept layers]`; every position is
+//! learned, every linear layer has a pair of rank 16. `peers.py` runs this beside PyTorch and PEFT.
+
+use graft::model::llava::{Sequence, Span};
+use graft::train::{Example, TrainOptions, Trainer};
+use graft_benches::limits::Limits;
+use graft_benches::{Work, peak_resident_mib, print_row, random_model, time};
+
+fn main() -> graft::Result<()> {
+    let mut arguments = std::env::args().skip(1);
+    let mut next = |default: &str| arguments.next().unwrap_or_else(|| default.to_owned());
+    let folder = next("target/bench-models");
+    let (shape, ty) = (next("160m"), next("Q4_0"));
+    let tokens: usize = next("512").parse().expect("a number of tokens");
+    let threads: usize = next("0").parse().expect("a number of threads");
+    let kept_layers = arguments.next();
+    let kept_layers = kept_layers.map(|n| n.parse().expect("a number of layers"));
+
+    let (shape, model) = random_model::open(&folder, &shape, &ty, threads)?;
+    let threads = model.llama().pool().threads();
+    let limits = Limits::measure(threads);
+    limits.print();
+    let ids: Vec<u32> = (0..tokens as u32).map(|i| 3 + i * 7919 % 31_000).collect();
+    let example = Example {
+        id: "random".into(),
+        sequence: Sequence {
+            labels: ids.iter().map(|&id| id as i32).collect(),
+            spans: vec![Span::Tokens(ids)],
+        },
+        features: vec![],
+    };
+    let options = TrainOptions {
+        steps: Some(u64::MAX),
+        kept_layers,
+        ..TrainOptions::default()
+    };
+    let mut trainer = Trainer::new(model, options, vec![example], None)?;
+    let step = time(|| {
+        trainer.step().expect("random weights give finite losses");
+    });
+    // Forward, and the gradient of the activations; the base has none. Layers that are not kept go
+    // forward twice. The output matrix is multiplied with like any other.
+    let (layers, head) = (shape.linear_weights(), shape.width * shape.vocabulary);
+    let again = shape.layers - kept_layers.unwrap_or(shape.layers).min(shape.layers);
+    let weights = 2 * (layers + head) + layers / shape.layers * again;
+    let name = match again {
+        0 => format!("{} {ty}, LoRA step of {tokens}", shape.name),
+        _ => format!(
+            "{} {ty}, LoRA step of {tokens}, {again} recomputed",
+            shape.name
+        ),
+    };
+    print_row(
+        &name,
+        step,
+        Work::Flop((2 * tokens * weights) as f64),
+        threads,
+        &limits,
+        &format!("{:.1} tokens/s", tokens as f64 / step.median.as_secs_f64()),
+    );
+    println!("peak resident memory {:.0} MiB", peak_resident_mib());
+    Ok(())
+}
