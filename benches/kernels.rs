@@ -8,7 +8,7 @@ use graft_kernels::ops::attention::AttentionShape;
 use graft_kernels::ops::dropout::Dropout;
 use graft_kernels::ops::lora::Layer;
 use graft_kernels::product::{Mat, MatMut, product};
-use graft_kernels::tiled::{attention, lora};
+use graft_kernels::tiled::{attention, linear, lora};
 use graft_kernels::{Kernels, QuantType};
 
 /// Widths of the linear layers: inputs, outputs.
@@ -80,22 +80,35 @@ fn linear_rows(kernels: &Kernels, limits: &Limits) {
             let row_bytes = ty.row_bytes(inputs).expect("whole blocks");
             let w = vec![0x11; outputs * row_bytes];
             let (x, mut y) = (random(1, TOKENS * inputs), vec![0.0; TOKENS * outputs]);
-            let (tile, stride) = (128, inputs + 16); // rows a power of two apart share cache sets
-            let mut panel = vec![0.0; tile * stride];
+            let weight = linear::Stored {
+                quant_type: ty,
+                bytes: &w,
+                inputs,
+            };
+            let mut scratch = vec![0.0; linear::SCRATCH];
             let took = time(|| {
-                for (i, w) in w.chunks(tile * row_bytes).enumerate() {
-                    let rows = w.len() / row_bytes;
-                    for (row, w) in panel.chunks_mut(stride).zip(w.chunks(row_bytes)) {
-                        kernels.decode(ty, w, &mut row[..inputs]);
-                    }
-                    let x = Mat::new(&x, TOKENS, inputs);
-                    let w = Mat::strided(&panel, rows, inputs, stride, 1);
+                for row in (0..outputs).step_by(256) {
+                    let rows = 256.min(outputs - row);
+                    let bytes = &w[row * row_bytes..][..rows * row_bytes];
+                    let weight = linear::Stored { bytes, ..weight };
                     let mut y = MatMut::new(&mut y, TOKENS, outputs);
-                    product(y.col_range(i * tile, rows), false, 1.0, x, w.t());
+                    let x = Mat::new(&x, TOKENS, inputs);
+                    kernels.linear_forward(y.col_range(row, rows), x, &weight, &mut scratch);
                 }
             });
             let flop = Work::Flop((2 * TOKENS * inputs * outputs) as f64);
             let name = format!("linear {ty} {TOKENS} x {inputs} -> {outputs}");
+            print_row(&name, took, flop, 1, limits, "");
+            let mut dx = vec![0.0; TOKENS * inputs];
+            let took = time(|| {
+                for col in (0..inputs).step_by(256) {
+                    let cols = 256.min(inputs - col);
+                    let mut dx = MatMut::new(&mut dx, TOKENS, inputs);
+                    let (dx, dy) = (dx.col_range(col, cols), Mat::new(&y, TOKENS, outputs));
+                    kernels.linear_backward(dx, dy, &weight, col, &mut scratch);
+                }
+            });
+            let name = format!("linear {ty} {TOKENS} x {inputs} -> {outputs}, backward");
             print_row(&name, took, flop, 1, limits, "");
             let x = random(3, inputs);
             let took =

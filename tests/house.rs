@@ -128,7 +128,8 @@ const UNSAFE: &[&str] = &[
     "runtime/kernels/src/neon/",
     // Calls into the gemm crate, and matrix views that split at columns.
     "runtime/kernels/src/product.rs",
-    // Calls bodies compiled for the instruction set that was detected.
+    // Call bodies compiled for the instruction set that was detected.
+    "runtime/kernels/src/panel.rs",
     "runtime/kernels/src/vector/mod.rs",
     "runtime/src/gguf/mapping.rs",
     "runtime/src/memory/arena.rs",

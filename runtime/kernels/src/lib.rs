@@ -12,6 +12,7 @@ mod avx2;
 mod avx512;
 pub mod blocks;
 pub mod ops;
+mod panel;
 pub mod product;
 mod product_thin;
 mod quant_type;

@@ -98,6 +98,11 @@ impl<'a> Mat<'a> {
         self.t().row_range(start, cols).t()
     }
 
+    /// Whether the elements of a row follow each other.
+    pub(crate) fn has_adjacent_cols(&self) -> bool {
+        self.col_stride == 1
+    }
+
     /// Row `i`.
     ///
     /// # Panics

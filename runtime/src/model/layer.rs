@@ -13,13 +13,13 @@ use graft_kernels::ops::rope::RopeTable;
 use rayon::prelude::*;
 
 use super::attention::{self, Arrays};
-use super::linear::PANEL_FLOATS;
 use super::weights::LayerWeights;
 use super::{
     Adapted, AdapterView, BackwardScratch, GradientView, Linear, LlamaShape, Saved, Scratch, Site,
     SiteKind,
 };
 use crate::kv_cache::KvSlice;
+use graft_kernels::tiled::linear::SCRATCH;
 
 /// One transformer layer.
 #[derive(Debug)]
@@ -377,7 +377,7 @@ const FLOATS_PER_PIECE: usize = 16 * 1024;
 /// end at position `positions` at most; `training` tells whether backward runs too.
 pub fn worker_bytes(tokens: usize, positions: usize, training: bool) -> usize {
     let floats = attention::worker_floats(tokens, positions, training);
-    PANEL_FLOATS.max(floats) * size_of::<f32>()
+    SCRATCH.max(floats) * size_of::<f32>()
 }
 
 fn zeroed(buffer: &mut [f32], len: usize) -> &mut [f32] {

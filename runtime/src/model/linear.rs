@@ -6,8 +6,9 @@
 //! `dx += dy W`. What is cut, and where, depends on the sizes alone, so the results are the
 //! same bits for any number of threads.
 
+use graft_kernels::Kernels;
 use graft_kernels::product::{Mat, MatMut, product};
-use graft_kernels::{Kernels, QuantType};
+use graft_kernels::tiled::linear::{SCRATCH, Stored};
 
 use super::Weight;
 use super::worker::with_floats;
@@ -132,32 +133,21 @@ impl Linear {
         }
     }
 
-    fn backward_piece(&self, mut dx: MatMut<'_>, dy: Mat<'_>, first: usize) {
-        let cols = dx.cols();
-        with_floats(PANEL_FLOATS, |panel| {
-            let tile = (panel.len() / cols).min(self.outputs());
-            for row in (0..self.outputs()).step_by(tile) {
-                let rows = tile.min(self.outputs() - row);
-                let panel = &mut panel[..rows * cols];
-                self.decode(panel, row, first..first + cols);
-                let w = Mat::new(panel, rows, cols);
-                product(dx.reborrow(), true, 1.0, dy.col_range(row, rows), w);
-            }
+    fn backward_piece(&self, dx: MatMut<'_>, dy: Mat<'_>, first: usize) {
+        let weight = self.stored(0..self.outputs());
+        with_floats(SCRATCH, |scratch| {
+            self.kernels
+                .linear_backward(dx, dy, &weight, first, scratch);
         });
     }
 
-    /// Decodes columns `cols` (whole blocks) of the rows from `first` on, as many as fill `panel`.
-    fn decode(&self, panel: &mut [f32], first: usize, cols: std::ops::Range<usize>) {
-        let ty = self.weight.quant_type();
-        let bytes_of = |weights| whole_blocks(ty, weights);
-        let (row_bytes, range) = (
-            self.weight.row_bytes(),
-            bytes_of(cols.start)..bytes_of(cols.end),
-        );
-        let rows = &self.weight.bytes()[first * row_bytes..];
-        let decoded = panel.chunks_exact_mut(cols.len());
-        for (out, row) in decoded.zip(rows.chunks_exact(row_bytes)) {
-            self.kernels.decode(ty, &row[range.clone()], out);
+    /// Some rows of the weight, for the kernels.
+    fn stored(&self, rows: std::ops::Range<usize>) -> Stored<'_> {
+        let row_bytes = self.weight.row_bytes();
+        Stored {
+            quant_type: self.weight.quant_type(),
+            bytes: &self.weight.bytes()[rows.start * row_bytes..rows.end * row_bytes],
+            inputs: self.inputs(),
         }
     }
 }
@@ -217,17 +207,10 @@ impl Rows<'_> {
             rayon::join(|| self.thick(a, x), || self.skip(left).thick(b, x));
             return;
         }
-        let inputs = self.linear.inputs();
-        with_floats(PANEL_FLOATS, |panel| {
-            let block = self.linear.weight.quant_type().block_len();
-            let tile = (panel.len() / rows / block * block).min(inputs);
-            for col in (0..inputs).step_by(tile) {
-                let cols = tile.min(inputs - col);
-                let panel = &mut panel[..rows * cols];
-                self.linear.decode(panel, self.first, col..col + cols);
-                let w = Mat::new(panel, rows, cols).t();
-                product(y.reborrow(), col > 0, 1.0, x.col_range(col, cols), w);
-            }
+        let weight = self.linear.stored(self.first..self.first + rows);
+        with_floats(SCRATCH, |scratch| {
+            let kernels = self.linear.kernels;
+            kernels.linear_forward(y.reborrow(), x, &weight, scratch);
         });
         self.add_bias(y);
     }
@@ -278,17 +261,11 @@ const PIECE_TOKENS: usize = 128;
 const PIECE_PRODUCTS: usize = 1 << 20;
 /// Shortest side of such a piece.
 const PIECE_SIDE: usize = 16;
-/// Floats of a thread's panel: 512 KiB, about half of a core's L2 cache or all of a small one.
-pub(super) const PANEL_FLOATS: usize = 128 * 1024;
 
 /// Rows of a weight that one piece of a thick product decodes: at most 256, about a sixteenth
-/// of a narrow layer, so that a few threads share it evenly.
+/// of a narrow layer, so that a few threads share it evenly; whole strips of a panel.
 fn thick_rows(outputs: usize) -> usize {
-    outputs.div_ceil(16).next_multiple_of(16).clamp(32, 256)
-}
-
-fn whole_blocks(ty: QuantType, weights: usize) -> usize {
-    ty.row_bytes(weights).expect("pieces are whole blocks")
+    outputs.div_ceil(16).next_multiple_of(64).min(256)
 }
 
 fn tokens(floats: usize, width: usize) -> usize {

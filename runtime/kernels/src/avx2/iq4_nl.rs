@@ -6,6 +6,7 @@ use super::registers::{half, load_16, nibbles, spread};
 use super::walk::{Scales, kernels};
 use crate::blocks::iq4_nl::{BYTES, Block, GRID, LEN};
 
+#[inline]
 #[target_feature(enable = "avx2,f16c")]
 fn scales(block: &[u8; BYTES]) -> Scales<1> {
     Scales {
@@ -14,12 +15,14 @@ fn scales(block: &[u8; BYTES]) -> Scales<1> {
     }
 }
 
+#[inline]
 #[target_feature(enable = "avx2")]
 fn levels(block: &[u8; BYTES], _run: usize) -> [[__m256; 4]; 1] {
     [on_grid(Block::of(block).qs)]
 }
 
 /// The grid values of 32 nibbles.
+#[inline]
 #[target_feature(enable = "avx2")]
 pub(super) fn on_grid(qs: &[u8; 16]) -> [__m256; 4] {
     let grid = _mm256_broadcastsi128_si256(load_16(&GRID.map(|v| v as u8)));

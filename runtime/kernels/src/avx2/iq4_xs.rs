@@ -8,6 +8,7 @@ use super::walk::{Scales, kernels};
 use crate::blocks::field;
 use crate::blocks::iq4_xs::{BYTES, Block, LEN};
 
+#[inline]
 #[target_feature(enable = "avx2,f16c")]
 fn scales(block: &[u8; BYTES]) -> Scales<8> {
     let block = Block::of(block);
@@ -22,6 +23,7 @@ fn scales(block: &[u8; BYTES]) -> Scales<8> {
     scales
 }
 
+#[inline]
 #[target_feature(enable = "avx2")]
 fn levels(block: &[u8; BYTES], run: usize) -> [[__m256; 4]; 1] {
     [on_grid(field(Block::of(block).qs, 16 * run))]

@@ -4,6 +4,7 @@
 mod floats;
 mod iq4_nl;
 mod iq4_xs;
+pub(crate) mod panel;
 mod q2_k;
 mod q3_k;
 mod q4_0;
@@ -15,7 +16,7 @@ mod q5_k;
 mod q6_k;
 mod q8_0;
 mod registers;
-mod walk;
+pub(crate) mod walk;
 
 use crate::QuantType;
 

@@ -7,6 +7,7 @@ use super::walk::{Scales, kernels};
 use crate::blocks::field;
 use crate::blocks::q2_k::{BYTES, Block, LEN};
 
+#[inline]
 #[target_feature(enable = "avx2,f16c")]
 fn scales(block: &[u8; BYTES]) -> Scales<16> {
     let block = Block::of(block);
@@ -35,6 +36,7 @@ fn scales(block: &[u8; BYTES]) -> Scales<16> {
 }
 
 /// One run is half a block: 128 weights in the four bit pairs of 32 bytes.
+#[inline]
 #[target_feature(enable = "avx2")]
 fn levels(block: &[u8; BYTES], run: usize) -> [[__m256; 4]; 4] {
     let pairs = load_32(field(Block::of(block).qs, 32 * run));

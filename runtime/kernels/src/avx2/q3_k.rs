@@ -7,6 +7,7 @@ use super::walk::{Scales, kernels};
 use crate::blocks::field;
 use crate::blocks::q3_k::{BYTES, Block, LEN, scale};
 
+#[inline]
 #[target_feature(enable = "avx2,f16c")]
 fn scales(block: &[u8; BYTES]) -> Scales<16> {
     let block = Block::of(block);
@@ -22,6 +23,7 @@ fn scales(block: &[u8; BYTES]) -> Scales<16> {
 }
 
 /// One run is half a block: 128 weights in the four bit pairs of 32 bytes.
+#[inline]
 #[target_feature(enable = "avx2")]
 fn levels(block: &[u8; BYTES], run: usize) -> [[__m256; 4]; 4] {
     let block = Block::of(block);

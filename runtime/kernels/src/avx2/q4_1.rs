@@ -6,6 +6,7 @@ use super::registers::{half, nibbles, spread};
 use super::walk::{Scales, kernels};
 use crate::blocks::q4_1::{BYTES, Block, LEN};
 
+#[inline]
 #[target_feature(enable = "avx2,f16c")]
 fn scales(block: &[u8; BYTES]) -> Scales<1> {
     let block = Block::of(block);
@@ -15,6 +16,7 @@ fn scales(block: &[u8; BYTES]) -> Scales<1> {
     }
 }
 
+#[inline]
 #[target_feature(enable = "avx2")]
 fn levels(block: &[u8; BYTES], _run: usize) -> [[__m256; 4]; 1] {
     [spread(nibbles(Block::of(block).qs))]

@@ -7,6 +7,7 @@ use super::walk::{Scales, kernels};
 use crate::blocks::field;
 use crate::blocks::q4_k::{BYTES, Block, LEN, scales_mins};
 
+#[inline]
 #[target_feature(enable = "avx2,f16c")]
 fn scales(block: &[u8; BYTES]) -> Scales<8> {
     let block = Block::of(block);
@@ -14,6 +15,7 @@ fn scales(block: &[u8; BYTES]) -> Scales<8> {
 }
 
 /// Scales and minimums of Q4_K and Q5_K.
+#[inline]
 #[target_feature(enable = "avx2,f16c")]
 pub(super) fn scale_pairs(d: &[u8; 2], dmin: &[u8; 2], packed: &[u8; 12]) -> Scales<8> {
     let (scale, min) = scales_mins(packed);
@@ -30,6 +32,7 @@ pub(super) fn scale_pairs(d: &[u8; 2], dmin: &[u8; 2], packed: &[u8; 12]) -> Sca
 
 /// Eight bytes at a time are widened straight from memory: cheaper than taking a register of
 /// 32 nibbles apart.
+#[inline]
 #[target_feature(enable = "avx2")]
 fn levels(block: &[u8; BYTES], run: usize) -> [[__m256; 4]; 2] {
     let bytes: &[u8; 32] = field(Block::of(block).qs, 32 * run);

@@ -8,12 +8,14 @@ use super::walk::{Scales, kernels};
 use crate::blocks::field;
 use crate::blocks::q5_k::{BYTES, Block, LEN};
 
+#[inline]
 #[target_feature(enable = "avx2,f16c")]
 fn scales(block: &[u8; BYTES]) -> Scales<8> {
     let block = Block::of(block);
     scale_pairs(block.d, block.dmin, block.scales)
 }
 
+#[inline]
 #[target_feature(enable = "avx2")]
 fn levels(block: &[u8; BYTES], run: usize) -> [[__m256; 4]; 2] {
     let block = Block::of(block);

@@ -4,6 +4,7 @@
 use core::arch::x86_64::*;
 
 /// Sixteen bytes.
+#[inline]
 #[target_feature(enable = "avx2")]
 pub(super) fn load_16(bytes: &[u8; 16]) -> __m128i {
     // SAFETY: `bytes` is 16 readable bytes and the load has no alignment need.
@@ -11,6 +12,7 @@ pub(super) fn load_16(bytes: &[u8; 16]) -> __m128i {
 }
 
 /// Thirty-two bytes.
+#[inline]
 #[target_feature(enable = "avx2")]
 pub(super) fn load_32(bytes: &[u8; 32]) -> __m256i {
     // SAFETY: `bytes` is 32 readable bytes and the load has no alignment need.
@@ -18,12 +20,14 @@ pub(super) fn load_32(bytes: &[u8; 32]) -> __m256i {
 }
 
 /// Eight bytes as integers, zero-extended.
+#[inline]
 #[target_feature(enable = "avx2")]
 pub(super) fn load_8_bytes(bytes: &[u8; 8]) -> __m256i {
     _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(i64::from_le_bytes(*bytes)))
 }
 
 /// Eight floats.
+#[inline]
 #[target_feature(enable = "avx2")]
 pub(super) fn load(floats: &[f32; 8]) -> __m256 {
     // SAFETY: `floats` is 32 readable bytes and the load has no alignment need.
@@ -31,6 +35,7 @@ pub(super) fn load(floats: &[f32; 8]) -> __m256 {
 }
 
 /// Writes eight floats.
+#[inline]
 #[target_feature(enable = "avx2")]
 pub(super) fn store(floats: &mut [f32; 8], v: __m256) {
     // SAFETY: `floats` is 32 writable bytes and the store has no alignment need.
@@ -38,6 +43,7 @@ pub(super) fn store(floats: &mut [f32; 8], v: __m256) {
 }
 
 /// The value of an F16 field.
+#[inline]
 #[target_feature(enable = "avx2,f16c")]
 pub(super) fn half(bytes: &[u8; 2]) -> f32 {
     let bits = _mm_cvtsi32_si128(u16::from_le_bytes(*bytes) as i32);
@@ -45,6 +51,7 @@ pub(super) fn half(bytes: &[u8; 2]) -> f32 {
 }
 
 /// Thirty-two signed bytes as floats, in order.
+#[inline]
 #[target_feature(enable = "avx2")]
 pub(super) fn spread(levels: __m256i) -> [__m256; 4] {
     let float = |eight: __m128i| _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(eight));
@@ -61,6 +68,7 @@ pub(super) fn spread(levels: __m256i) -> [__m256; 4] {
 }
 
 /// The 32 nibbles of 16 bytes: lower ones first.
+#[inline]
 #[target_feature(enable = "avx2")]
 pub(super) fn nibbles(bytes: &[u8; 16]) -> __m256i {
     let bytes = load_16(bytes);
@@ -70,12 +78,14 @@ pub(super) fn nibbles(bytes: &[u8; 16]) -> __m256i {
 
 /// Each byte of `bytes` moved right by `SHIFT` bits and cut to `mask`; the mask must leave no
 /// more than the byte's own `8 - SHIFT` bits.
+#[inline]
 #[target_feature(enable = "avx2")]
 pub(super) fn bits<const SHIFT: i32>(bytes: __m256i, mask: i8) -> __m256i {
     _mm256_and_si256(_mm256_srli_epi16(bytes, SHIFT), _mm256_set1_epi8(mask))
 }
 
 /// The sum of the eight lanes.
+#[inline]
 #[target_feature(enable = "avx2")]
 pub(super) fn sum(v: __m256) -> f32 {
     let v = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
@@ -85,6 +95,7 @@ pub(super) fn sum(v: __m256) -> f32 {
 }
 
 /// A byte of ones for each set bit of `bits`, in order.
+#[inline]
 #[target_feature(enable = "avx2")]
 pub(super) fn bit_mask(bits: u32) -> __m256i {
     // Byte i of the result looks at byte i / 8 of `bits` (within each 16-byte half).

@@ -24,11 +24,11 @@ pub(super) struct Scales<const SUBS: usize> {
 }
 
 /// Most sub-blocks in a row whose sums of `x` are kept on the stack.
-pub(super) const MOST_SUMS: usize = 2048;
+pub(crate) const MOST_SUMS: usize = 2048;
 
 /// Sums of each `sub` consecutive activations.
 #[target_feature(enable = "avx2,fma")]
-pub(super) fn sums_of_runs(x: &[f32], sub: usize, sums: &mut [f32]) {
+pub(crate) fn sums_of_runs(x: &[f32], sub: usize, sums: &mut [f32]) {
     for (run, out) in x.chunks_exact(sub).zip(sums) {
         let mut total = _mm256_setzero_ps();
         for eight in run.as_chunks().0 {

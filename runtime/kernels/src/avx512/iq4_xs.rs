@@ -8,6 +8,7 @@ use crate::blocks::field;
 use crate::blocks::iq4_nl::GRID_F32;
 use crate::blocks::iq4_xs::{BYTES, Block, LEN};
 
+#[inline]
 #[target_feature(enable = "avx512f,f16c")]
 fn scales(block: &[u8; BYTES]) -> [f32; 8] {
     let block = Block::of(block);
@@ -19,6 +20,7 @@ fn scales(block: &[u8; BYTES]) -> [f32; 8] {
     scales
 }
 
+#[inline]
 #[target_feature(enable = "avx512f")]
 fn weights(block: &[u8; BYTES], scales: &[f32; 8], run: usize) -> [[__m512; 2]; 1] {
     let qs = field(Block::of(block).qs, 16 * run);

@@ -10,6 +10,7 @@ use crate::blocks::q2_k::{BYTES, Block, LEN};
 const LEVELS: [f32; 16] = levels_repeating::<4>(0, 1);
 
 /// Scales, and minimums.
+#[inline]
 #[target_feature(enable = "avx512f,f16c")]
 fn scales(block: &[u8; BYTES]) -> [[f32; 16]; 2] {
     let block = Block::of(block);
@@ -27,6 +28,7 @@ fn scales(block: &[u8; BYTES]) -> [[f32; 16]; 2] {
 }
 
 /// One run is half a block: 128 weights in the four bit pairs of 32 bytes.
+#[inline]
 #[target_feature(enable = "avx512f")]
 fn weights(block: &[u8; BYTES], [scale, min]: &[[f32; 16]; 2], run: usize) -> [[__m512; 2]; 4] {
     let block = Block::of(block);

@@ -11,6 +11,7 @@ use crate::blocks::q3_k::{BYTES, Block, LEN, scale};
 const LOWER: [f32; 16] = levels_repeating::<4>(-4, 1);
 const UPPER: [f32; 16] = levels_repeating::<4>(0, 1);
 
+#[inline]
 #[target_feature(enable = "avx512f,f16c")]
 fn scales(block: &[u8; BYTES]) -> [f32; 16] {
     let block = Block::of(block);

@@ -8,11 +8,13 @@ use crate::blocks::q4_0::{BYTES, Block, LEN};
 
 const LEVELS: [f32; 16] = levels_from(-8);
 
+#[inline]
 #[target_feature(enable = "avx512f,f16c")]
 fn scales(block: &[u8; BYTES]) -> __m512 {
     table(&LEVELS, half(Block::of(block).d))
 }
 
+#[inline]
 #[target_feature(enable = "avx512f")]
 fn weights(block: &[u8; BYTES], table: &__m512, _run: usize) -> [[__m512; 2]; 1] {
     [lookup_nibbles(*table, Block::of(block).qs)]

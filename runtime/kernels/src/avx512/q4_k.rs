@@ -3,13 +3,14 @@
 
 use core::arch::x86_64::*;
 
-use super::registers::{half, levels_from, lookup, store, table, widen};
-use super::walk::kernels;
+use super::registers::{half, levels_from, load, lookup, store, table, widen};
+use super::walk::two_level;
 use crate::blocks::field;
 use crate::blocks::q4_k::{BYTES, Block, LEN, scales_mins};
 
 const LEVELS: [f32; 16] = levels_from(0);
 
+#[inline]
 #[target_feature(enable = "avx512f,f16c")]
 fn scales(block: &[u8; BYTES]) -> [f32; 16] {
     let block = Block::of(block);
@@ -17,6 +18,7 @@ fn scales(block: &[u8; BYTES]) -> [f32; 16] {
 }
 
 /// Eight scales, then eight minimums, of Q4_K and Q5_K.
+#[inline]
 #[target_feature(enable = "avx512f,f16c")]
 pub(super) fn scale_pairs(d: &[u8; 2], dmin: &[u8; 2], packed: &[u8; 12]) -> [f32; 16] {
     let (scale, min) = scales_mins(packed);
@@ -29,11 +31,13 @@ pub(super) fn scale_pairs(d: &[u8; 2], dmin: &[u8; 2], packed: &[u8; 12]) -> [f3
 }
 
 /// `scale[j] * level - min[j]` for the levels of a table.
+#[inline]
 #[target_feature(enable = "avx512f")]
 pub(super) fn table_of(levels: &[f32; 16], scales: &[f32; 16], j: usize) -> __m512 {
     _mm512_sub_ps(table(levels, scales[j]), _mm512_set1_ps(scales[8 + j]))
 }
 
+#[inline]
 #[target_feature(enable = "avx512f")]
 fn weights(block: &[u8; BYTES], scales: &[f32; 16], run: usize) -> [[__m512; 2]; 2] {
     let qs: &[u8; 32] = field(Block::of(block).qs, 32 * run);
@@ -47,4 +51,18 @@ fn weights(block: &[u8; BYTES], scales: &[f32; 16], run: usize) -> [[__m512; 2];
     ]
 }
 
-kernels!(run: 64);
+/// The same run before it is scaled.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn levels(block: &[u8; BYTES], run: usize) -> [[__m512; 2]; 2] {
+    let qs: &[u8; 32] = field(Block::of(block).qs, 32 * run);
+    let levels = load(&LEVELS);
+    let (a, b) = (widen(field(qs, 0)), widen(field(qs, 16)));
+    let (c, d) = (_mm512_srli_epi32(a, 4), _mm512_srli_epi32(b, 4));
+    [
+        [lookup(levels, a), lookup(levels, b)],
+        [lookup(levels, c), lookup(levels, d)],
+    ]
+}
+
+two_level!();

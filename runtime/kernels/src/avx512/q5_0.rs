@@ -10,12 +10,14 @@ use crate::blocks::q5_0::{BYTES, Block, LEN};
 const LOWER: [f32; 16] = levels_from(-16);
 const UPPER: [f32; 16] = levels_from(0);
 
+#[inline]
 #[target_feature(enable = "avx512f,f16c")]
 fn scales(block: &[u8; BYTES]) -> [__m512; 2] {
     let d = half(Block::of(block).d);
     [table(&LOWER, d), table(&UPPER, d)]
 }
 
+#[inline]
 #[target_feature(enable = "avx512f")]
 fn weights(block: &[u8; BYTES], tables: &[__m512; 2], _run: usize) -> [[__m512; 2]; 1] {
     let block = Block::of(block);
@@ -23,6 +25,7 @@ fn weights(block: &[u8; BYTES], tables: &[__m512; 2], _run: usize) -> [[__m512; 
 }
 
 /// The 32 weights of a block whose fifth bits are `qh`.
+#[inline]
 #[target_feature(enable = "avx512f")]
 pub(super) fn five_bits([lower, upper]: &[__m512; 2], qh: u32, qs: &[u8; 16]) -> [__m512; 2] {
     let bytes = widen(qs);

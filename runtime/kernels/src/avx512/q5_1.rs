@@ -11,6 +11,7 @@ use crate::blocks::q5_1::{BYTES, Block, LEN};
 const LOWER: [f32; 16] = levels_from(0);
 const UPPER: [f32; 16] = levels_from(16);
 
+#[inline]
 #[target_feature(enable = "avx512f,f16c")]
 fn scales(block: &[u8; BYTES]) -> [__m512; 2] {
     let block = Block::of(block);
@@ -21,6 +22,7 @@ fn scales(block: &[u8; BYTES]) -> [__m512; 2] {
     ]
 }
 
+#[inline]
 #[target_feature(enable = "avx512f")]
 fn weights(block: &[u8; BYTES], tables: &[__m512; 2], _run: usize) -> [[__m512; 2]; 1] {
     let block = Block::of(block);

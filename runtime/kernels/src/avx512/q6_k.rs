@@ -12,6 +12,7 @@ use crate::blocks::q6_k::{BYTES, Block, LEN};
 const UPPER: [f32; 16] = levels_repeating::<4>(-32, 16);
 const LOWER: [f32; 16] = levels_from(0);
 
+#[inline]
 #[target_feature(enable = "avx512f,f16c")]
 fn scales(block: &[u8; BYTES]) -> [f32; 16] {
     let block = Block::of(block);
@@ -22,6 +23,7 @@ fn scales(block: &[u8; BYTES]) -> [f32; 16] {
 }
 
 /// One run is half a block: 128 weights that share 32 bytes of upper bits.
+#[inline]
 #[target_feature(enable = "avx512f")]
 fn weights(block: &[u8; BYTES], scales: &[f32; 16], run: usize) -> [[__m512; 2]; 4] {
     let block = Block::of(block);

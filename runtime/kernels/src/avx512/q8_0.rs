@@ -7,11 +7,13 @@ use super::walk::kernels;
 use crate::blocks::field;
 use crate::blocks::q8_0::{BYTES, Block, LEN};
 
+#[inline]
 #[target_feature(enable = "avx512f,f16c")]
 fn scales(block: &[u8; BYTES]) -> f32 {
     half(Block::of(block).d)
 }
 
+#[inline]
 #[target_feature(enable = "avx512f")]
 fn weights(block: &[u8; BYTES], d: &f32, _run: usize) -> [[__m512; 2]; 1] {
     let d = _mm512_set1_ps(*d);

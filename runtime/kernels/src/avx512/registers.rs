@@ -4,6 +4,7 @@
 use core::arch::x86_64::*;
 
 /// Sixty-four bytes.
+#[inline]
 #[target_feature(enable = "avx512f")]
 pub(super) fn load_64(bytes: &[u8; 64]) -> __m512i {
     // SAFETY: `bytes` is 64 readable bytes and the load has no alignment need.
@@ -11,6 +12,7 @@ pub(super) fn load_64(bytes: &[u8; 64]) -> __m512i {
 }
 
 /// Thirty-two bytes.
+#[inline]
 #[target_feature(enable = "avx512f")]
 pub(super) fn load_32(bytes: &[u8; 32]) -> __m256i {
     // SAFETY: `bytes` is 32 readable bytes and the load has no alignment need.
@@ -18,6 +20,7 @@ pub(super) fn load_32(bytes: &[u8; 32]) -> __m256i {
 }
 
 /// Sixteen bytes.
+#[inline]
 #[target_feature(enable = "avx512f")]
 pub(super) fn load_16(bytes: &[u8; 16]) -> __m128i {
     // SAFETY: `bytes` is 16 readable bytes and the load has no alignment need.
@@ -25,25 +28,37 @@ pub(super) fn load_16(bytes: &[u8; 16]) -> __m128i {
 }
 
 /// Sixteen bytes as integers, zero-extended.
+#[inline]
 #[target_feature(enable = "avx512f")]
 pub(super) fn widen(bytes: &[u8; 16]) -> __m512i {
     _mm512_cvtepu8_epi32(load_16(bytes))
 }
 
 /// Sixteen signed bytes as floats.
+#[inline]
 #[target_feature(enable = "avx512f")]
 pub(super) fn signed(bytes: &[u8; 16]) -> __m512 {
     _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(load_16(bytes)))
 }
 
 /// Sixteen floats.
+#[inline]
 #[target_feature(enable = "avx512f")]
 pub(super) fn load(floats: &[f32; 16]) -> __m512 {
     // SAFETY: `floats` is 64 readable bytes and the load has no alignment need.
     unsafe { _mm512_loadu_ps(floats.as_ptr()) }
 }
 
+/// Eight floats.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn load_8(floats: &[f32; 8]) -> __m256 {
+    // SAFETY: `floats` is 32 readable bytes and the load has no alignment need.
+    unsafe { _mm256_loadu_ps(floats.as_ptr()) }
+}
+
 /// Writes sixteen floats.
+#[inline]
 #[target_feature(enable = "avx512f")]
 pub(super) fn store(floats: &mut [f32; 16], v: __m512) {
     // SAFETY: `floats` is 64 writable bytes and the store has no alignment need.
@@ -51,6 +66,7 @@ pub(super) fn store(floats: &mut [f32; 16], v: __m512) {
 }
 
 /// The value of an F16 field.
+#[inline]
 #[target_feature(enable = "avx512f,f16c")]
 pub(super) fn half(bytes: &[u8; 2]) -> f32 {
     let bits = _mm_set1_epi16(i16::from_le_bytes(*bytes));
@@ -59,18 +75,21 @@ pub(super) fn half(bytes: &[u8; 2]) -> f32 {
 
 /// `table[index % 16]` in every lane: a nibble becomes its weight in one instruction, and
 /// bits above it do no harm.
+#[inline]
 #[target_feature(enable = "avx512f")]
 pub(super) fn lookup(table: __m512, index: __m512i) -> __m512 {
     _mm512_permutexvar_ps(index, table)
 }
 
 /// A [`lookup`] table of sixteen values scaled alike.
+#[inline]
 #[target_feature(enable = "avx512f")]
 pub(super) fn table(values: &[f32; 16], scale: f32) -> __m512 {
     _mm512_mul_ps(load(values), _mm512_set1_ps(scale))
 }
 
 /// The weights of sixteen bytes whose nibbles point into `table`: lower nibbles first.
+#[inline]
 #[target_feature(enable = "avx512f")]
 pub(super) fn lookup_nibbles(table: __m512, bytes: &[u8; 16]) -> [__m512; 2] {
     let bytes = widen(bytes);
@@ -81,6 +100,7 @@ pub(super) fn lookup_nibbles(table: __m512, bytes: &[u8; 16]) -> [__m512; 2] {
 }
 
 /// `table[index % 16]`, or `other[index % 16]` in lanes whose bit of `choose` is set.
+#[inline]
 #[target_feature(enable = "avx512f")]
 pub(super) fn lookup_either(
     table: __m512,

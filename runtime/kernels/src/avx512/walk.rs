@@ -3,7 +3,8 @@
 //! A type's file gives `scales(block)`, what the block's runs share, and
 //! `weights(block, scales, run)`: one run of finished weights in 32s, rounded as
 //! the reference rounds them. `kernels!` builds the two table entries from them. Lookup tables make a
-//! finished weight as cheap as a raw level, so unlike on AVX2 nothing is factored out.
+//! finished weight as cheap as a raw level, so unlike on AVX2 nothing is factored out, except where a
+//! table would serve 32 weights only: `two_level!` is for these.
 //!
 //! Here and in the types' files, hot code hands no closure to `map`, `from_fn` or `fold`:
 //! those are compiled without the instruction set, and a closure that needs it cannot be
@@ -13,6 +14,9 @@
 /// `run` weights are decoded at a time.
 macro_rules! kernels {
     (run: $run:literal) => {
+        $crate::avx512::walk::kernels!(run: $run, one_token: |y, x, w| tokens::<1>(y, 0, x, w));
+    };
+    (run: $run:literal, one_token: |$y:ident, $x:ident, $w:ident| $one_token:expr) => {
         /// Decodes whole blocks; see [`crate::Kernels::decode`].
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
         pub(crate) fn decode(bytes: &[u8], out: &mut [f32]) {
@@ -42,7 +46,10 @@ macro_rules! kernels {
             w: &[u8],
         ) {
             match x.len() / inputs {
-                1 => tokens::<1>(y, y_stride, x, w),
+                1 => {
+                    let ($y, $x, $w) = (y, x, w);
+                    $one_token
+                }
                 2 => tokens::<2>(y, y_stride, x, w),
                 3 => tokens::<3>(y, y_stride, x, w),
                 4 => tokens::<4>(y, y_stride, x, w),
@@ -53,6 +60,7 @@ macro_rules! kernels {
             }
         }
 
+        #[inline(never)]
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
         fn tokens<const T: usize>(y: &mut [f32], y_stride: usize, x: &[f32], w: &[u8]) {
             use $crate::avx512::registers::load;
@@ -90,3 +98,56 @@ macro_rules! kernels {
     };
 }
 pub(super) use kernels;
+
+/// [`kernels!`] of Q4_K and Q5_K, whose file has `levels` beside `weights`: the same run before
+/// it is scaled. With one token, the scales and minimums of a sub-block are multiplied with sums:
+/// `sum_j scale_j (sum level x) - min_j (sum x)`.
+macro_rules! two_level {
+    () => {
+        $crate::avx512::walk::kernels!(run: 64, one_token: |y, x, w| {
+            if x.len() / 32 <= $crate::avx2::walk::MOST_SUMS {
+                one_token(y, x, w)
+            } else {
+                tokens::<1>(y, 0, x, w)
+            }
+        });
+
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+        fn one_token(y: &mut [f32], x: &[f32], w: &[u8]) {
+            use $crate::avx2::walk::{MOST_SUMS, sums_of_runs};
+            use $crate::avx512::registers::{load, load_8};
+            let mut sums = [0.0; MOST_SUMS];
+            sums_of_runs(x, 32, &mut sums);
+            let (x, sums) = (x.as_chunks::<LEN>().0, sums.as_chunks::<8>().0);
+            let blocks = w.as_chunks::<BYTES>().0;
+            let Some(first) = blocks.first() else { return };
+            let mut kept = [scales(first), scales(first)];
+            for (r, (y, row)) in y.iter_mut().zip(blocks.chunks_exact(x.len())).enumerate() {
+                let mut totals = [_mm512_setzero_ps(); 4];
+                let mut mins = _mm256_setzero_ps();
+                for (b, ((block, x), sums)) in row.iter().zip(x).zip(sums).enumerate() {
+                    let i = r * row.len() + b;
+                    kept[(i + 1) % 2] = scales(blocks.get(i + 1).unwrap_or(block));
+                    let (scales, minimums) = kept[i % 2].split_at(8);
+                    for (run, x) in x.as_chunks::<64>().0.iter().enumerate() {
+                        let x = x.as_chunks::<16>().0;
+                        for (j, [a, b]) in levels(block, run).into_iter().enumerate() {
+                            let part = _mm512_mul_ps(a, load(&x[2 * j]));
+                            let part = _mm512_fmadd_ps(b, load(&x[2 * j + 1]), part);
+                            let scale = _mm512_set1_ps(scales[2 * run + j]);
+                            let total = &mut totals[(2 * run + j) % 4];
+                            *total = _mm512_fmadd_ps(scale, part, *total);
+                        }
+                    }
+                    let minimums = minimums.first_chunk().expect("eight of them");
+                    mins = _mm256_fmadd_ps(load_8(minimums), load_8(sums), mins);
+                }
+                let [a, b, c, d] = totals;
+                let total = _mm512_add_ps(_mm512_add_ps(a, b), _mm512_add_ps(c, d));
+                let mins = _mm512_zextps256_ps512(mins);
+                *y = _mm512_reduce_add_ps(_mm512_sub_ps(total, mins));
+            }
+        }
+    };
+}
+pub(super) use two_level;

@@ -2,4 +2,5 @@
 //! call of [`product`](crate::product::product). `ops/<op>.rs` says what each one means.
 
 pub mod attention;
+pub mod linear;
 pub mod lora;

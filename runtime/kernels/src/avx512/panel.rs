@@ -1,0 +1,73 @@
+//! Products with a panel: strips of four vectors of 16 floats.
+
+use core::arch::x86_64::*;
+
+use super::registers::{load, store};
+use crate::panel::{ROWS, WIDE, store_cols};
+use crate::product::{Mat, MatMut};
+
+const LANES: usize = 16;
+const VECTORS: usize = WIDE / LANES;
+
+/// See [`crate::panel`].
+#[target_feature(enable = "avx512f")]
+pub(crate) fn product_strip(mut c: MatMut<'_>, accumulate: bool, a: Mat<'_>, b: &[f32]) {
+    for row in (0..c.rows()).step_by(ROWS) {
+        let rows = ROWS.min(c.rows() - row);
+        let (c, a) = (c.row_range(row, rows), a.row_range(row, rows));
+        match rows {
+            1 => tile::<1>(c, accumulate, a, b),
+            2 => tile::<2>(c, accumulate, a, b),
+            3 => tile::<3>(c, accumulate, a, b),
+            4 => tile::<4>(c, accumulate, a, b),
+            5 => tile::<5>(c, accumulate, a, b),
+            _ => tile::<ROWS>(c, accumulate, a, b),
+        }
+    }
+}
+
+/// `M` rows: `M * VECTORS` sums in registers.
+#[target_feature(enable = "avx512f")]
+fn tile<const M: usize>(mut c: MatMut<'_>, accumulate: bool, a: Mat<'_>, b: &[f32]) {
+    let (depths, _) = b.as_chunks::<WIDE>();
+    let rows: [&[f32]; M] = std::array::from_fn(|i| &a.row(i)[..depths.len()]);
+    let mut sums = [[_mm512_setzero_ps(); VECTORS]; M];
+    for (k, b) in depths.iter().enumerate() {
+        let b = [
+            load(part(b, 0)),
+            load(part(b, LANES)),
+            load(part(b, 2 * LANES)),
+            load(part(b, 3 * LANES)),
+        ];
+        for (sums, row) in sums.iter_mut().zip(&rows) {
+            let a = _mm512_set1_ps(row[k]);
+            for (sum, b) in sums.iter_mut().zip(b) {
+                *sum = _mm512_fmadd_ps(a, b, *sum);
+            }
+        }
+    }
+    for (i, sums) in sums.into_iter().enumerate() {
+        let c = c.row_mut(i);
+        if let Some(c) = c.first_chunk_mut::<WIDE>() {
+            for (sum, c) in sums.into_iter().zip(c.as_chunks_mut::<LANES>().0) {
+                let before = if accumulate {
+                    load(c)
+                } else {
+                    _mm512_setzero_ps()
+                };
+                store(c, _mm512_add_ps(before, sum));
+            }
+        } else {
+            let mut all = [0.0; WIDE];
+            for (sum, all) in sums.into_iter().zip(all.as_chunks_mut::<LANES>().0) {
+                store(all, sum);
+            }
+            store_cols(c, accumulate, &all);
+        }
+    }
+}
+
+/// The vector of floats that starts at `at`.
+fn part(floats: &[f32], at: usize) -> &[f32; LANES] {
+    floats[at..].first_chunk().expect("a whole vector")
+}

@@ -1,0 +1,204 @@
+//! Products with a panel: a matrix packed in the order in which a micro-kernel reads it.
+//!
+//! `c (+)= a b`, `a` `[m, k]` and `c` `[m, n]` with adjacent columns, `b` `[k, n]` packed by
+//! [`Kernels::pack_panel`]: strips of [`Kernels::strip`] columns, each `[k, strip]`, the last one
+//! filled up with zeros. A micro-kernel multiplies [`ROWS`] rows of `a`, each element spread over
+//! a vector, with one strip; the sums stay in registers. A panel pays where `b` is made for the
+//! occasion, as a decoded weight is: packing then replaces a copy, and the product's operands
+//! lie in cache lines one after the other whatever the matrix's width.
+
+use crate::product::{Mat, MatMut};
+use crate::{Isa, Kernels};
+
+/// Rows of `a` that one micro-kernel works on.
+pub(crate) const ROWS: usize = 6;
+/// Depth of a strip's piece that is multiplied before the next: it stays in the first or second
+/// level cache while the rows go by.
+const DEPTH: usize = 256;
+/// Rows of `a` that go by before the next piece of depth; their piece of `c` stays in the second
+/// level cache.
+const BLOCK: usize = 16 * ROWS;
+
+/// Columns of a strip without vectors, and with AVX2: two vectors.
+pub(crate) const NARROW: usize = 16;
+/// Columns of a strip with AVX-512: four vectors.
+pub(crate) const WIDE: usize = 64;
+
+impl Kernels {
+    /// Columns of one strip.
+    pub fn strip(&self) -> usize {
+        match self.isa {
+            Isa::Avx512 => WIDE,
+            _ => NARROW,
+        }
+    }
+
+    /// Floats of a panel of a `[k, n]` matrix.
+    pub fn panel_len(&self, k: usize, n: usize) -> usize {
+        k * n.next_multiple_of(self.strip())
+    }
+
+    /// Packs `b` `[k, n]`, or with a transposed view the rows of a `[n, k]` matrix.
+    ///
+    /// # Panics
+    /// If `panel` is not [`Kernels::panel_len`] long, or `b` has neither rows nor columns whose
+    /// elements are adjacent.
+    pub fn pack_panel(&self, panel: &mut [f32], b: Mat<'_>) {
+        let (k, n, strip) = (b.rows(), b.cols(), self.strip());
+        assert_eq!(panel.len(), self.panel_len(k, n), "a panel of {k} x {n}");
+        if k == 0 {
+            return;
+        }
+        for (first, out) in (0..n).step_by(strip).zip(panel.chunks_exact_mut(k * strip)) {
+            let b = b.col_range(first, strip.min(n - first));
+            if b.has_adjacent_cols() {
+                for (i, out) in out.chunks_exact_mut(strip).enumerate() {
+                    let (row, padding) = out.split_at_mut(b.cols());
+                    row.copy_from_slice(b.row(i));
+                    padding.fill(0.0);
+                }
+            } else {
+                self.transpose(out, strip, b.t());
+            }
+        }
+    }
+
+    /// `c = (accumulate ? c : 0) + a b`, with `b` in `panel`.
+    ///
+    /// # Panics
+    /// If the sizes do not fit, or the columns of `a` or `c` are not adjacent.
+    pub fn product_panel(&self, mut c: MatMut<'_>, accumulate: bool, a: Mat<'_>, panel: &[f32]) {
+        let (m, n, k) = (c.rows(), c.cols(), a.cols());
+        assert_eq!(a.rows(), m, "rows of a and c");
+        assert_eq!(panel.len(), self.panel_len(k, n), "a panel of {k} x {n}");
+        if k == 0 && !accumulate {
+            c.fill(0.0);
+        }
+        let strip = self.strip();
+        for row in (0..m).step_by(BLOCK) {
+            let rows = BLOCK.min(m - row);
+            for depth in (0..k).step_by(DEPTH) {
+                let depths = DEPTH.min(k - depth);
+                let a = a.row_range(row, rows).col_range(depth, depths);
+                for (col, b) in (0..n).step_by(strip).zip(panel.chunks_exact(k * strip)) {
+                    let cols = strip.min(n - col);
+                    let b = &b[depth * strip..][..depths * strip];
+                    let mut c = c.row_range(row, rows);
+                    self.product_strip(c.col_range(col, cols), accumulate || depth > 0, a, b);
+                }
+            }
+        }
+    }
+
+    /// `c (+)= a b` for one strip: `c` has at most as many columns.
+    #[allow(unsafe_code)] // calls code compiled for an instruction set
+    fn product_strip(&self, c: MatMut<'_>, accumulate: bool, a: Mat<'_>, b: &[f32]) {
+        match self.isa {
+            // SAFETY: a table of this instruction set leaves the crate only after the processor
+            // was seen to have it (`Kernels::available`).
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => unsafe { crate::avx512::panel::product_strip(c, accumulate, a, b) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => unsafe { crate::avx2::panel::product_strip(c, accumulate, a, b) },
+            _ => product_strip(c, accumulate, a, b),
+        }
+    }
+
+    /// Writes the transpose of `b` `[n, k]`, rows of adjacent elements, to `out` `[k, strip]`,
+    /// and zeros behind its `n` columns.
+    #[allow(unsafe_code)] // calls code compiled for an instruction set
+    fn transpose(&self, out: &mut [f32], strip: usize, b: Mat<'_>) {
+        match self.isa {
+            // SAFETY: as in `product_strip`; every processor with AVX-512 has AVX2.
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 | Isa::Avx512 => unsafe { crate::avx2::panel::transpose(out, strip, b) },
+            _ => transpose(out, strip, b, 0, 0),
+        }
+    }
+}
+
+/// The meaning of the micro-kernels.
+fn product_strip(mut c: MatMut<'_>, accumulate: bool, a: Mat<'_>, b: &[f32]) {
+    for i in 0..c.rows() {
+        let mut sums = [0.0; NARROW];
+        for (&a, b) in a.row(i).iter().zip(b.as_chunks::<NARROW>().0) {
+            for (sum, b) in sums.iter_mut().zip(b) {
+                *sum += a * b;
+            }
+        }
+        store_cols(c.row_mut(i), accumulate, &sums);
+    }
+}
+
+/// Writes or adds as many of the sums as there are columns.
+#[inline(always)]
+pub(crate) fn store_cols(c: &mut [f32], accumulate: bool, sums: &[f32]) {
+    for (c, sum) in c.iter_mut().zip(sums) {
+        *c = if accumulate { *c + sum } else { *sum };
+    }
+}
+
+/// Transposes what is right of column `from_k` or below row `from_n` of `b` `[n, k]`.
+pub(crate) fn transpose(out: &mut [f32], strip: usize, b: Mat<'_>, from_n: usize, from_k: usize) {
+    for n in 0..strip {
+        let from = if n < from_n { from_k } else { 0 };
+        if n >= b.rows() {
+            out.iter_mut()
+                .skip(n)
+                .step_by(strip)
+                .for_each(|out| *out = 0.0);
+        } else {
+            let places = out.iter_mut().skip(from * strip + n).step_by(strip);
+            places.zip(&b.row(n)[from..]).for_each(|(out, &b)| *out = b);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::product::product;
+    use crate::vector::tests::{assert_close, random};
+
+    /// Tails in every direction, both packings, writing and adding.
+    #[test]
+    fn a_panel_gives_the_product() {
+        for (m, k, n) in [
+            (1, 1, 1),
+            (6, 256, 64),
+            (7, 257, 65),
+            (100, 300, 50),
+            (13, 9, 200),
+        ] {
+            let (a, b) = (random(1, m * k), random(2, k * n));
+            let a_view = Mat::new(&a, m, k);
+            let wide = |x: &[f32]| x.iter().map(|&x| x as f64).collect::<Vec<_>>();
+            for transposed in [false, true] {
+                let b_view = if transposed {
+                    Mat::new(&b, n, k).t()
+                } else {
+                    Mat::new(&b, k, n)
+                };
+                for accumulate in [false, true] {
+                    let mut want = vec![1.0; m * n];
+                    product(
+                        MatMut::new(&mut want, m, n),
+                        accumulate,
+                        1.0,
+                        a_view,
+                        b_view,
+                    );
+                    for kernels in Kernels::available() {
+                        let mut panel = vec![f32::NAN; kernels.panel_len(k, n)];
+                        kernels.pack_panel(&mut panel, b_view);
+                        let mut got = vec![1.0; m * n];
+                        let c = MatMut::new(&mut got, m, n);
+                        kernels.product_panel(c, accumulate, a_view, &panel);
+                        assert_close(&got, &wide(&want), 2e-6);
+                    }
+                }
+            }
+        }
+    }
+}

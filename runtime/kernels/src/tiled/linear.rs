@@ -1,0 +1,180 @@
+//! A frozen linear layer whose weight stays as the file stores it, for many tokens.
+//!
+//! `y = x W^T` and `dx += dy W`: a tile of the weight is decoded into a panel that fits the
+//! second-level cache and multiplied with every token before the next is decoded, so decoding
+//! costs one over the number of tokens of the arithmetic. `ops/linear.rs` says what is computed.
+
+use std::ops::Range;
+
+use crate::product::{Mat, MatMut};
+use crate::{Kernels, QuantType};
+
+/// Floats of a panel: 512 KiB, half of a large core's second-level cache or all of a small one's.
+const PANEL: usize = 128 * 1024;
+/// Weights of a row that are decoded before the next row: whole blocks of every type.
+const RUN: usize = 256;
+/// From one decoded row to the next; a multiple of a page apart they would share cache sets.
+const RUN_STRIDE: usize = RUN + 16;
+/// Most columns of `dx` that [`Kernels::linear_backward`] takes.
+pub const MOST_COLS: usize = 1024;
+
+/// Floats of scratch that the methods here need.
+pub const SCRATCH: usize = PANEL + crate::panel::WIDE * RUN_STRIDE;
+
+/// A matrix `[outputs, inputs]` as it is stored.
+#[derive(Clone, Copy, Debug)]
+pub struct Stored<'a> {
+    /// How its elements are stored.
+    pub quant_type: QuantType,
+    /// Its rows, one after the other.
+    pub bytes: &'a [u8],
+    /// Elements of a row, whole blocks.
+    pub inputs: usize,
+}
+
+impl Stored<'_> {
+    /// Decodes elements `cols`, whole blocks, of a row.
+    fn decode(&self, kernels: &Kernels, out: &mut [f32], row: usize, cols: Range<usize>) {
+        let bytes = |weights| self.quant_type.row_bytes(weights).expect("whole blocks");
+        let row = &self.bytes[row * bytes(self.inputs)..];
+        kernels.decode(
+            self.quant_type,
+            &row[bytes(cols.start)..bytes(cols.end)],
+            out,
+        );
+    }
+}
+
+impl Kernels {
+    /// [`ops::linear::forward`](crate::ops::linear::forward) without a bias: writes `y`
+    /// `[T, outputs]` from `x` `[T, inputs]`. Efficient for outputs in multiples of 64, 64 to 512
+    /// of them. `scratch` holds at least [`SCRATCH`] floats.
+    ///
+    /// # Panics
+    /// If sizes contradict each other, or the columns of `x` or `y` are not adjacent.
+    pub fn linear_forward(
+        &self,
+        mut y: MatMut<'_>,
+        x: Mat<'_>,
+        weight: &Stored<'_>,
+        scratch: &mut [f32],
+    ) {
+        let (outputs, inputs, strip) = (y.cols(), weight.inputs, self.strip());
+        let (panel, decoded) = scratch.split_at_mut(PANEL);
+        let depth = PANEL / outputs.next_multiple_of(strip) / RUN * RUN;
+        assert!(depth > 0, "{outputs} outputs at once");
+        for from in (0..inputs).step_by(depth) {
+            let depth = depth.min(inputs - from);
+            let panel = &mut panel[..self.panel_len(depth, outputs)];
+            let strips = panel.chunks_exact_mut(depth * strip);
+            for (row, panel) in (0..outputs).step_by(strip).zip(strips) {
+                let rows = strip.min(outputs - row);
+                let runs = (from..from + depth).step_by(RUN);
+                for (col, panel) in runs.zip(panel.chunks_mut(RUN * strip)) {
+                    let cols = RUN.min(from + depth - col);
+                    for (i, out) in decoded.chunks_mut(RUN_STRIDE).take(rows).enumerate() {
+                        weight.decode(self, &mut out[..cols], row + i, col..col + cols);
+                    }
+                    let decoded = Mat::strided(decoded, rows, cols, RUN_STRIDE, 1);
+                    self.pack_panel(panel, decoded.t());
+                }
+            }
+            self.product_panel(y.reborrow(), from > 0, x.col_range(from, depth), panel);
+        }
+    }
+
+    /// [`ops::linear::backward`](crate::ops::linear::backward) for some columns: adds to `dx`
+    /// `[T, cols]` what `dy` `[T, outputs]` and columns `first..first + cols` of the weight make;
+    /// both are whole blocks. `scratch` holds at least [`SCRATCH`] floats.
+    ///
+    /// # Panics
+    /// If sizes contradict each other, there are more than [`MOST_COLS`] columns, or the columns
+    /// of `dx` or `dy` are not adjacent.
+    pub fn linear_backward(
+        &self,
+        mut dx: MatMut<'_>,
+        dy: Mat<'_>,
+        weight: &Stored<'_>,
+        first: usize,
+        scratch: &mut [f32],
+    ) {
+        let (cols, strip) = (dx.cols(), self.strip());
+        assert!(cols <= MOST_COLS, "{cols} columns at once");
+        let (panel, decoded) = scratch.split_at_mut(PANEL);
+        let decoded = &mut decoded[..cols];
+        let depth = PANEL / cols.next_multiple_of(strip);
+        for from in (0..dy.cols()).step_by(depth) {
+            let depth = depth.min(dy.cols() - from);
+            let panel = &mut panel[..self.panel_len(depth, cols)];
+            for row in 0..depth {
+                weight.decode(self, decoded, from + row, first..first + cols);
+                for (strip_panel, part) in panel
+                    .chunks_exact_mut(depth * strip)
+                    .zip(decoded.chunks(strip))
+                {
+                    let place = &mut strip_panel[row * strip..][..strip];
+                    let (place, padding) = place.split_at_mut(part.len());
+                    place.copy_from_slice(part);
+                    padding.fill(0.0);
+                }
+            }
+            self.product_panel(dx.reborrow(), true, dy.col_range(from, depth), panel);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::blocks;
+    use crate::ops::linear as reference;
+    use crate::vector::tests::{assert_close, random};
+
+    #[test]
+    fn decoded_tiles_agree_with_the_reference() {
+        let mut scratch = vec![f32::NAN; SCRATCH];
+        for (ty, tokens, inputs, outputs) in [
+            (QuantType::F32, 9, 70, 33),
+            (QuantType::Q8_0, 13, 1056, 200),
+            (QuantType::Q4K, 20, 768, 64),
+        ] {
+            let weights = random(1, outputs * inputs);
+            let row_bytes = ty.row_bytes(inputs).expect("whole blocks");
+            let mut bytes = vec![0; outputs * row_bytes];
+            blocks::encode(ty, &weights, &mut bytes).expect("an encoder");
+            let mut decoded = vec![0.0; outputs * inputs];
+            blocks::decode(ty, &bytes, &mut decoded);
+            let (x, dy) = (random(2, tokens * inputs), random(3, tokens * outputs));
+            let wide = |x: &[f32]| x.iter().map(|&x| x as f64).collect::<Vec<_>>();
+            let (w64, x64, dy64) = (wide(&decoded), wide(&x), wide(&dy));
+            let (mut y64, mut dx64) = (vec![0.0; tokens * outputs], vec![1.0; tokens * inputs]);
+            reference::forward(&mut y64, &x64, &w64, &[], inputs);
+            reference::backward(&mut dx64, &dy64, &w64, inputs);
+            let weight = Stored {
+                quant_type: ty,
+                bytes: &bytes,
+                inputs,
+            };
+            for kernels in Kernels::available() {
+                let (mut y, mut dx) = (vec![f32::NAN; y64.len()], vec![1.0; dx64.len()]);
+                let x = Mat::new(&x, tokens, inputs);
+                kernels.linear_forward(
+                    MatMut::new(&mut y, tokens, outputs),
+                    x,
+                    &weight,
+                    &mut scratch,
+                );
+                assert_close(&y, &y64, 2e-6);
+                let mut dx_view = MatMut::new(&mut dx, tokens, inputs);
+                let dy = Mat::new(&dy, tokens, outputs);
+                let block = ty.block_len();
+                let half = (inputs / 2).next_multiple_of(block);
+                for (first, cols) in [(0, half), (half, inputs - half)] {
+                    let part = dx_view.col_range(first, cols);
+                    kernels.linear_backward(part, dy, &weight, first, &mut scratch);
+                }
+                assert_close(&dx, &dx64, 2e-6);
+            }
+        }
+    }
+}
