@@ -139,7 +139,9 @@ fn attention_rows(kernels: &Kernels, limits: &Limits) {
         let q = random(1, tokens * n);
         let (k, v) = (random(2, positions * m), random(3, positions * m));
         let (mut out, mut lse) = (vec![0.0; tokens * n], vec![0.0; heads * tokens]);
-        let mut scratch = vec![0.0; attention::backward_scratch(tokens, positions)];
+        let floats = attention::backward_scratch(tokens, positions)
+            .max(attention::forward_scratch(tokens, positions));
+        let mut scratch = vec![0.0; floats];
         let inputs = attention::Inputs {
             q: Mat::new(&q, tokens, n),
             k: Mat::new(&k, positions, m),

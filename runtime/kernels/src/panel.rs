@@ -12,9 +12,9 @@ use crate::{Isa, Kernels};
 
 /// Rows of `a` that one micro-kernel works on.
 pub(crate) const ROWS: usize = 6;
-/// Depth of a strip's piece that is multiplied before the next: it stays in the first or second
-/// level cache while the rows go by.
-const DEPTH: usize = 256;
+/// Depth of a strip's piece that is multiplied before the next: 32 KiB at the widest, which stay in
+/// the first-level cache while the rows go by.
+const DEPTH: usize = 128;
 /// Rows of `a` that go by before the next piece of depth; their piece of `c` stays in the second
 /// level cache.
 const BLOCK: usize = 16 * ROWS;

@@ -123,10 +123,11 @@ fn backward_heads(
 
 /// Floats of scratch a worker thread needs for T tokens that end at position S.
 pub(super) fn worker_floats(tokens: usize, positions: usize, training: bool) -> usize {
+    let forward = forward_scratch(tokens, positions);
     if training {
-        backward_scratch(tokens, positions)
+        forward.max(backward_scratch(tokens, positions))
     } else {
-        forward_scratch(tokens, positions)
+        forward
     }
 }
 

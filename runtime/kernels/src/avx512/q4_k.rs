@@ -4,7 +4,7 @@
 use core::arch::x86_64::*;
 
 use super::registers::{half, levels_from, load, lookup, store, table, widen};
-use super::walk::two_level;
+use super::walk::kernels_scaling_last;
 use crate::blocks::field;
 use crate::blocks::q4_k::{BYTES, Block, LEN, scales_mins};
 
@@ -65,4 +65,4 @@ fn levels(block: &[u8; BYTES], run: usize) -> [[__m512; 2]; 2] {
     ]
 }
 
-two_level!();
+kernels_scaling_last!(run: 64, bytes: BYTES, scales: scales, levels: levels);

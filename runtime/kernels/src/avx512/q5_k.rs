@@ -4,7 +4,7 @@ use core::arch::x86_64::*;
 
 use super::q4_k::{scale_pairs, table_of};
 use super::registers::{levels_from, load, load_32, lookup_either, widen};
-use super::walk::two_level;
+use super::walk::kernels_scaling_last;
 use crate::blocks::field;
 use crate::blocks::q5_k::{BYTES, Block, LEN};
 
@@ -66,4 +66,4 @@ fn look_up(
     ]
 }
 
-two_level!();
+kernels_scaling_last!(run: 64, bytes: BYTES, scales: scales, levels: levels);

@@ -4,7 +4,7 @@
 //! `weights(block, scales, run)`: one run of finished weights in 32s, rounded as
 //! the reference rounds them. `kernels!` builds the two table entries from them. Lookup tables make a
 //! finished weight as cheap as a raw level, so unlike on AVX2 nothing is factored out, except where a
-//! table would serve 32 weights only: `two_level!` is for these.
+//! table would serve 32 weights only.
 //!
 //! Here and in the types' files, hot code hands no closure to `map`, `from_fn` or `fold`:
 //! those are compiled without the instruction set, and a closure that needs it cannot be
@@ -99,13 +99,15 @@ macro_rules! kernels {
 }
 pub(super) use kernels;
 
-/// [`kernels!`] of Q4_K and Q5_K, whose file has `levels` beside `weights`: the same run before
-/// it is scaled. With one token, the scales and minimums of a sub-block are multiplied with sums:
-/// `sum_j scale_j (sum level x) - min_j (sum x)`.
-macro_rules! two_level {
-    () => {
-        $crate::avx512::walk::kernels!(run: 64, one_token: |y, x, w| {
-            if x.len() / 32 <= $crate::avx2::walk::MOST_SUMS {
+/// [`kernels!`] of a type that is cheaper to scale last. With one token, the scales and minimums of
+/// 32 weights are multiplied with sums: `sum_j scale_j (sum level x) - min_j (sum x)`.
+///
+/// The file has, for 256 weights in `bytes` bytes, `scales`, eight of them and eight minimums, and
+/// `levels`, a run of 64 weights that are not scaled.
+macro_rules! kernels_scaling_last {
+    (run: $run:literal, bytes: $bytes:expr, scales: $scales:ident, levels: $levels:ident) => {
+        $crate::avx512::walk::kernels!(run: $run, one_token: |y, x, w| {
+            if x.len().is_multiple_of(256) && x.len() / 32 <= $crate::avx2::walk::MOST_SUMS {
                 one_token(y, x, w)
             } else {
                 tokens::<1>(y, 0, x, w)
@@ -118,20 +120,20 @@ macro_rules! two_level {
             use $crate::avx512::registers::{load, load_8};
             let mut sums = [0.0; MOST_SUMS];
             sums_of_runs(x, 32, &mut sums);
-            let (x, sums) = (x.as_chunks::<LEN>().0, sums.as_chunks::<8>().0);
-            let blocks = w.as_chunks::<BYTES>().0;
+            let (x, sums) = (x.as_chunks::<256>().0, sums.as_chunks::<8>().0);
+            let blocks = w.as_chunks::<{ $bytes }>().0;
             let Some(first) = blocks.first() else { return };
-            let mut kept = [scales(first), scales(first)];
+            let mut kept = [$scales(first), $scales(first)];
             for (r, (y, row)) in y.iter_mut().zip(blocks.chunks_exact(x.len())).enumerate() {
                 let mut totals = [_mm512_setzero_ps(); 4];
                 let mut mins = _mm256_setzero_ps();
                 for (b, ((block, x), sums)) in row.iter().zip(x).zip(sums).enumerate() {
                     let i = r * row.len() + b;
-                    kept[(i + 1) % 2] = scales(blocks.get(i + 1).unwrap_or(block));
+                    kept[(i + 1) % 2] = $scales(blocks.get(i + 1).unwrap_or(block));
                     let (scales, minimums) = kept[i % 2].split_at(8);
                     for (run, x) in x.as_chunks::<64>().0.iter().enumerate() {
                         let x = x.as_chunks::<16>().0;
-                        for (j, [a, b]) in levels(block, run).into_iter().enumerate() {
+                        for (j, [a, b]) in $levels(block, run).into_iter().enumerate() {
                             let part = _mm512_mul_ps(a, load(&x[2 * j]));
                             let part = _mm512_fmadd_ps(b, load(&x[2 * j + 1]), part);
                             let scale = _mm512_set1_ps(scales[2 * run + j]);
@@ -150,4 +152,4 @@ macro_rules! two_level {
         }
     };
 }
-pub(super) use two_level;
+pub(super) use kernels_scaling_last;

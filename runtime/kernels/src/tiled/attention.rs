@@ -17,9 +17,13 @@ use crate::product::{Mat, MatMut, product};
 /// some thousand positions stay in the second-level cache.
 const TILE: usize = 64;
 
+/// Query heads of one token that are taken together where they read the same keys: a product with
+/// one row would read these for each head again.
+const HEADS: usize = 8;
+
 /// Elements of scratch that [`Kernels::attention_forward`] needs for that many positions.
 pub fn forward_scratch(tokens: usize, positions: usize) -> usize {
-    TILE.min(tokens) * positions
+    TILE.min(tokens.max(HEADS)) * positions
 }
 
 /// Elements of scratch that [`Kernels::attention_backward`] needs for that many positions.
@@ -84,6 +88,9 @@ impl Kernels {
         scratch: &mut [f32],
     ) {
         let (tokens, positions) = lengths(&inputs, shape, lse.len());
+        if tokens == 1 {
+            return self.attend_once(out.row_mut(0), lse, inputs, shape, scratch);
+        }
         for tile in tiles(inputs, shape) {
             let (rows, seen) = (tile.q.rows(), tile.k.rows());
             let head = tile.columns.0 / shape.head_width;
@@ -106,6 +113,41 @@ impl Kernels {
             // Dividing the D sums is cheaper than dividing the S probabilities.
             for (i, sum) in sums[..rows].iter().enumerate() {
                 self.multiply(out.row_mut(i), 1.0 / sum);
+            }
+        }
+    }
+
+    /// One token, which sees every position: its query heads are the rows of the products.
+    fn attend_once(
+        &self,
+        out: &mut [f32],
+        lse: &mut [f32],
+        inputs: Inputs<'_>,
+        shape: &AttentionShape,
+        scratch: &mut [f32],
+    ) {
+        let (d, group) = (shape.head_width, shape.heads / shape.kv_heads);
+        let (q, seen) = (inputs.q.row(0), inputs.k.rows());
+        for first in (0..shape.heads).filter(|head| head % group % HEADS == 0) {
+            let heads = HEADS.min(group - first % group);
+            let kv_column = first / group * d;
+            let k = inputs.k.col_range(kv_column, d);
+            let v = inputs.v.col_range(kv_column, d);
+            let columns = first * d..(first + heads) * d;
+            let scores = &mut scratch[..heads * seen];
+            let view = MatMut::new(scores, heads, seen);
+            let q = Mat::new(&q[columns.clone()], heads, d);
+            product(view, false, shape.scale, q, k.t());
+            let mut sums = [0.0; HEADS];
+            for (i, row) in scores.chunks_exact_mut(seen).enumerate() {
+                let (max, sum) = self.exponentials(row);
+                (sums[i], lse[first + i]) = (sum, max + sum.ln());
+            }
+            let out = &mut out[columns];
+            let scores = Mat::new(scores, heads, seen);
+            product(MatMut::new(out, heads, d), false, 1.0, scores, v);
+            for (out, sum) in out.chunks_exact_mut(d).zip(sums) {
+                self.multiply(out, 1.0 / sum);
             }
         }
     }
@@ -218,6 +260,7 @@ mod tests {
         for (heads, kv_heads, d, tokens, positions, causal) in [
             (1, 1, 8, 1, 1, true),
             (4, 2, 8, 1, 37, true),
+            (22, 2, 8, 1, 37, true),
             (4, 2, 16, 70, 70, true),
             (3, 1, 5, 65, 131, true),
             (2, 2, 12, 130, 130, false),
@@ -258,7 +301,9 @@ mod tests {
             for kernels in Kernels::available() {
                 let (mut out, mut lse) =
                     (vec![f32::NAN; tokens * n], vec![f32::NAN; heads * tokens]);
-                let mut scratch = vec![f32::NAN; backward_scratch(tokens, positions)];
+                let most =
+                    forward_scratch(tokens, positions).max(backward_scratch(tokens, positions));
+                let mut scratch = vec![f32::NAN; most];
                 let inputs = Inputs {
                     q: Mat::new(&q, tokens, n),
                     k: Mat::new(&k, positions, m),
