@@ -177,7 +177,7 @@ pub enum PluginError {
         /// The plugin.
         plugin: String,
     },
-    /// The host has no thread for the plugin, or lost it.
+    /// The host has no thread or memory for the plugin, or lost it.
     #[error("the plugin {plugin} cannot run: {reason}")]
     Thread {
         /// The plugin.

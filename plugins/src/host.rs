@@ -270,6 +270,10 @@ pub(crate) fn explain(
         return limit(Exceeded::Handles(state.limits.handles));
     }
     let reason = format!("{:#}", error.root_cause());
+    // What the operating system refuses is not the plugin's doing.
+    if error.root_cause().is::<std::io::Error>() {
+        return PluginError::Thread { plugin, reason };
+    }
     match error.downcast_ref::<Trap>() {
         Some(Trap::OutOfFuel) => limit(Exceeded::Fuel(fuel)),
         Some(Trap::StackOverflow) => limit(Exceeded::Stack(STACK_BYTES)),

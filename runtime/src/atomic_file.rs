@@ -63,7 +63,7 @@ impl AtomicFile {
         }
         let file = builder
             .tempfile_in(folder.unwrap_or(Path::new(".")))
-            .map_err(io)?;
+            .map_err(|e| io(without_temporary_name(e)))?;
         Ok(Self {
             path: path.to_owned(),
             place: Place::Beside(file, target),
@@ -123,6 +123,15 @@ impl AtomicFile {
     }
 }
 
+/// What the system said, without the name of a temporary file that nobody asked for.
+pub(crate) fn without_temporary_name(error: io::Error) -> io::Error {
+    let text = error.to_string();
+    match text.rsplit_once(" at path \"") {
+        Some((reason, _)) => io::Error::new(error.kind(), reason),
+        None => error,
+    }
+}
+
 impl Write for AtomicFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.file().write(bytes)
@@ -155,7 +164,10 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"whole");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
         assert!(AtomicFile::create(folder.path()).is_err());
-        assert!(AtomicFile::create(&path.join("under a file")).is_err());
+        let error = AtomicFile::create(&path.join("under a file")).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("under a file"), "{text}");
+        assert!(!text.contains(".partial"), "{text}");
     }
     #[cfg(unix)]
     #[test]

@@ -12,11 +12,20 @@ use crate::{Error, Result};
 pub struct Pool(Arc<rayon::ThreadPool>);
 
 impl Pool {
+    /// The most workers of a pool: a system asked for far too many may fall over instead of refusing.
+    pub const MOST: usize = 1024;
+
     /// A pool of `threads` workers; 0 means one per available core.
     ///
     /// # Errors
-    /// If the operating system refuses the threads.
+    /// If there are more than [`Pool::MOST`], or the operating system refuses them.
     pub fn new(threads: usize) -> Result<Self> {
+        if threads > Self::MOST {
+            return Err(Error::Threads {
+                threads,
+                reason: format!("{} are the most", Self::MOST),
+            });
+        }
         rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .thread_name(|i| format!("graft-{i}"))

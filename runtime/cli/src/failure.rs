@@ -3,6 +3,9 @@
 use std::io;
 use std::process::ExitCode;
 
+use graft::tokenizer::TokenizerError;
+use graft::train::TrainError;
+
 /// Why a command ended without doing its work.
 #[derive(Debug)]
 pub enum Failure {
@@ -42,6 +45,15 @@ impl From<graft::Error> for Failure {
     fn from(error: graft::Error) -> Self {
         match error {
             graft::Error::Cancelled => Self::Interrupted(None),
+            graft::Error::Train(
+                TrainError::NoVision { .. }
+                | TrainError::Option { .. }
+                | TrainError::NoTargets { .. }
+                | TrainError::Pattern { .. },
+            )
+            | graft::Error::Tokenizer(TokenizerError::TemplateName { .. }) => {
+                Self::Usage(error.to_string())
+            }
             error => Self::Work(error.to_string()),
         }
     }

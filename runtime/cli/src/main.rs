@@ -29,7 +29,7 @@ mod training;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use graft::cancel::Cancel;
 
 /// Train small adapters for big quantized models, inside the program that uses them.
@@ -72,8 +72,26 @@ pub struct Setting {
     pub cancel: Cancel,
 }
 
+/// Reads the command line. `-1` after an option is its value, so that the option itself says what it
+/// cannot be.
+fn arguments() -> Arguments {
+    fn with_negative_numbers(command: clap::Command) -> clap::Command {
+        command
+            .mut_args(|argument| {
+                let takes = argument.get_action().takes_values() && !argument.is_positional();
+                match takes && !argument.is_allow_hyphen_values_set() {
+                    true => argument.allow_negative_numbers(true),
+                    false => argument,
+                }
+            })
+            .mut_subcommands(with_negative_numbers)
+    }
+    let matches = with_negative_numbers(Arguments::command()).get_matches();
+    Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+}
+
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = arguments();
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::from_env("GRAFT_LOG"))
         .with_writer(std::io::stderr)

@@ -4,12 +4,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use graft::adapter::{Adapter, Attached};
+use graft::adapter::{Adapter, AdapterError, Attached};
+use graft::gguf::GgufError;
 use graft::image::{self, ImageLimits};
 use graft::kv_cache::KvCache;
 use graft::model::{Inference, Model, ModelOptions};
 use graft::sampler::Sampling;
 use graft::session::{Session, SessionOptions};
+use graft::threads::Pool;
+use graft::train::TrainError;
 
 use crate::failure::Failure;
 use crate::machine;
@@ -78,23 +81,11 @@ impl ModelArguments {
             mmproj: self.mmproj.clone(),
             threads: self.threads,
         };
-        let model = Model::open(&self.model, &options).map_err(|e| self.which_file(e))?;
+        let model = open_model(&self.model, &options)?;
         let open = |argument: &AdapterArgument| Ok((argument.open(&model)?, argument.scale));
         let adapters = self.adapters.iter().map(open);
         let adapters = adapters.collect::<Result<_, Failure>>()?;
         Ok(Opened { model, adapters })
-    }
-
-    /// Says which of the two files an error is about, where the error itself does not.
-    fn which_file(&self, error: graft::Error) -> Failure {
-        let alone = ModelOptions {
-            mmproj: None,
-            threads: 1,
-        };
-        match &self.mmproj {
-            Some(mmproj) if Model::open(&self.model, &alone).is_ok() => about(mmproj, error),
-            _ => about(&self.model, error),
-        }
     }
 }
 
@@ -136,6 +127,18 @@ impl SamplingArguments {
     }
 }
 
+/// Opens a model; a failure says which of the two files it is about.
+pub fn open_model(path: &Path, options: &ModelOptions) -> Result<Arc<Model>, Failure> {
+    let alone = ModelOptions {
+        mmproj: None,
+        threads: 1,
+    };
+    Model::open(path, options).map_err(|error| match &options.mmproj {
+        Some(mmproj) if Model::open(path, &alone).is_ok() => about(mmproj, error),
+        _ => about(path, error),
+    })
+}
+
 /// Refuses a context that the machine has no memory for.
 pub fn check_context(model: &Model, positions: usize) -> Result<(), Failure> {
     let shape = model.llama().shape();
@@ -166,7 +169,11 @@ pub fn image_rows(model: &Model, paths: &[PathBuf]) -> Result<Vec<Arc<Vec<f32>>>
 
 /// A failure that names the file it is about.
 pub fn about(path: &Path, error: impl Into<graft::Error>) -> Failure {
-    let failure = Failure::from(error.into());
+    let error = error.into();
+    if names_a_file(&error) {
+        return error.into();
+    }
+    let failure = Failure::from(error);
     match failure {
         Failure::Work(sentence) => {
             let path = path.display().to_string();
@@ -176,6 +183,23 @@ pub fn about(path: &Path, error: impl Into<graft::Error>) -> Failure {
             }
         }
         other => other,
+    }
+}
+
+/// Whether an error says itself which file it is about; that may be another one, such as the output.
+fn names_a_file(error: &graft::Error) -> bool {
+    use graft::Error::{Adapter, Dataset, Gguf, Image, Io, Train};
+    let gguf = |e: &GgufError| {
+        matches!(
+            e,
+            GgufError::Io { .. } | GgufError::Folder { .. } | GgufError::InFile { .. }
+        )
+    };
+    match error {
+        Io { .. } | Dataset(_) | Image(_) => true,
+        Gguf(e) | Adapter(AdapterError::Gguf(e)) => gguf(e),
+        Train(e) => matches!(e, TrainError::Io { .. }),
+        _ => false,
     }
 }
 
@@ -197,15 +221,17 @@ pub fn adapter_argument(text: &str) -> Result<AdapterArgument, String> {
             path: path.into(),
             scale,
         }),
+        Ok(_) if path.is_empty() => Err("name a file before the colon".into()),
         Ok(_) => Err(format!("the scale {scale} is not a usable number")),
         Err(_) => Ok(whole(1.0)),
     }
 }
 
-fn threads(text: &str) -> Result<usize, String> {
+/// Workers from the command line; 0 is one per core.
+pub fn threads(text: &str) -> Result<usize, String> {
     match text.parse() {
-        Ok(n) if n <= 1024 => Ok(n),
-        _ => Err("give a number from 0 to 1024".into()),
+        Ok(n) if n <= Pool::MOST => Ok(n),
+        _ => Err(format!("give a number from 0 to {}", Pool::MOST)),
     }
 }
 

@@ -107,6 +107,12 @@ pub fn short(time: Duration) -> String {
     }
 }
 
+/// `1 sample`, `7 samples`.
+pub fn counted(number: u64, thing: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {thing}{plural}")
+}
+
 /// Bytes for people: `512 B`, `9.7 MiB`.
 pub fn short_bytes(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];

@@ -6,6 +6,8 @@ use clap::{Args, ValueEnum};
 use graft::train::{ScheduleKind, TrainOptions};
 use serde::{Deserialize, Serialize};
 
+use crate::model_arguments::threads;
+
 /// Everything needed to repeat a run.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct RunConfig {
@@ -59,7 +61,7 @@ pub struct RunArguments {
     #[arg(long, value_name = "DIR")]
     pub resume: Option<PathBuf>,
     /// Worker threads [default: one per core]
-    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, value_parser = threads)]
     pub threads: usize,
 
     /// Rank of every pair

@@ -61,9 +61,11 @@ pub fn write(folder: &Path, name: &str, purpose: Purpose) -> Result<(), String> 
     for (name, text) in own.chain(SDK.iter().copied()) {
         let path = folder.join(name);
         let parent = path.parent().unwrap_or(folder);
-        fs::create_dir_all(parent)
-            .and_then(|()| fs::write(&path, text))
-            .map_err(|e| format!("cannot write {}: {e}", path.display()))?;
+        if let Err(error) = fs::create_dir_all(parent).and_then(|()| fs::write(&path, text)) {
+            // The folder is ours, and half a plugin is of no use.
+            let _ = fs::remove_dir_all(folder);
+            return Err(format!("cannot write {}: {error}", path.display()));
+        }
     }
     Ok(())
 }

@@ -3,17 +3,18 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use graft::Result;
 use graft::adapter::Adapter;
 use graft::cancel::Cancel;
 use graft::dataset::{ImageFolder, Sample, llava_json};
 use graft::model::{Model, ModelOptions};
 use graft::tokenizer::ChatTemplate;
 use graft::train::{
-    Evaluation, Example, Prepared, RunEnd, RunEvent, RunFolder, TrainPlan, Trainer, Workload,
-    checkpoint, plan, prepare, run,
+    Evaluation, Example, Prepared, RunEnd, RunEvent, RunFolder, TrainError, TrainPlan, Trainer,
+    Workload, checkpoint, plan, prepare, run,
 };
 
+use crate::failure::Failure;
+use crate::model_arguments::{about, open_model};
 use crate::progress::{Progress, short};
 use crate::run_config::RunConfig;
 
@@ -27,23 +28,33 @@ pub struct Subject {
 
 impl Subject {
     /// Opens what a configuration names.
-    pub fn open(config: &RunConfig, threads: usize) -> Result<Self> {
+    pub fn open(config: &RunConfig, threads: usize) -> Result<Self, Failure> {
         let options = ModelOptions {
             mmproj: config.mmproj.clone(),
             threads,
         };
-        let model = Model::open(&config.model, &options)?;
+        let model = open_model(&config.model, &options)?;
         Ok(Self {
             template: model.chat_template(config.template.as_deref())?,
             model,
-            samples: llava_json::read(&config.data)?,
+            samples: llava_json::read(&config.data).map_err(graft::Error::from)?,
             images: images(config, &config.data),
         })
     }
 
     /// What there is to learn, without looking at the images.
-    pub fn workload(&self, max_len: usize) -> Result<Workload> {
+    pub fn workload(&self, config: &RunConfig) -> Result<Workload, Failure> {
+        let max_len = config.options.max_len;
         Workload::measure(&self.model, &self.template, &self.samples, max_len)
+            .map_err(|e| about(&config.data, e))
+    }
+
+    /// What a run will take.
+    pub fn plan(&self, config: &RunConfig, work: &Workload) -> Result<TrainPlan, Failure> {
+        plan(&self.model, &config.options, work, config.memory).map_err(|error| match error {
+            graft::Error::Train(TrainError::NothingToLearn { .. }) => about(&config.data, error),
+            other => other.into(),
+        })
     }
 
     /// The examples of some samples; warnings go to stderr.
@@ -54,7 +65,7 @@ impl Subject {
         images: &ImageFolder,
         max_len: usize,
         cancel: &Cancel,
-    ) -> Result<Vec<Example>> {
+    ) -> Result<Vec<Example>, Failure> {
         let mut progress = Progress::new(label, samples.len() as u64);
         let Prepared { examples, warnings } = prepare(
             &self.model,
@@ -103,14 +114,9 @@ pub fn train(
     folder: &Path,
     resume: Option<&Path>,
     cancel: &Cancel,
-) -> Result<Trained> {
+) -> Result<Trained, Failure> {
     let max_len = config.options.max_len;
-    let planned = plan(
-        &subject.model,
-        &config.options,
-        &subject.workload(max_len)?,
-        config.memory,
-    )?;
+    let planned = subject.plan(config, &subject.workload(config)?)?;
     let mut options = config.options.clone();
     options.kept_layers = Some(planned.kept_layers);
     let examples = subject.examples(
@@ -122,13 +128,17 @@ pub fn train(
     )?;
     let held_out = match &config.eval_data {
         Some(data) => {
-            let (samples, images) = (llava_json::read(data)?, images(config, data));
+            let (samples, images) = (llava_json::read(data), images(config, data));
+            let samples = samples.map_err(graft::Error::from)?;
             subject.examples("eval data", &samples, &images, max_len, cancel)?
         }
         None => Vec::new(),
     };
     let initial = match &config.init_adapter {
-        Some(path) => Some((*Adapter::open(path, &subject.model)?).clone()),
+        Some(path) => {
+            let adapter = Adapter::open(path, &subject.model).map_err(|e| about(path, e))?;
+            Some((*adapter).clone())
+        }
         None => None,
     };
     let mut trainer = Trainer::new(Arc::clone(&subject.model), options, examples, initial)?;
@@ -183,7 +193,7 @@ pub fn train(
 }
 
 /// The run folder and the checkpoint that `--resume` names.
-pub fn resumed(path: &Path) -> Result<(PathBuf, PathBuf)> {
+pub fn resumed(path: &Path) -> graft::Result<(PathBuf, PathBuf)> {
     let checkpoint = checkpoint::latest(path)?;
     let folder = checkpoint.parent().unwrap_or(Path::new(".")).to_owned();
     Ok((folder, checkpoint))

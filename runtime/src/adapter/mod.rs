@@ -104,10 +104,15 @@ impl Adapter {
         if let Some(fingerprint) = &self.base.fingerprint
             && fingerprint != model.fingerprint()
         {
+            // Models of one name differ by their fingerprints.
+            let called = |name: String, fingerprint: &str| {
+                let short: String = fingerprint.chars().take(12).collect();
+                format!("{name} ({short})")
+            };
             return Err(AdapterError::OtherBase {
                 adapter: self.name.clone(),
-                made_for: made_for(),
-                found,
+                made_for: called(made_for(), fingerprint),
+                found: called(found, model.fingerprint()),
             });
         }
         self.check_shape(model.llama().shape())

@@ -20,6 +20,13 @@ pub enum DatasetError {
         column: usize,
         reason: String,
     },
+    #[error("{path} is no LLaVA data set: line {line}, column {column}: {reason}")]
+    Form {
+        path: PathBuf,
+        line: usize,
+        column: usize,
+        reason: String,
+    },
     #[error("{path}, record {index} (id {id}): {reason}")]
     Record {
         path: PathBuf,
@@ -30,7 +37,7 @@ pub enum DatasetError {
     },
     #[error("{path} holds no samples")]
     Empty { path: PathBuf },
-    #[error("sample {id}: image {image} cannot be read: {reason}; check --image-dir")]
+    #[error("sample {id}: {reason}")]
     Image {
         id: String,
         image: PathBuf,

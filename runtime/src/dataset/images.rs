@@ -1,5 +1,6 @@
 //! The images of a data set: found beside it, read once, decoded within limits.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
@@ -49,7 +50,12 @@ impl ImageFolder {
                 let bytes = std::fs::read(&path).map_err(|e| DatasetError::Image {
                     id: sample.to_owned(),
                     image: path.clone(),
-                    reason: e.to_string(),
+                    reason: match e.kind() {
+                        ErrorKind::NotFound => {
+                            format!("there is no image {}; check --image-dir", path.display())
+                        }
+                        _ => format!("cannot read image {}: {e}", path.display()),
+                    },
                 })?;
                 (path, bytes)
             }

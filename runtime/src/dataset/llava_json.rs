@@ -24,6 +24,7 @@ use crate::atomic_file::AtomicFile;
 const MARKER: &str = "<image>";
 
 #[derive(Deserialize)]
+#[serde(expecting = "a record with `conversations`")]
 struct Record {
     id: Option<Value>,
     image: Option<Value>,
@@ -33,6 +34,7 @@ struct Record {
 }
 
 #[derive(Deserialize, Serialize)]
+#[serde(expecting = "a turn with `from` and `value`")]
 struct RecordTurn {
     from: String,
     value: String,
@@ -65,14 +67,26 @@ pub fn read(path: &Path) -> Result<Vec<Sample>, DatasetError> {
 /// # Errors
 /// As [`read`], except that no samples are no error.
 pub fn from_reader(mut input: impl BufRead, path: &Path) -> Result<Vec<Sample>, DatasetError> {
-    let json = |e: serde_json::Error| DatasetError::Json {
-        path: path.into(),
-        line: e.line(),
-        column: e.column(),
-        reason: match e.to_string().rsplit_once(" at line ") {
+    let json = |e: serde_json::Error| {
+        let (path, line, column) = (path.into(), e.line(), e.column());
+        let reason = match e.to_string().rsplit_once(" at line ") {
             Some((reason, _)) => reason.to_owned(),
             None => e.to_string(),
-        },
+        };
+        if e.is_data() {
+            return DatasetError::Form {
+                path,
+                line,
+                column,
+                reason,
+            };
+        }
+        DatasetError::Json {
+            path,
+            line,
+            column,
+            reason,
+        }
     };
     let first = first_byte(&mut input).map_err(|source| DatasetError::Io {
         action: "read",
@@ -105,8 +119,11 @@ pub fn from_reader(mut input: impl BufRead, path: &Path) -> Result<Vec<Sample>, 
     Ok(samples)
 }
 
-/// The first byte that is not white space, left in place.
+/// The first byte that is not white space, left in place. A byte order mark before it is dropped.
 fn first_byte(input: &mut impl BufRead) -> std::io::Result<Option<u8>> {
+    if input.fill_buf()?.starts_with(b"\xef\xbb\xbf") {
+        input.consume(3);
+    }
     loop {
         let buffer = input.fill_buf()?;
         if buffer.is_empty() {
@@ -420,6 +437,13 @@ mod tests {
             matches!(error, DatasetError::Json { line: 2, .. }),
             "{error}"
         );
+        let error = read_text("[\n {\"id\": 1}]").unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.contains("line 2") && text.contains("conversations"),
+            "{text}"
+        );
+        assert_eq!(read_text(&format!("\u{feff}[{ONE}]")).unwrap().len(), 1);
         assert!(read_text("[] x").is_err());
         assert!(read_text("3").is_err());
         assert!(read_text("").unwrap().is_empty());

@@ -9,6 +9,7 @@ use super::{
     AdapterUsed, Answer, Answerer, EvaluateError, EvaluateReport, FailedSample, MetricValue,
     ModelUsed, Prediction, Score, Scorer,
 };
+use crate::atomic_file::AtomicFile;
 use crate::cancel::Cancel;
 use crate::dataset::Sample;
 use crate::tokenizer::Role;
@@ -72,6 +73,10 @@ pub fn run(
     }
     let predictions = options.predictions.as_deref().map(Predictions::create);
     let mut predictions = predictions.transpose()?;
+    if let Some(path) = &options.report {
+        // Better now than when every question has been answered.
+        drop(AtomicFile::create(path)?);
+    }
     let mut tally = Tally::default();
     let mut data = DataDigest::new();
     let images_before = answerer.images_computed();

@@ -19,7 +19,10 @@ pub enum GgufError {
     Folder { path: PathBuf },
     #[error("the file is empty")]
     Empty,
-    #[error("not a GGUF file: it starts with {found:02x?} instead of \"GGUF\"")]
+    #[error(
+        "not a GGUF file: it starts with {} instead of \"GGUF\"",
+        opening(found)
+    )]
     Magic { found: Vec<u8> },
     #[error("GGUF version {version} is not supported (2 and 3 are); convert the model again")]
     Version { version: u32 },
@@ -36,7 +39,7 @@ pub enum GgufError {
         length: u64,
     },
     #[error(
-        "{entry} at byte {offset} claims {count} entries, more than the file of {length} bytes can hold"
+        "{entry} at byte {offset} claims {count} entries, more than the file of {length} bytes can hold; it is truncated or damaged"
     )]
     Count {
         entry: String,
@@ -161,6 +164,17 @@ impl GgufError {
                 path: path.to_owned(),
                 source: Box::new(source),
             },
+        }
+    }
+}
+
+/// The first bytes of a file, as text where they are text.
+fn opening(found: &[u8]) -> String {
+    match str::from_utf8(found) {
+        Ok(text) if text.chars().all(|c| c.is_ascii_graphic()) => format!("{text:?}"),
+        _ => {
+            let digits: Vec<String> = found.iter().map(|b| format!("{b:02x}")).collect();
+            format!("bytes {}", digits.join(" "))
         }
     }
 }

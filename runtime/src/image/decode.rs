@@ -148,7 +148,7 @@ pub fn decode(bytes: &[u8], name: &str, limits: &ImageLimits) -> Result<RgbImage
         image::ImageError::Unsupported(_) => ImageError::Format { name: name() },
         other => ImageError::Damaged {
             name: name(),
-            reason: other.to_string(),
+            reason: in_words(&other),
         },
     };
     let mut decoder = reader.into_decoder().map_err(refuse)?;
@@ -165,6 +165,14 @@ pub fn decode(bytes: &[u8], name: &str, limits: &ImageLimits) -> Result<RgbImage
         name: name(),
         reason: e.to_string(),
     })
+}
+
+/// What the decoder found, without the names of its own types.
+fn in_words(error: &image::ImageError) -> String {
+    let cause = std::error::Error::source(error).map(ToString::to_string);
+    let text = cause.unwrap_or_else(|| error.to_string());
+    let first = text.split(". ").next().unwrap_or_default();
+    first.trim_end_matches('.').to_owned()
 }
 
 /// RGB bytes; of 16-bit channels the high byte, as Pillow takes it.

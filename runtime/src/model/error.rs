@@ -11,6 +11,14 @@ pub enum ModelError {
     /// The file itself.
     #[error(transparent)]
     Gguf(#[from] GgufError),
+    /// An adapter where a model is needed.
+    #[error("it is an adapter, not a model: give it with --adapter, and its base model with -m")]
+    IsAdapter,
+    /// A vision half where a model is needed.
+    #[error(
+        "it is the vision half of a model: give it with --mmproj, and the language model with -m"
+    )]
+    IsVision,
     /// Another kind of model.
     #[error(
         "the model's architecture is \"{0}\"; graft runs \"llama\" \

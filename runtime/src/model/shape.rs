@@ -71,7 +71,13 @@ impl LlamaShape {
     /// # Errors
     /// Another architecture, a missing or absurd size, or a feature that is not implemented.
     pub fn from_metadata(metadata: &Metadata, vocabulary: usize) -> Result<Self, ModelError> {
+        if metadata.opt_str("general.type")? == Some("adapter") {
+            return Err(ModelError::IsAdapter);
+        }
         let architecture = metadata.str("general.architecture")?;
+        if architecture == "clip" {
+            return Err(ModelError::IsVision);
+        }
         if architecture != "llama" {
             return Err(ModelError::Architecture(architecture.to_owned()));
         }

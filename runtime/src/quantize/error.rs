@@ -10,6 +10,8 @@ use graft_kernels::blocks::EncodeUnsupported;
 pub enum QuantizeError {
     #[error("{name:?} is no type that graft writes; choose one of {known}")]
     UnknownMix { name: String, known: String },
+    #[error("an adapter is not quantized; merge it into its base model instead")]
+    IsAdapter,
     #[error(
         "a model of architecture {found:?} cannot be quantized; graft knows the types for \"llama\" and \"clip\""
     )]

@@ -262,6 +262,9 @@ struct ModelFacts {
 
 impl ModelFacts {
     fn read(metadata: &Metadata, tensors: &[TensorInfo]) -> Result<Self> {
+        if metadata.opt_str("general.type")? == Some("adapter") {
+            return Err(QuantizeError::IsAdapter.into());
+        }
         let architecture = metadata.str("general.architecture")?;
         let vision = architecture == "clip";
         if !vision && architecture != "llama" {

@@ -38,7 +38,7 @@ pub enum SessionError {
     NothingFed,
     #[error("the prompt shows {shown} images, {given} are given")]
     Images { shown: usize, given: usize },
-    #[error("the model has no vision part: give an mmproj file")]
+    #[error("the model has no vision part: give its vision half (--mmproj)")]
     NoVision,
 }
 

@@ -19,7 +19,9 @@ use sha2::{Digest, Sha256};
 
 use super::{Example, TrainError, TrainOptions, Trainer};
 use crate::Result;
-use crate::adapter::gguf_file;
+use crate::adapter::{AdapterError, gguf_file};
+use crate::atomic_file::without_temporary_name;
+use crate::gguf::GgufError;
 use crate::model::llava::Span;
 
 const STATE: &str = "state.json";
@@ -125,20 +127,22 @@ impl Trainer {
             .prefix(".checkpoint-")
             .suffix(".partial")
             .tempdir_in(run_folder)
-            .map_err(io("write", run_folder))?;
+            .map_err(|e| io("write", run_folder)(without_temporary_name(e)))?;
         let folder = partial.path();
-        self.write_results(folder)?;
+        // Messages name the checkpoint, not the temporary folder it is written in.
+        self.write_results(folder)
+            .map_err(|e| under_final_name(e, &target))?;
         let tensors = folder.join(TENSORS);
         let bytes = self.state_tensors();
-        fs::write(&tensors, bytes).map_err(io("write", &tensors))?;
+        fs::write(&tensors, bytes).map_err(io("write", &target))?;
         let state = serde_json::to_vec_pretty(&self.state()).expect("plain values become JSON");
         let json = folder.join(STATE);
         File::create(&json)
             .and_then(|mut file| file.write_all(&state))
-            .map_err(io("write", &json))?;
+            .map_err(io("write", &target))?;
         for path in [&tensors, &json] {
             let synced = File::open(path).and_then(|file| file.sync_all());
-            synced.map_err(io("write", path))?;
+            synced.map_err(io("write", &target))?;
         }
         if target.exists() {
             fs::remove_dir_all(&target).map_err(io("replace", &target))?;
@@ -303,6 +307,23 @@ fn digest(examples: &[Example]) -> String {
         }
     }
     hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// A failure to write a part of the checkpoint `target`, as one about the checkpoint.
+fn under_final_name(error: crate::Error, target: &Path) -> crate::Error {
+    use crate::Error;
+    let source = match error {
+        Error::Io { source, .. }
+        | Error::Gguf(GgufError::Io { source, .. })
+        | Error::Adapter(AdapterError::Gguf(GgufError::Io { source, .. })) => source,
+        other => return other,
+    };
+    TrainError::Io {
+        action: "write",
+        path: target.to_owned(),
+        source,
+    }
+    .into()
 }
 
 fn refused(path: &Path, reason: String) -> crate::Error {

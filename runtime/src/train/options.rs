@@ -194,7 +194,7 @@ impl TrainOptions {
                 let pattern = format!("^(?:{})$", self.targets);
                 let regex = regex::Regex::new(&pattern).map_err(|e| TrainError::Pattern {
                     pattern: self.targets.clone(),
-                    reason: e.to_string(),
+                    reason: last_line(&e.to_string()),
                 })?;
                 let matches = |site: &Site| {
                     regex.is_match(&site.hf_path()) || regex.is_match(&site.to_string())
@@ -208,6 +208,12 @@ impl TrainOptions {
             Ok(sites)
         }
     }
+}
+
+/// What is wrong with a pattern; the lines before it draw the pattern.
+fn last_line(text: &str) -> String {
+    let line = text.lines().last().unwrap_or_default().trim();
+    line.strip_prefix("error: ").unwrap_or(line).to_owned()
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@
 
 use std::collections::VecDeque;
 use std::fs::{self, OpenOptions};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -93,14 +93,37 @@ impl RunFolder {
     /// # Errors
     /// If the disk refuses, or the folder holds another run.
     pub fn create(path: &Path, config: &impl Serialize) -> Result<Self> {
+        Self::check_vacant(path)?;
         fs::create_dir_all(path).map_err(io("create", path))?;
-        if path.join(METRICS).exists() || path.join(CONFIG).exists() {
-            return Err(TrainError::RunExists { path: path.into() }.into());
+        if path.join(CONFIG).exists() {
+            // A run that ended before it saved anything: nothing can go on from there.
+            for old in [path.join(METRICS), path.join(CONFIG)] {
+                match fs::remove_file(&old) {
+                    Err(e) if e.kind() != ErrorKind::NotFound => {
+                        return Err(io("replace", &old)(e).into());
+                    }
+                    _ => {}
+                }
+            }
         }
         let mut text = serde_json::to_vec_pretty(config).expect("a configuration is plain values");
         text.push(b'\n');
         AtomicFile::write(&path.join(CONFIG), &text)?;
         Self::open(path)
+    }
+
+    /// Whether a run can begin in `path`: it does not exist, or holds no run that could go on.
+    ///
+    /// # Errors
+    /// If it holds a run's checkpoint or result, or is no folder.
+    pub fn check_vacant(path: &Path) -> Result<()> {
+        if !path.exists() {
+            return Ok(());
+        }
+        if !checkpoint::all(path)?.is_empty() || path.join(checkpoint::ADAPTER).exists() {
+            return Err(TrainError::RunExists { path: path.into() }.into());
+        }
+        Ok(())
     }
 
     /// The folder of a run that goes on after its update number `step`: the record of later ones,

@@ -13,7 +13,7 @@ use graft::quantize::Mix;
 
 use crate::Setting;
 use crate::failure::Failure;
-use crate::model_arguments::{AdapterArgument, about, adapter_argument};
+use crate::model_arguments::{self, AdapterArgument, about, adapter_argument, threads};
 use crate::progress::{Progress, short_bytes};
 use crate::table::Table;
 
@@ -118,7 +118,7 @@ struct MergeArguments {
     #[arg(long = "type", value_name = "TYPE")]
     mix: Option<Mix>,
     /// Worker threads [default: one per core]
-    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, value_parser = threads)]
     threads: usize,
 }
 
@@ -133,7 +133,7 @@ pub fn run(arguments: &AdapterArguments, setting: &Setting) -> Result<(), Failur
 }
 
 fn open_model(path: &Path) -> Result<Arc<Model>, Failure> {
-    Model::open(path, &ModelOptions::default()).map_err(|e| about(path, e))
+    model_arguments::open_model(path, &ModelOptions::default())
 }
 
 fn info(arguments: &InfoArguments, setting: &Setting) -> Result<(), Failure> {
@@ -328,7 +328,7 @@ fn run_merge(arguments: &MergeArguments, setting: &Setting) -> Result<(), Failur
         },
     );
     bar.into_inner().map(Progress::finish);
-    let report = report?;
+    let report = report.map_err(|e| about(&arguments.model, e))?;
     let mut out = std::io::stdout().lock();
     if setting.json {
         let sites = report.sites.iter().map(|merged| {

@@ -35,7 +35,7 @@ pub struct ChatArguments {
     /// An image for the first question; may be repeated
     #[arg(long = "image", value_name = "FILE")]
     images: Vec<PathBuf>,
-    /// Conversation template: vicuna_v1, llama_3, … [default: the model's]
+    /// Conversation template: vicuna_v1, llama_2, … [default: the model's]
     #[arg(long, value_name = "NAME")]
     template: Option<String>,
     /// Positions the conversation may have [default: the model's own, at most 4096]

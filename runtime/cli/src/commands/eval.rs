@@ -9,6 +9,7 @@ use graft::dataset::{ImageFolder, llava_json};
 use graft::evaluate::{
     AnswerOptions, Answerer, EvaluateOptions, EvaluateReport, Remarks, Scorer, run as evaluate,
 };
+use graft::train::TrainError;
 use graft_plugins::{Cache, Grants, Host, Limits};
 use serde_json::{Map, Value};
 
@@ -53,7 +54,7 @@ pub struct EvalArguments {
     /// Ask only the first N samples
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     limit: usize,
-    /// Conversation template: vicuna_v1, llama_3, … [default: the model's]
+    /// Conversation template: vicuna_v1, llama_2, … [default: the model's]
     #[arg(long, value_name = "NAME")]
     template: Option<String>,
     /// Instructions in place of the template's own
@@ -85,6 +86,12 @@ pub fn run(arguments: &EvalArguments, setting: &Setting) -> Result<(), Failure> 
     let scorer = scorer.map_err(graft::Error::from)?;
     let opened = arguments.model.open()?;
     check_context(&opened.model, arguments.ctx)?;
+    if opened.model.vision().is_none()
+        && let Some(sample) = samples.iter().find(|sample| !sample.images.is_empty())
+    {
+        let id = sample.id.clone();
+        return Err(graft::Error::from(TrainError::NoVision { id }).into());
+    }
     let template = opened.model.chat_template(arguments.template.as_deref())?;
     let images = match &arguments.image_dir {
         Some(folder) => ImageFolder::new(folder),
@@ -142,7 +149,9 @@ fn show(
         return Ok(());
     }
     for failure in &report.failures {
-        let reason = cut(&failure.reason, 200);
+        let named = format!("sample {}: ", failure.id);
+        let reason = failure.reason.strip_prefix(&named);
+        let reason = cut(reason.unwrap_or(&failure.reason), 200);
         eprintln!("warning: sample {} was left out: {reason}", failure.id);
     }
     let mut table = Table::new(["metric", "value", "answers"], &[false, true, true]);

@@ -1,14 +1,15 @@
 //! `graft plan`: what a training run will take, before it takes it.
 
 use std::io::Write;
+use std::time::Duration;
 
 use clap::Args;
 use graft::memory::Phase;
-use graft::train::{TrainPlan, measured_flops, plan};
+use graft::train::{TrainPlan, measured_flops};
 
 use crate::Setting;
 use crate::failure::Failure;
-use crate::progress::short_bytes;
+use crate::progress::{counted, short, short_bytes};
 use crate::run_config::RunArguments;
 use crate::training::{Subject, pace};
 
@@ -33,8 +34,8 @@ pub fn run(arguments: &PlanArguments, setting: &Setting) -> Result<(), Failure> 
     }
     let config = run.config(std::path::Path::new(""), run.options(0, 0));
     let subject = Subject::open(&config, run.threads)?;
-    let work = subject.workload(run.max_len)?;
-    let planned = plan(&subject.model, &config.options, &work, run.memory)?;
+    let work = subject.workload(&config)?;
+    let planned = subject.plan(&config, &work)?;
     let flops = measured_flops(&subject.model);
     let (step, whole) = pace(&planned, flops);
     let mut out = std::io::stdout().lock();
@@ -50,8 +51,11 @@ pub fn run(arguments: &PlanArguments, setting: &Setting) -> Result<(), Failure> 
     }
     writeln!(
         out,
-        "{} samples with something to learn, {} tokens, the longest {}; {} images",
-        work.examples, work.tokens, work.longest, work.images
+        "{} with something to learn, {} tokens, the longest {}; {}",
+        counted(work.examples as u64, "sample"),
+        work.tokens,
+        work.longest,
+        counted(work.images as u64, "image")
     )?;
     write_parts(&mut out, &planned)?;
     let budget = match run.memory {
@@ -67,9 +71,9 @@ pub fn run(arguments: &PlanArguments, setting: &Setting) -> Result<(), Failure> 
     let twice = planned.layers - planned.kept_layers;
     writeln!(
         out,
-        "\n{} updates of about {:.2} s: {whole} (products at {:.0} GFLOP/s, measured now)",
-        planned.steps,
-        step,
+        "\n{} of about {}: {whole} (products at {:.0} GFLOP/s, measured now)",
+        counted(planned.steps, "update"),
+        short(Duration::from_secs_f64(step)),
         flops / 1e9
     )?;
     match twice {

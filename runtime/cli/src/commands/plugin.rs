@@ -139,19 +139,24 @@ fn pack(arguments: &PackArguments, setting: &Setting) -> Result<(), Failure> {
         let module = arguments.module.display();
         Failure::Work(format!("{module} does not become a plugin: {reason}"))
     })?;
+    let name = arguments.output.file_name().unwrap_or_default();
+    let host = Host::new(Limits::default(), None)?;
+    // What does not run gets no name.
+    let checked = host.load_bytes(&name.to_string_lossy(), &plugin, &Grants { model: true })?;
+    let described = describe(&checked)?;
     AtomicFile::write(&arguments.output, &plugin)?;
-    check_and_show(&arguments.output, setting)
+    show(checked.info(), Some(&described), setting)
 }
 
 fn check(arguments: &CheckArguments, setting: &Setting) -> Result<(), Failure> {
-    check_and_show(&arguments.plugin, setting)
+    let host = Host::new(Limits::default(), None)?;
+    let plugin = host.load(&arguments.plugin, &Grants { model: true })?;
+    show(plugin.info(), Some(&describe(&plugin)?), setting)
 }
 
-/// Loads a plugin, asks what it is, and prints that.
-fn check_and_show(path: &Path, setting: &Setting) -> Result<(), Failure> {
-    let host = Host::new(Limits::default(), None)?;
-    let plugin = host.load(path, &Grants { model: true })?;
-    let (described, schema) = match &plugin {
+/// What a plugin says about itself when it runs, and the schema of its options.
+fn describe(plugin: &Plugin) -> Result<(Value, Value), Failure> {
+    let (described, schema) = match plugin {
         Plugin::Converter(converter) => {
             let said = converter.describe().map_err(graft::Error::from)?;
             (json!({"formats": said.formats}), said.options_schema)
@@ -161,11 +166,11 @@ fn check_and_show(path: &Path, setting: &Setting) -> Result<(), Failure> {
             (json!({"metrics": said.metrics}), said.options_schema)
         }
     };
-    let schema: Value = serde_json::from_str(&schema).map_err(|e| {
-        let plugin = path.display();
+    let schema = serde_json::from_str(&schema).map_err(|e| {
+        let plugin = &plugin.info().name;
         Failure::Work(format!("the options schema of {plugin} is not JSON: {e}"))
     })?;
-    show(plugin.info(), Some((&described, &schema)), setting)
+    Ok((described, schema))
 }
 
 /// Prints what a plugin's file says.
@@ -176,7 +181,7 @@ pub fn info(path: &Path, setting: &Setting) -> Result<(), Failure> {
 
 fn show(
     info: &PluginInfo,
-    described: Option<(&Value, &Value)>,
+    described: Option<&(Value, Value)>,
     setting: &Setting,
 ) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();

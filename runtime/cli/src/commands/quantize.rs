@@ -9,6 +9,7 @@ use graft::quantize::{Mix, QuantizeOptions, quantize};
 
 use crate::Setting;
 use crate::failure::Failure;
+use crate::model_arguments::{about, threads};
 use crate::progress::{Progress, short_bytes};
 
 /// Convert an F32, F16 or BF16 model to a block type
@@ -28,7 +29,7 @@ pub struct QuantizeArguments {
     #[arg(long)]
     allow_requantize: bool,
     /// Worker threads [default: one per core]
-    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, value_parser = threads)]
     threads: usize,
 }
 
@@ -51,7 +52,7 @@ pub fn run(arguments: &QuantizeArguments, setting: &Setting) -> Result<(), Failu
         },
     );
     bar.into_inner().map(Progress::finish);
-    let report = report?;
+    let report = report.map_err(|e| about(&arguments.input, e))?;
     let mut out = std::io::stdout().lock();
     if setting.json {
         let worst = report.worst();

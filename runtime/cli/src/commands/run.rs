@@ -34,7 +34,7 @@ pub struct RunArguments {
     /// Continue the prompt as it is, without a conversation around it
     #[arg(long, conflicts_with = "template")]
     raw: bool,
-    /// Conversation template: vicuna_v1, llama_3, … [default: the model's]
+    /// Conversation template: vicuna_v1, llama_2, … [default: the model's]
     #[arg(long, value_name = "NAME")]
     template: Option<String>,
     /// Text that ends the answer and is not part of it; may be repeated

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use graft::atomic_file::AtomicFile;
 use graft::train::checkpoint::{ADAPTER, MMPROJ};
 use graft::train::{RunEnd, RunFolder};
 
@@ -58,7 +59,10 @@ pub fn run(arguments: &TrainArguments, setting: &Setting) -> Result<(), Failure>
             (config, folder, None)
         }
     };
-    check_output(&config.output)?;
+    check_output(&config.output, &folder)?;
+    if checkpoint.is_none() {
+        RunFolder::check_vacant(&folder)?;
+    }
     let subject = Subject::open(&config, arguments.run.threads)?;
     let trained = train(
         &config,
@@ -86,7 +90,7 @@ pub fn run(arguments: &TrainArguments, setting: &Setting) -> Result<(), Failure>
 }
 
 /// Refuses an output that could not be written, before hours are spent on it.
-fn check_output(path: &Path) -> Result<(), Failure> {
+fn check_output(path: &Path, run: &Path) -> Result<(), Failure> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
     if path.is_dir() {
         return Err(Failure::Usage(format!(
@@ -94,19 +98,28 @@ fn check_output(path: &Path) -> Result<(), Failure> {
             path.display()
         )));
     }
+    if path.exists() && !path.is_file() && *run == path.with_extension("run") {
+        return Err(Failure::Usage(format!(
+            "{} is a device; say where the run's record goes with --run-dir",
+            path.display()
+        )));
+    }
     match folder {
-        Some(folder) if !folder.is_dir() => Err(Failure::Usage(format!(
+        Some(folder) if !folder.exists() => Err(Failure::Usage(format!(
             "{} does not exist; make it first, or write the adapter elsewhere",
             folder.display()
         ))),
-        _ => Ok(()),
+        _ => {
+            AtomicFile::create(path)?;
+            Ok(())
+        }
     }
 }
 
 fn copy(from: &Path, to: &Path) -> Result<(), Failure> {
     let bytes = fs::read(from)
         .map_err(|e| Failure::Work(format!("cannot read {}: {e}", from.display())))?;
-    Ok(graft::atomic_file::AtomicFile::write(to, &bytes)?)
+    Ok(AtomicFile::write(to, &bytes)?)
 }
 
 fn report(

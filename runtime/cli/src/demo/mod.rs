@@ -24,7 +24,8 @@ use crate::Setting;
 use crate::commands::plan::write_parts;
 use crate::conversion::convert;
 use crate::failure::Failure;
-use crate::progress::{short, short_bytes};
+use crate::model_arguments::threads;
+use crate::progress::{counted, short, short_bytes};
 use crate::run_config::RunConfig;
 use crate::training::{Subject, Trained, pace, train};
 use scoring::{Judge, Scored};
@@ -51,7 +52,7 @@ pub struct DemoArguments {
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
     /// Worker threads [default: one per core]
-    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, value_parser = threads)]
     threads: usize,
 }
 
@@ -70,8 +71,12 @@ pub fn run(arguments: &DemoArguments, setting: &Setting) -> Result<(), Failure> 
             temporary.path()
         }
     };
-    files::unpack(folder)
-        .map_err(|e| Failure::Work(format!("cannot write to {}: {e}", folder.display())))?;
+    if let Err(error) = files::unpack(folder) {
+        // It did not exist before; half a demo is of no use.
+        let _ = std::fs::remove_dir_all(folder);
+        let reason = format!("cannot write to {}: {error}", folder.display());
+        return Err(Failure::Work(reason));
+    }
     let story = Story {
         folder,
         arguments,
@@ -269,7 +274,7 @@ impl Story<'_> {
         config: &RunConfig,
         subject: &Subject,
     ) -> Result<(), Failure> {
-        let work = subject.workload(config.options.max_len)?;
+        let work = subject.workload(config)?;
         let planned = plan(&subject.model, &config.options, &work, None)?;
         write_parts(out, &planned)?;
         writeln!(
@@ -281,8 +286,9 @@ impl Story<'_> {
         let (_, whole) = pace(&planned, measured_flops(&subject.model));
         writeln!(
             out,
-            "  {} updates of {} samples, about {whole} on this machine",
-            planned.steps, config.options.batch
+            "  {} of {}, about {whole} on this machine",
+            counted(planned.steps, "update"),
+            counted(config.options.batch as u64, "sample")
         )?;
         Ok(())
     }

@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use super::{CONFIG, Layout, TENSORS, WRAPPER, io, rows};
 use crate::Result;
 use crate::adapter::{Adapter, AdapterError};
+use crate::atomic_file::without_temporary_name;
 use crate::model::{LlamaShape, Site, SiteKind};
 
 /// What the folder says about the model it is for.
@@ -50,14 +51,14 @@ pub fn write(
         .prefix(".graft-")
         .suffix(".partial")
         .tempdir_in(parent.unwrap_or(Path::new(".")))
-        .map_err(io("create", folder))?;
+        .map_err(|e| io("create", folder)(without_temporary_name(e)))?;
     for (name, bytes) in [(CONFIG, config), (TENSORS, tensors)] {
         let path = partial.path().join(name);
         let written = File::create(&path).and_then(|mut file| {
             file.write_all(&bytes)?;
             file.sync_all()
         });
-        written.map_err(io("write", &path))?;
+        written.map_err(io("write", &folder.join(name)))?;
     }
     // Temporary folders are private; this one becomes an ordinary folder.
     #[cfg(unix)]

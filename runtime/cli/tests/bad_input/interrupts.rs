@@ -1,0 +1,200 @@
+//! Ctrl-C: status 130, what can be saved is, and nothing half-written stays.
+
+use std::io::{Read, Write};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::workplace::{Place, Said, question, records};
+
+/// Starts `line`, waits until `ready`, presses Ctrl-C, and says how it ended.
+fn interrupted(place: &Place, line: &str, ready: impl Fn() -> bool) -> Said {
+    let child = place.graft(line).spawn().unwrap();
+    let begun = Instant::now();
+    while !ready() {
+        assert!(
+            begun.elapsed() < Duration::from_secs(30),
+            "{line} never began"
+        );
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    press(&child);
+    Said::from(line, child.wait_with_output().unwrap())
+}
+
+fn press(child: &Child) {
+    let done = Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status();
+    assert!(done.unwrap().success());
+}
+
+/// A data set of many questions.
+fn many(place: &Place) {
+    place.write(
+        "many.json",
+        records((0..2000).map(|i| question(&format!("q{i}"), None))),
+    );
+}
+
+#[test]
+fn training_saves_a_checkpoint_and_goes_on_from_it_as_if_nothing_had_happened() {
+    let place = Place::new();
+    let options = "train -m model.gguf --data text.json --rank 2 --save-every 0 --steps 400";
+    let metrics = place.path("out.run/metrics.jsonl");
+    let begun = || std::fs::metadata(&metrics).is_ok_and(|m| m.len() > 500);
+    let said = interrupted(&place, &format!("{options} -o out.gguf"), begun);
+    let said = said.interrupted(&[
+        "interrupted; out.run/checkpoint-",
+        "is saved",
+        "--resume out.run",
+    ]);
+    assert!(said.out.is_empty(), "{said:#?}");
+    assert!(!place.path("out.gguf").exists() && !place.has_partial());
+    place.run("inspect out.run").done();
+    place.run("train --resume out.run").done();
+    let steps: Vec<u64> = String::from_utf8(place.read("out.run/metrics.jsonl"))
+        .unwrap()
+        .lines()
+        .map(|line| {
+            serde_json::from_str::<serde_json::Value>(line).unwrap()["step"]
+                .as_u64()
+                .unwrap()
+        })
+        .collect();
+    assert_eq!(steps, (1..=400).collect::<Vec<u64>>());
+    place.run(&format!("{options} -o whole.gguf")).done();
+    assert_eq!(place.read("out.gguf"), place.read("whole.gguf"));
+}
+
+#[test]
+fn a_checkpoint_of_another_run_or_a_damaged_one_is_refused() {
+    let place = Place::new();
+    place
+        .run("train -m model.gguf --data text.json --rank 2 --steps 2 -o out.gguf")
+        .done();
+    place.run("train --resume missing").failed(&["missing"]);
+    place.run("train --resume 0.png").failed(&["0.png"]);
+    std::fs::create_dir(place.path("empty")).unwrap();
+    place
+        .run("train --resume empty")
+        .failed(&["empty", "no checkpoint"]);
+    let state = place.read("out.run/checkpoint-2/state.safetensors");
+    place.write(
+        "out.run/checkpoint-2/state.safetensors",
+        &state[..state.len() / 2],
+    );
+    place
+        .run("train --resume out.run")
+        .failed(&["out.run/checkpoint-2", "state.safetensors"]);
+    place.write("out.run/checkpoint-2/state.safetensors", &state);
+    let description = place.read("out.run/checkpoint-2/state.json");
+    place.write("out.run/checkpoint-2/state.json", "{");
+    place
+        .run("train --resume out.run")
+        .failed(&["out.run/checkpoint-2", "state.json", "line 1"]);
+    place
+        .run("inspect out.run")
+        .failed(&["out.run/checkpoint-2", "state.json"]);
+    place.write("out.run/checkpoint-2/state.json", description);
+    let config = place.read("out.run/config.json");
+    place.write("out.run/config.json", "{}");
+    place
+        .run("train --resume out.run")
+        .failed(&["out.run/config.json"]);
+    place.write("out.run/config.json", config);
+    place.write("text.json", records([question("another", None)]));
+    place
+        .run("train --resume out.run")
+        .failed(&["the training data changed"]);
+}
+
+#[test]
+fn an_evaluation_leaves_no_file() {
+    let place = Place::new();
+    many(&place);
+    let line = "eval -m model.gguf --data many.json --metric exact-match --predictions out.jsonl --report out.json";
+    let said = place.leaves_nothing(|| interrupted(&place, line, || place.has_partial()));
+    said.interrupted(&[]);
+}
+
+#[test]
+fn writing_commands_leave_no_file() {
+    let place = Place::new();
+    place.write("long.txt", "word ".repeat(600));
+    let tokens = vec!["5"; 2000].join(",");
+    let record = serde_json::from_slice::<Vec<serde_json::Value>>(
+        &std::fs::read(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/demo/digits/held-out/export.json"
+        ))
+        .unwrap(),
+    )
+    .unwrap()
+    .swap_remove(0);
+    std::fs::copy(
+        place.path("0.png"),
+        place.path(record["documentName"].as_str().unwrap()),
+    )
+    .unwrap();
+    place.write("export.json", records(vec![record; 20_000]));
+    for line in [
+        format!("logits -m model.gguf --tokens {tokens} -o out.npy --threads 1"),
+        "convert --plugin ubiai export.json -o out.json".into(),
+        "quantize model.gguf out.gguf Q2_K --allow-requantize --threads 1".into(),
+    ] {
+        let said = place.leaves_nothing(|| interrupted(&place, &line, || place.has_partial()));
+        said.interrupted(&[]);
+    }
+}
+
+#[test]
+fn an_answer_stops_and_what_was_said_stays() {
+    let place = Place::new();
+    let line = "run -m model.gguf --raw -p hi -n 2000 --ctx 100000 --threads 1";
+    let mut child = place.graft(line).spawn().unwrap();
+    let mut first = [0; 1];
+    child
+        .stdout
+        .as_mut()
+        .unwrap()
+        .read_exact(&mut first)
+        .unwrap();
+    press(&child);
+    let said = Said::from(line, child.wait_with_output().unwrap());
+    assert!(said.out.ends_with('\n'), "{said:#?}");
+    said.interrupted(&["interrupted"]);
+}
+
+#[test]
+fn a_chat_that_waits_ends_and_measuring_stops() {
+    let place = Place::new();
+    let mut command = place.graft("chat -m model.gguf -n 2");
+    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(b"hi\n").unwrap();
+    let mut first = [0; 1];
+    child
+        .stdout
+        .as_mut()
+        .unwrap()
+        .read_exact(&mut first)
+        .unwrap();
+    // The answer is two tokens: after this it waits for the next line.
+    std::thread::sleep(Duration::from_millis(300));
+    press(&child);
+    let said = Said::from("chat", child.wait_with_output().unwrap());
+    assert_eq!(said.status, Some(130), "{said:#?}");
+    place.write("long.txt", "word ".repeat(40_000));
+    let begun = Instant::now();
+    for line in [
+        "perplexity -m model.gguf -f long.txt",
+        "bench -m model.gguf --rounds 900",
+    ] {
+        let after = Instant::now();
+        let said = interrupted(&place, line, || {
+            after.elapsed() > Duration::from_millis(400)
+        });
+        said.interrupted(&["interrupted"]);
+    }
+    assert!(begun.elapsed() < Duration::from_secs(20));
+}

@@ -1,0 +1,220 @@
+//! Every command at its work, on the model that the demo carries.
+
+#[allow(dead_code)] // what goes wrong is looked at in bad_input
+#[path = "bad_input/workplace.rs"]
+mod workplace;
+
+use serde_json::Value;
+use workplace::{Place, Said};
+
+/// The one JSON document on stdout.
+fn document(said: Said) -> Value {
+    let said = said.done();
+    serde_json::from_str(&said.out).unwrap_or_else(|e| panic!("{e}: {said:#?}"))
+}
+
+#[test]
+fn run_streams_an_answer_and_json_holds_the_same() {
+    let place = Place::new();
+    let line = "run -m model.gguf --mmproj mmproj.gguf --image 0.png -p hi -n 2";
+    let said = place.run(line).done();
+    assert!(said.err.contains("tokens/s"), "{said:#?}");
+    let json = document(place.run(&format!("{line} --json")));
+    let text = json["text"].as_str().unwrap();
+    assert_eq!(said.out.trim_end(), text.trim_end());
+    assert_eq!(json["finish"], "length");
+    assert_eq!(json["tokens"].as_array().unwrap().len(), 2);
+    let with = place.run(&format!("{line} --adapter a.gguf:0")).done();
+    assert_eq!(
+        with.out, said.out,
+        "an adapter of strength 0 changes nothing"
+    );
+}
+
+#[test]
+fn logits_are_a_numpy_matrix_with_a_row_for_each_position() {
+    let place = Place::new();
+    let json = document(place.run("logits -m model.gguf --tokens 1,5,6 -o o.npy --json"));
+    assert_eq!(json["shape"], serde_json::json!([3, 768]));
+    let file = place.read("o.npy");
+    assert_eq!(&file[..6], b"\x93NUMPY");
+    let header = 10 + u16::from_le_bytes([file[8], file[9]]) as usize;
+    assert!(String::from_utf8_lossy(&file[..header]).contains("'shape': (3, 768)"));
+    assert_eq!(file.len(), header + 3 * 768 * 4);
+    let values = file[header..]
+        .as_chunks::<4>()
+        .0
+        .iter()
+        .map(|&b| f32::from_le_bytes(b));
+    assert!(values.clone().all(f32::is_finite) && values.clone().any(|v| v != 0.0));
+    // An image takes one row per patch.
+    let seeing = "logits -m model.gguf --mmproj mmproj.gguf --image 0.png --tokens 1,-200 -o i.npy";
+    let rows = document(place.run(&format!("{seeing} --json")))["shape"][0]
+        .as_u64()
+        .unwrap();
+    assert!(rows > 2, "{rows}");
+}
+
+#[test]
+fn tokenize_gives_numbers_and_their_texts() {
+    let place = Place::new();
+    let ids: Vec<u32> = place
+        .run("tokenize -m model.gguf -p What")
+        .done()
+        .out
+        .split_whitespace()
+        .map(|id| id.parse().unwrap())
+        .collect();
+    assert_eq!(ids[0], 1, "the token that opens a sequence");
+    let bare = place
+        .run("tokenize -m model.gguf -p What --no-special")
+        .done();
+    let bare: Vec<u32> = bare
+        .out
+        .split_whitespace()
+        .map(|id| id.parse().unwrap())
+        .collect();
+    assert_eq!(bare, ids[1..]);
+    let json = document(place.run("tokenize -m model.gguf -p What -p a --pieces --json"));
+    assert_eq!(json.as_array().unwrap().len(), 2);
+    assert_eq!(json[0]["ids"].as_array().unwrap().len(), ids.len());
+    let lines = place.run("tokenize -m model.gguf -p What --pieces").done();
+    assert_eq!(lines.out.lines().count(), ids.len());
+}
+
+#[test]
+fn perplexity_is_that_of_the_windows() {
+    let place = Place::new();
+    place.write(
+        "t.txt",
+        "What is written here? a purple square. ".repeat(30),
+    );
+    let line = "perplexity -m model.gguf -f t.txt --ctx 64";
+    let json = document(place.run(&format!("{line} --json")));
+    let value = json["perplexity"].as_f64().unwrap();
+    assert!(value.is_finite() && value > 1.0, "{json}");
+    let windows = json["windows"].as_u64().unwrap();
+    assert!(windows >= 2, "{json}");
+    let said = place.run(line).done();
+    assert!(
+        said.out.starts_with(&format!("perplexity {value:.4} ± ")),
+        "{said:#?}"
+    );
+    // The first token of a window has no logits before it; the second half counts.
+    assert_eq!(json["tokens"].as_u64().unwrap(), windows * 31, "{json}");
+}
+
+#[test]
+fn inspect_describes_every_kind_of_file() {
+    let place = Place::new();
+    for (file, kind) in [
+        ("model.gguf", "model"),
+        ("mmproj.gguf", "vision half (mmproj)"),
+        ("a.gguf", "adapter"),
+    ] {
+        let json = document(place.run(&format!("inspect {file} --json")));
+        assert_eq!(json["kind"], kind);
+        assert_eq!(json["problems"], serde_json::json!([]));
+        let said = place.run(&format!("inspect {file} --tensors")).done();
+        assert!(
+            said.out.contains(json["sha256"].as_str().unwrap()),
+            "{said:#?}"
+        );
+        let wide = said.out.lines().find(|line| line.chars().count() > 80);
+        assert_eq!(wide, None, "{file}");
+    }
+    let info = document(place.run("adapter info a.gguf -m model.gguf --json"));
+    assert_eq!(info["sites"].as_array().unwrap().len(), 8, "{info}");
+    assert_eq!(info["sites"][0]["rank"], 2);
+    place.run("adapter info a.gguf").done();
+    let plugin = document(place.run("plugin check ubiai --json"));
+    assert_eq!(plugin["kind"], "plugin");
+    place.run("plugin info exact-match").done();
+}
+
+#[test]
+fn plan_adds_up_and_training_stays_within_its_parts() {
+    let place = Place::new();
+    let options = "-m model.gguf --mmproj mmproj.gguf --data data.json --rank 4 --steps 3";
+    let json = document(place.run(&format!("plan {options} --json")));
+    let peak = json["plan"]["peak_bytes"].as_u64().unwrap();
+    assert!(peak > 1 << 20, "{json}");
+    let said = place.run(&format!("plan {options}")).done();
+    assert!(
+        said.out.contains("4 samples with something to learn"),
+        "{said:#?}"
+    );
+    assert!(said.out.contains("3 updates of about "), "{said:#?}");
+    let trained = document(place.run(&format!("train {options} -o new.gguf --json")));
+    assert_eq!(trained["steps"], 3);
+    assert_eq!(trained["planned_peak_bytes"].as_u64(), Some(peak));
+    place
+        .run("run -m model.gguf --adapter new.gguf -p hi -n 2")
+        .done();
+}
+
+#[test]
+fn quantize_and_merge_write_models_that_run() {
+    let place = Place::new();
+    let json = document(place.run("quantize model.gguf q8.gguf Q8_0 --allow-requantize --json"));
+    let bytes = std::fs::metadata(place.path("q8.gguf")).unwrap().len();
+    assert!(json["bytes_after"].as_u64().unwrap() <= bytes);
+    let line = "adapter merge -m model.gguf --adapter a.gguf -o merged.gguf --type F16 --json";
+    assert_eq!(
+        document(place.run(line))["sites"].as_array().unwrap().len(),
+        8
+    );
+    for file in ["q8.gguf", "merged.gguf"] {
+        place.run(&format!("run -m {file} -p hi -n 2")).done();
+        place.run(&format!("inspect {file}")).done();
+    }
+}
+
+#[test]
+fn an_adapter_goes_to_peft_and_comes_back() {
+    let place = Place::new();
+    let json = document(place.run("adapter export a.gguf -m model.gguf -o peft --json"));
+    assert_eq!(json["pairs"], 8);
+    let json = document(place.run("adapter import peft -m model.gguf -o back.gguf --json"));
+    assert_eq!(json["pairs"], 8);
+    let answer = |adapter: &str| {
+        place
+            .run(&format!("run -m model.gguf --adapter {adapter} -p hi -n 8"))
+            .done()
+            .out
+    };
+    assert_eq!(answer("a.gguf"), answer("back.gguf"));
+    assert_eq!(answer("a.gguf"), answer("peft"));
+}
+
+#[test]
+fn an_evaluation_writes_its_report_and_a_line_for_each_sample() {
+    let place = Place::new();
+    let line = "eval -m model.gguf --mmproj mmproj.gguf --data data.json --metric exact-match -n 4 \
+                --predictions p.jsonl --report r.json --json";
+    let json = document(place.run(line));
+    assert_eq!(json["samples"], 4);
+    let report: Value = serde_json::from_slice(&place.read("r.json")).unwrap();
+    assert_eq!(report["metrics"], json["metrics"]);
+    let lines = String::from_utf8(place.read("p.jsonl")).unwrap();
+    assert_eq!(lines.lines().count(), 4);
+    for line in lines.lines() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        assert_eq!(line["expected"], "two");
+    }
+}
+
+#[test]
+fn devices_and_bench_measure_this_machine() {
+    let place = Place::new();
+    let json = document(place.run("devices --json"));
+    assert!(json["devices"][0]["threads"].as_u64().unwrap() >= 1);
+    let said = place.run("devices").done();
+    assert!(said.out.starts_with("cpu\n"), "{said:#?}");
+    let line = "bench -m model.gguf --prompt 8 --generate 4 --rounds 1 --json";
+    let json = document(place.run(line));
+    assert!(
+        json["generated_tokens_per_second"].as_f64().unwrap() > 0.0,
+        "{json}"
+    );
+}
