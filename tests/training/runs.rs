@@ -96,6 +96,7 @@ fn a_run_that_was_stopped_goes_on_as_if_it_had_not_been() {
         panic!("the flag was raised");
     };
     assert_eq!(checkpoint::latest(parts.path()).unwrap(), saved);
+    drop(folder);
 
     // One more step that no checkpoint knows of: as after a crash.
     std::fs::write(
@@ -115,6 +116,21 @@ fn a_run_that_was_stopped_goes_on_as_if_it_had_not_been() {
         std::fs::read(parts.path().join("adapter.gguf")).unwrap(),
         std::fs::read(whole.path().join("adapter.gguf")).unwrap()
     );
+}
+
+#[test]
+fn a_folder_belongs_to_one_run_at_a_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = RunFolder::create(folder.path(), &options()).unwrap();
+    for error in [
+        RunFolder::create(folder.path(), &options()).unwrap_err(),
+        RunFolder::reopen(folder.path(), 0).unwrap_err(),
+    ] {
+        assert!(error.to_string().contains("is at work"), "{error}");
+    }
+    // A run that ended before it saved anything makes room.
+    drop(first);
+    RunFolder::create(folder.path(), &options()).unwrap();
 }
 
 #[test]
@@ -140,11 +156,8 @@ fn a_checkpoint_of_another_run_is_refused() {
     assert!(refusal(other_data).contains("the training data changed"));
     let other_base = Trainer::new(open("wide_heads", 2), options(), examples(), None).unwrap();
     assert!(refusal(other_base).contains("the base model changed"));
-    assert!(RunFolder::create(folder.path(), &options()).is_ok());
-    assert!(
-        RunFolder::create(folder.path(), &options()).is_err(),
-        "it holds a run now"
-    );
+    let error = RunFolder::create(folder.path(), &options()).unwrap_err();
+    assert!(error.to_string().contains("already holds a run"), "{error}");
 
     // What may change: how often it saves and how much it keeps in memory.
     let mut other_pace = trainer(TrainOptions {

@@ -49,6 +49,8 @@ pub enum TrainError {
     },
     #[error("{path} already holds a run: go on with --resume, or name another folder")]
     RunExists { path: PathBuf },
+    #[error("a run is at work in {path}: wait for its end, or name another folder")]
+    RunBusy { path: PathBuf },
     #[error("{path} is not a checkpoint of this run: {reason}")]
     Checkpoint { path: PathBuf, reason: String },
     #[error("cannot {action} {path}: {source}")]

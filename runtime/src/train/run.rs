@@ -10,7 +10,7 @@
 //! ```
 
 use std::collections::VecDeque;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, OpenOptions, TryLockError};
 use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -123,7 +123,7 @@ impl RunFolder {
         if !checkpoint::all(path)?.is_empty() || path.join(checkpoint::ADAPTER).exists() {
             return Err(TrainError::RunExists { path: path.into() }.into());
         }
-        Ok(())
+        check_idle(path)
     }
 
     /// The folder of a run that goes on after its update number `step`: the record of later ones,
@@ -132,6 +132,7 @@ impl RunFolder {
     /// # Errors
     /// If the disk refuses.
     pub fn reopen(path: &Path, step: u64) -> Result<Self> {
+        check_idle(path)?;
         let metrics = path.join(METRICS);
         if let Ok(file) = fs::File::open(&metrics) {
             let mut kept = String::new();
@@ -152,13 +153,13 @@ impl RunFolder {
     fn open(path: &Path) -> Result<Self> {
         let metrics = path.join(METRICS);
         let tb = path.join("tb");
+        let record = OpenOptions::new().create(true).append(true).open(&metrics);
+        let record = record.map_err(io("open", &metrics))?;
+        // Held until the run ends, however it ends. Not every file system can lock.
+        let _ = record.try_lock();
         Ok(Self {
             path: path.to_owned(),
-            metrics: OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(&metrics)
-                .map_err(io("open", &metrics))?,
+            metrics: record,
             events: EventFile::create(&tb).map_err(io("write", &tb))?,
         })
     }
@@ -227,6 +228,15 @@ impl RunFolder {
             fs::remove_dir_all(path).map_err(io("delete", path))?;
         }
         Ok(())
+    }
+}
+
+/// Refuses a folder in which another run is at work.
+fn check_idle(path: &Path) -> Result<()> {
+    let record = fs::File::open(path.join(METRICS));
+    match record.map(|file| file.try_lock()) {
+        Ok(Err(TryLockError::WouldBlock)) => Err(TrainError::RunBusy { path: path.into() }.into()),
+        _ => Ok(()),
     }
 }
 
