@@ -138,6 +138,8 @@ const UNSAFE: &[&str] = &[
     "plugins/guests/",
     // The probe of the processor's peak, compiled per instruction set.
     "benches/limits.rs",
+    // Calls into ggml, an optional feature.
+    "tests/model/ggml.rs",
     "abi/src/",
 ];
 
