@@ -42,7 +42,7 @@ use scoring::{Judge, Scored};
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub struct DemoArguments {
-    /// Learn from fewer scans: half a minute, a worse reader
+    /// Learn from fewer scans: in a quarter of the time, a worse reader
     #[arg(long)]
     fast: bool,
     /// Seed of the adapter and the order of the samples
