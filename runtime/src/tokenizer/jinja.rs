@@ -3,6 +3,13 @@
 //! The template sees a marker in place of what each message says. So it cannot tell people's words
 //! from its own markup, and people's words cannot become control tokens: the rendered text is cut at
 //! the markers and the real texts are put back as plain text.
+//!
+//! Templates come with model files, and a hostile one must not end the process. Work is limited by
+//! fuel. Values that contain themselves, on whose depth the engine would recurse without end, can only be
+//! made by storing a namespace in itself, so namespaces may only be used by their attributes;
+//! values nested as deeply as the fuel allows fit the stack of a thread of our own.
+
+use std::thread;
 
 use minijinja::{Environment, ErrorKind, Value, context};
 
@@ -12,6 +19,13 @@ use super::{Tokenizer, TokenizerError};
 /// Private-use characters around the index of a message; no real text contains them in this form.
 const OPEN: char = '\u{F5A0}';
 const CLOSE: char = '\u{F5A1}';
+
+/// Fuel of a template, and of each message: many times what templates in use need.
+const FUEL: u64 = 20_000;
+const FUEL_PER_MESSAGE: u64 = 2_000;
+const MOST_FUEL: u64 = 200_000;
+/// Stack for values nested once for each few units of fuel.
+const STACK_BYTES: usize = 128 << 20;
 
 /// A compiled chat template.
 #[derive(Debug)]
@@ -26,8 +40,9 @@ impl JinjaTemplate {
     /// Compiles the source of a template for a model with this vocabulary.
     ///
     /// # Errors
-    /// If it does not compile.
+    /// If it does not compile, or uses a namespace as a value.
     pub fn new(source: &str, tokenizer: &Tokenizer) -> Result<Self, TokenizerError> {
+        check_namespaces(source)?;
         let mut environment = Environment::new();
         // What Hugging Face sets: blocks leave no blank lines behind.
         let mut syntax = minijinja::syntax::SyntaxConfig::builder();
@@ -40,8 +55,7 @@ impl JinjaTemplate {
         });
         // A fixed day: a prompt must not change with the clock.
         environment.add_function("strftime_now", |_format: String| "26 Jul 2024");
-        // Templates come with model files: a loop that never ends is an error, not a hang.
-        environment.set_fuel(Some(1_000_000));
+        environment.set_fuel(Some(FUEL));
         environment
             .add_template_owned("chat", source.to_owned())
             .map_err(|e| TokenizerError::Template(e.to_string()))?;
@@ -65,6 +79,9 @@ impl JinjaTemplate {
         messages: &[Message],
         open: bool,
     ) -> Result<Vec<Segment>, TokenizerError> {
+        let mut environment = self.environment.clone();
+        let fuel = FUEL + FUEL_PER_MESSAGE * messages.len() as u64;
+        environment.set_fuel(Some(fuel.min(MOST_FUEL)));
         let marked = |blank: &str| {
             let entries = messages.iter().enumerate().map(|(i, message)| {
                 let role = match message.role {
@@ -76,7 +93,7 @@ impl JinjaTemplate {
                 context! { role, content }
             });
             let messages = Value::from(entries.collect::<Vec<_>>());
-            let template = self.environment.get_template("chat");
+            let template = environment.get_template("chat");
             let rendered = template.and_then(|t| {
                 t.render(context! {
                     messages,
@@ -87,9 +104,12 @@ impl JinjaTemplate {
             });
             rendered.map_err(|e| TokenizerError::Template(e.to_string()))
         };
-        let text = marked("")?;
-        // Many templates trim what is said; a marker between blanks shows whether this one does.
-        let trims = marked(" ")? == text;
+        let (text, trims) = with_stack(|| {
+            let text = marked("")?;
+            // Many templates trim what is said; a marker between blanks shows whether this one does.
+            let trims = marked(" ")? == text;
+            Ok((text, trims))
+        })?;
         // The tokenizer puts the first token in front itself.
         let text = text.strip_prefix(&self.bos).unwrap_or(&text);
         let mut out = Rendered::default();
@@ -125,6 +145,52 @@ impl JinjaTemplate {
         out.end(learned, true);
         out.markup(rest);
     }
+}
+
+/// Runs `work` in a thread with a stack that is large enough for it.
+fn with_stack<R: Send>(
+    work: impl FnOnce() -> Result<R, TokenizerError> + Send,
+) -> Result<R, TokenizerError> {
+    let lost = |reason: String| TokenizerError::Template(reason);
+    thread::scope(|scope| {
+        let thread = thread::Builder::new().stack_size(STACK_BYTES);
+        match thread.spawn_scoped(scope, work) {
+            Ok(thread) => match thread.join() {
+                Ok(done) => done,
+                Err(_) => Err(lost("it breaks the template engine".into())),
+            },
+            Err(e) => Err(lost(format!("there is no thread to run it in: {e}"))),
+        }
+    })
+}
+
+/// Refuses a template in which a namespace could be stored anywhere: one that is not made by
+/// `set name = namespace(...)`, or that is used without an attribute.
+fn check_namespaces(source: &str) -> Result<(), TokenizerError> {
+    let regex = |pattern: &str| regex::Regex::new(pattern).expect("the patterns are ours");
+    let made = regex(r"\bset\s+(\w+)\s*=\s*namespace\s*\(");
+    let bindings: Vec<_> = made.captures_iter(source).collect();
+    let named = regex(r"\bnamespace\b").find_iter(source).count();
+    let refuse = |name: &str| {
+        let reason = format!("it uses the namespace `{name}` otherwise than by its attributes");
+        Err(TokenizerError::Template(reason))
+    };
+    if named != bindings.len() {
+        return refuse("namespace");
+    }
+    let places: Vec<_> = bindings.iter().filter_map(|found| found.get(1)).collect();
+    for place in &places {
+        let name = place.as_str();
+        let word = regex(&format!(r"\b{name}\b(\s*\.\s*[A-Za-z_])?"));
+        let by_attribute = |found: &regex::Captures<'_>| {
+            let at = found.get(0).map_or(0, |word| word.start());
+            found.get(1).is_some() || places.iter().any(|place| place.start() == at)
+        };
+        if !word.captures_iter(source).all(|found| by_attribute(&found)) {
+            return refuse(name);
+        }
+    }
+    Ok(())
 }
 
 /// The text that segments spell, for tests and listings; an image is `<image>`.

@@ -165,6 +165,29 @@ fn a_model_files_template_keeps_words_and_control_tokens_apart() {
     let endless = ChatTemplate::Jinja(Box::new(JinjaTemplate::new(loops, &tokenizer).unwrap()));
     assert!(endless.render(&turns, true).is_err());
     assert!(JinjaTemplate::new("{% if %}", &tokenizer).is_err());
+    // As deep as fuel goes; the engine recurses over values when it prints and drops them.
+    let deep = "{% set ns = namespace(x='') %}{% for i in range(100000) %}\
+        {% set ns.x = [ns.x] %}{% set ns.y = ns.x | string %}{% endfor %}{{ ns.x }}";
+    let deep = ChatTemplate::Jinja(Box::new(JinjaTemplate::new(deep, &tokenizer).unwrap()));
+    assert!(deep.render(&vec![turns[0].clone(); 1000], true).is_err());
+    // Without end.
+    for within in [
+        "{% set ns = namespace() %}{% set ns.x = [ns] %}{{ ns.x }}",
+        "{% set ns = namespace() %}{% set ns.x = ns, 'x' %}{{ ns.x }}",
+        "{% set ns = namespace(), 1 %}{% set n = ns[0] %}{% set n.x = n %}{{ n.x }}",
+        "{% set f = namespace %}{% set ns = f() %}{% set ns.x = ns %}{{ ns.x }}",
+        "{% with ns = namespace() %}{% set ns.x = ns %}{{ ns.x }}{% endwith %}",
+    ] {
+        let error = JinjaTemplate::new(within, &tokenizer).unwrap_err();
+        assert!(error.to_string().contains("by its attributes"), "{error}");
+    }
+    let used = "{% set ns = namespace(first=true) %}{% for m in messages %}\
+        {% if ns.first %}{{ m.content }}{% set ns.first = false %}{% endif %}{% endfor %}";
+    let used = ChatTemplate::Jinja(Box::new(JinjaTemplate::new(used, &tokenizer).unwrap()));
+    assert_eq!(
+        spell(&used.render(&turns[..1], true).unwrap()),
+        " hi <|eot_id|> "
+    );
     let raising =
         JinjaTemplate::new("{{ raise_exception('no system role') }}", &tokenizer).unwrap();
     let error = ChatTemplate::Jinja(Box::new(raising))
