@@ -16,7 +16,10 @@ impl<'a> Options<'a> {
             return Err(Error::InvalidOptions("expected a JSON object".into()));
         };
         if let Some((name, _)) = members.iter().find(|(name, _)| !known.contains(&&**name)) {
-            let known = known.join(", ");
+            let known = match known {
+                [] => "none".to_owned(),
+                known => known.join(", "),
+            };
             let message = format!("/{name}: there is no such option; there are {known}");
             return Err(Error::InvalidOptions(message));
         }

@@ -29,9 +29,11 @@ impl Converter for Plugin {
     fn convert(
         input: &mut dyn Source,
         output: &mut dyn Sink,
-        _options: &str,
+        options: &str,
         host: &dyn Host,
     ) -> Result<Summary, Error> {
+        // Knows no option; one that is given is an error rather than without effect.
+        graft_plugin::options::Options::parse(options, &[])?;
         let source = input.name();
         let text = graft_plugin::read_all(input, LARGEST)?;
         let text = String::from_utf8_lossy(&text);

@@ -17,7 +17,9 @@ impl Evaluator for Plugin {
     }];
     const OPTIONS_SCHEMA: &'static str = r#"{"type": "object", "additionalProperties": false}"#;
 
-    fn start(_options: &str, _seed: u64) -> Result<Self, Error> {
+    fn start(options: &str, _seed: u64) -> Result<Self, Error> {
+        // Knows no option; one that is given is an error rather than without effect.
+        graft_plugin::options::Options::parse(options, &[])?;
         Ok(Self)
     }
 }

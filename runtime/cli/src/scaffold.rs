@@ -1,5 +1,5 @@
 //! The files of a new plugin: its source, and the SDK and the interface it is written against, so
-//! that nothing has to be fetched from anywhere but crates.io.
+//! that cargo has only `wit-bindgen` to fetch.
 
 use std::fs;
 use std::path::Path;
