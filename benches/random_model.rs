@@ -30,7 +30,7 @@ pub struct Shape {
 }
 
 /// The shapes benchmarks are quoted at.
-pub const SHAPES: [Shape; 2] = [
+pub const SHAPES: [Shape; 4] = [
     Shape {
         name: "160m",
         width: 768,
@@ -47,6 +47,24 @@ pub const SHAPES: [Shape; 2] = [
         heads: 32,
         kv_heads: 4,
         feed_forward: 5632,
+        vocabulary: 32_000,
+    },
+    Shape {
+        name: "7b",
+        width: 4096,
+        layers: 32,
+        heads: 32,
+        kv_heads: 32,
+        feed_forward: 11_008,
+        vocabulary: 32_000,
+    },
+    Shape {
+        name: "13b",
+        width: 5120,
+        layers: 40,
+        heads: 40,
+        kv_heads: 40,
+        feed_forward: 13_824,
         vocabulary: 32_000,
     },
 ];

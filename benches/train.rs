@@ -4,7 +4,7 @@
 //! learned, every linear layer has a pair of rank 16. `peers.py` runs this beside PyTorch and PEFT.
 
 use graft::model::llava::{Sequence, Span};
-use graft::train::{Example, TrainOptions, Trainer};
+use graft::train::{Example, Levers, TrainOptions, Trainer};
 use graft_benches::limits::Limits;
 use graft_benches::{Work, peak_resident_mib, print_row, random_model, time};
 
@@ -33,7 +33,10 @@ fn main() -> graft::Result<()> {
     };
     let options = TrainOptions {
         steps: Some(u64::MAX),
-        kept_layers,
+        levers: Levers {
+            kept_layers,
+            ..Levers::default()
+        },
         ..TrainOptions::default()
     };
     let mut trainer = Trainer::new(model, options, vec![example], None)?;

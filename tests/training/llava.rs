@@ -17,7 +17,7 @@ use graft::adapter::{Adapter, BaseIdentity, LoraPair};
 use graft::model::llava::splice;
 use graft::model::{Model, ModelOptions, Site, VisionWork};
 use graft::tokenizer::{IGNORED, IMAGE};
-use graft::train::{Example, StepReport, TrainOptions, Trainer};
+use graft::train::{Example, Levers, Place, StepReport, TrainOptions, Trainer};
 
 const MODELS: [&str; 2] = ["text", "text_quantized"];
 const RANK: usize = 4;
@@ -54,7 +54,10 @@ fn options(kept_layers: usize) -> TrainOptions {
         clip: 1.0,
         max_len: 64,
         shuffle: false,
-        kept_layers: Some(kept_layers),
+        levers: Levers {
+            kept_layers: Some(kept_layers),
+            ..Levers::default()
+        },
         ..TrainOptions::default()
     }
 }
@@ -194,22 +197,43 @@ fn ten_updates_agree_with_pytorch() {
 }
 
 #[test]
-fn recomputation_and_threads_change_no_bit() {
+fn levers_and_threads_change_no_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = [None, Some(Place::Disk)];
     for name in MODELS {
-        let outcome = |threads, kept_layers| {
-            let mut trainer = trainer(name, threads, options(kept_layers));
+        let outcome = |threads, kept_layers, [weights, inputs, moments]: [Option<Place>; 3]| {
+            let options = TrainOptions {
+                levers: Levers {
+                    kept_layers: Some(kept_layers),
+                    weights,
+                    inputs,
+                    moments,
+                    folder: Some(folder.path().to_owned()),
+                },
+                ..options(kept_layers)
+            };
+            let mut trainer = trainer(name, threads, options);
             let mut losses = vec![];
             while let Some(report) = trainer.step().unwrap() {
                 losses.push((report.loss.to_bits(), report.grad_norm.to_bits()));
             }
             (losses, trainer.parameters().clone())
         };
-        let want = outcome(1, 2);
+        let want = outcome(1, 2, [None; 3]);
         for (threads, kept_layers) in [(1, 0), (2, 0), (2, 1), (2, 2)] {
             assert!(
-                outcome(threads, kept_layers) == want,
+                outcome(threads, kept_layers, [None; 3]) == want,
                 "{name}, {threads} threads, {kept_layers} layers kept"
             );
+        }
+        for (weights, inputs, moments) in [(1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 1)] {
+            let places = [disk[weights], disk[inputs], disk[moments]];
+            for kept_layers in [0, 2] {
+                assert!(
+                    outcome(2, kept_layers, places) == want,
+                    "{name}, {kept_layers} layers kept, {places:?}"
+                );
+            }
         }
     }
 }

@@ -108,10 +108,13 @@ pub fn differentiate(
         kept,
         max_rank: RANK,
         dropout: lora.dropout > 0.0,
+        stream_weights: false,
+        inputs_in: None,
     };
-    let mut activations = Activations::new(llama, &plan);
+    let mut activations = Activations::new(llama, &plan).unwrap();
     let mut stream = rows.to_vec();
-    llama.forward_saving(&mut stream, lora, &mut activations);
+    let forward = llama.forward_saving(&mut stream, lora, &mut activations);
+    forward.unwrap();
     let (mut normed, mut inv_rms) = (vec![0.0; rows.len()], vec![0.0; tokens]);
     llama.final_norm(&mut normed, &mut inv_rms, &stream);
     let mut logits = vec![0.0; tokens * shape.vocabulary];
@@ -123,7 +126,8 @@ pub fn differentiate(
     llama.final_norm_backward(&mut drows, &dnormed, &stream, &inv_rms);
     let zeros = |(a, b): &(Vec<f32>, Vec<f32>)| (vec![0.0; a.len()], vec![0.0; b.len()]);
     let mut gradients = Pairs(lora.pairs.0.iter().map(zeros).collect());
-    llama.backward(&mut drows, lora, &mut gradients, true, &mut activations);
+    let backward = llama.backward(&mut drows, lora, &mut gradients, true, &mut activations);
+    backward.unwrap();
     Outcome {
         logits,
         gradients,

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use graft::train::{ScheduleKind, TrainOptions};
+use graft::train::{Levers, Place, ScheduleKind, TrainOptions};
 use serde::{Deserialize, Serialize};
 
 use crate::model_arguments::threads;
@@ -54,7 +54,7 @@ pub struct RunArguments {
     /// Go on from this adapter instead of a new one
     #[arg(long, value_name = "FILE")]
     pub init_adapter: Option<PathBuf>,
-    /// Most memory to use, such as 3GiB: layers are computed twice where their values do not fit
+    /// Most memory to use, such as 3GiB
     #[arg(long, value_name = "SIZE", value_parser = bytes)]
     pub memory: Option<u64>,
     /// Go on with the run in this folder, or from this checkpoint; other options are taken from there
@@ -130,9 +130,39 @@ pub struct RunArguments {
     /// Of the initial values, the order and dropout
     #[arg(long, default_value_t = 42, help_heading = "Course")]
     pub seed: u64,
-    /// Top layers that keep their values between forward and backward [default: what fits --memory]
-    #[arg(long, value_name = "N", help_heading = "Course")]
+
+    /// Top layers that keep their values between forward and backward; the others compute them twice
+    #[arg(long, value_name = "N", help_heading = MEMORY)]
     pub kept_layers: Option<usize>,
+    /// Where the base's weights lie; on disk, each layer is read for its turn
+    #[arg(long, value_name = "PLACE", help_heading = MEMORY)]
+    pub weights: Option<PlaceName>,
+    /// Where the inputs of layers lie between forward and backward
+    #[arg(long, value_name = "PLACE", help_heading = MEMORY)]
+    pub layer_inputs: Option<PlaceName>,
+    /// Where AdamW's moments lie
+    #[arg(long, value_name = "PLACE", help_heading = MEMORY)]
+    pub moments: Option<PlaceName>,
+}
+
+const MEMORY: &str = "Memory: same result, other time [default: the fastest that fits --memory]";
+
+/// Names of [`Place`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum PlaceName {
+    /// In memory
+    Memory,
+    /// On the disk
+    Disk,
+}
+
+impl PlaceName {
+    fn place(self) -> Place {
+        match self {
+            Self::Memory => Place::Memory,
+            Self::Disk => Place::Disk,
+        }
+    }
 }
 
 /// What of the projector learns.
@@ -180,7 +210,13 @@ impl RunArguments {
             max_len: self.max_len,
             group_by_length: self.group_by_length,
             shuffle: !self.no_shuffle,
-            kept_layers: self.kept_layers,
+            levers: Levers {
+                kept_layers: self.kept_layers,
+                weights: self.weights.map(PlaceName::place),
+                inputs: self.layer_inputs.map(PlaceName::place),
+                moments: self.moments.map(PlaceName::place),
+                folder: None,
+            },
             seed: self.seed,
             save_every,
             keep,

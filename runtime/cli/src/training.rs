@@ -118,7 +118,8 @@ pub fn train(
     let max_len = config.options.max_len;
     let planned = subject.plan(config, &subject.workload(config)?)?;
     let mut options = config.options.clone();
-    options.kept_layers = Some(planned.kept_layers);
+    options.levers = planned.levers.clone();
+    options.levers.folder = Some(folder.to_owned());
     let examples = subject.examples(
         "preparing",
         &subject.samples,
@@ -141,7 +142,19 @@ pub fn train(
         }
         None => None,
     };
-    let mut trainer = Trainer::new(Arc::clone(&subject.model), options, examples, initial)?;
+    std::fs::create_dir_all(folder).map_err(|source| graft::Error::Io {
+        action: "create",
+        path: folder.to_owned(),
+        source,
+    })?;
+    let mut trainer = match Trainer::new(Arc::clone(&subject.model), options, examples, initial) {
+        Ok(trainer) => trainer,
+        Err(error) => {
+            // Nothing is in it unless it was there before.
+            let _ = std::fs::remove_dir(folder);
+            return Err(error.into());
+        }
+    };
     let mut folder = match resume {
         Some(checkpoint) => {
             trainer.resume(checkpoint)?;
@@ -201,7 +214,9 @@ pub fn resumed(path: &Path) -> graft::Result<(PathBuf, PathBuf)> {
 
 /// How long the updates of a plan take on this machine, in words.
 pub fn pace(plan: &TrainPlan, flops_per_second: f64) -> (f64, String) {
-    let step = plan.flops_per_step / flops_per_second;
+    /// Bytes per second of a disk, or of the system's memory in front of it.
+    const DISK: f64 = 1e9;
+    let step = plan.flops_per_step / flops_per_second + plan.disk_bytes_per_step / DISK;
     let whole = std::time::Duration::from_secs_f64(step * plan.steps as f64);
     (step, short(whole))
 }

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)] // mapping a file
 
 use std::fs::File;
+use std::ops::Range;
 use std::path::Path;
 
 use super::GgufError;
@@ -39,6 +40,26 @@ impl Bytes {
         // underneath is asked of the user, as the documentation above says.
         let map = unsafe { memmap2::Mmap::map(&file) }.map_err(io)?;
         Ok(Self::Mapped(map))
+    }
+
+    /// Asks the system to read a range soon, in the background. Only a hint.
+    pub(crate) fn prefetch(&self, range: Range<usize>) {
+        #[cfg(unix)]
+        if let Self::Mapped(map) = self {
+            let _ = map.advise_range(memmap2::Advice::WillNeed, range.start, range.len());
+        }
+    }
+
+    /// Lets the memory of a range go; whoever touches it again finds the same bytes, read from the
+    /// file once more. Only a hint; owned bytes stay.
+    pub(crate) fn release(&self, range: Range<usize>) {
+        #[cfg(unix)]
+        if let Self::Mapped(map) = self {
+            let advice = memmap2::UncheckedAdvice::DontNeed;
+            // SAFETY: this advice may discard what was written to private pages; these are
+            // read-only pages of a file, which are read again from it.
+            let _ = unsafe { map.unchecked_advise_range(advice, range.start, range.len()) };
+        }
     }
 }
 

@@ -16,6 +16,7 @@ mod error;
 mod mapping;
 mod metadata;
 mod reader;
+mod split;
 #[cfg(test)]
 mod tests;
 mod writer;

@@ -10,27 +10,25 @@ use std::path::{Path, PathBuf};
 use graft_kernels::QuantType;
 
 use super::mapping::Bytes;
+use super::split;
 use super::{
     ALIGNMENT_KEY, Array, DEFAULT_ALIGNMENT, GgufError, MAGIC, MOST_AXES, Metadata, Value,
 };
 
 /// Arrays of arrays deeper than this are refused.
 const DEEPEST_ARRAY: u32 = 4;
-/// Metadata keys of a split model.
-const SPLIT_COUNT: &str = "split.count";
-const SPLIT_NUMBER: &str = "split.no";
 
 /// An open GGUF file (or all files of a split model). Immutable; share it as `Arc<Gguf>`.
 #[derive(Debug)]
 pub struct Gguf {
-    path: Option<PathBuf>,
-    parts: Vec<Bytes>,
-    version: u32,
-    alignment: u64,
-    metadata: Metadata,
-    tensors: Vec<TensorInfo>,
-    places: Vec<(usize, Range<usize>)>,
-    index: HashMap<String, usize>,
+    pub(super) path: Option<PathBuf>,
+    pub(super) parts: Vec<Bytes>,
+    pub(super) version: u32,
+    pub(super) alignment: u64,
+    pub(super) metadata: Metadata,
+    pub(super) tensors: Vec<TensorInfo>,
+    pub(super) places: Vec<(usize, Range<usize>)>,
+    pub(super) index: HashMap<String, usize>,
 }
 
 /// What the directory says of one tensor.
@@ -78,11 +76,7 @@ impl Gguf {
             .and_then(Self::parse)
             .map_err(|e| e.in_file(path))?;
         gguf.path = Some(path.to_owned());
-        let count = gguf.metadata.opt_u64(SPLIT_COUNT)?.unwrap_or(1);
-        if count > 1 {
-            gguf = Self::join(gguf, path, count)?;
-        }
-        Ok(gguf)
+        split::join(gguf, path)
     }
 
     /// Reads a file that is already in memory.
@@ -145,6 +139,29 @@ impl Gguf {
         &self.parts[*part][range.clone()]
     }
 
+    /// Asks the system to read a tensor soon, in the background. Only a hint.
+    ///
+    /// # Panics
+    /// If `index` is out of range.
+    pub fn prefetch(&self, index: usize) {
+        let (part, range) = &self.places[index];
+        self.parts[*part].prefetch(range.clone());
+    }
+
+    /// Lets the memory of all tensors go until they are touched again. Only a hint.
+    pub fn release_all(&self) {
+        (0..self.tensors.len()).for_each(|index| self.release(index));
+    }
+
+    /// Lets the memory of a tensor go until it is touched again. Only a hint.
+    ///
+    /// # Panics
+    /// If `index` is out of range.
+    pub fn release(&self, index: usize) {
+        let (part, range) = &self.places[index];
+        self.parts[*part].release(range.clone());
+    }
+
     /// The tensor of this name.
     pub fn tensor(&self, name: &str) -> Option<Tensor<'_>> {
         self.position(name).map(|i| Tensor {
@@ -153,7 +170,7 @@ impl Gguf {
         })
     }
 
-    fn parse(bytes: Bytes) -> Result<Self, GgufError> {
+    pub(super) fn parse(bytes: Bytes) -> Result<Self, GgufError> {
         let mut cursor = Cursor {
             bytes: &bytes,
             at: 0,
@@ -205,66 +222,6 @@ impl Gguf {
             index,
             parts: vec![bytes],
         })
-    }
-
-    /// Opens the other parts of a split model and joins the directories.
-    fn join(opened: Self, path: &Path, count: u64) -> Result<Self, GgufError> {
-        let number = opened.metadata.opt_u64(SPLIT_NUMBER)?.unwrap_or(0);
-        let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("");
-        let ending = format!("-{:05}-of-{count:05}.gguf", number + 1);
-        let stem = name.strip_suffix(&ending).ok_or(GgufError::SplitName {
-            found: number + 1,
-            count,
-        })?;
-        let part_path =
-            |i: u64| path.with_file_name(format!("{stem}-{:05}-of-{count:05}.gguf", i + 1));
-        let mut first: Option<Self> = None;
-        let mut opened = Some(opened);
-        for i in 0..count {
-            let path = part_path(i);
-            let part = match opened.take_if(|_| i == number) {
-                Some(part) => part,
-                None => Bytes::map(&path)
-                    .and_then(Self::parse)
-                    .map_err(|e| e.in_file(&path))?,
-            };
-            let says = (
-                part.metadata.opt_u64(SPLIT_NUMBER)?.unwrap_or(0),
-                part.metadata.opt_u64(SPLIT_COUNT)?.unwrap_or(1),
-            );
-            if says != (i, count) {
-                return Err(GgufError::SplitPart {
-                    path,
-                    reason: format!("it says it is part {} of {}", says.0 + 1, says.1),
-                });
-            }
-            match &mut first {
-                None => {
-                    first = Some(Self {
-                        path: Some(path),
-                        ..part
-                    })
-                }
-                Some(first) => first.append(part, &path)?,
-            }
-        }
-        first.ok_or(GgufError::Empty)
-    }
-
-    fn append(&mut self, part: Self, path: &Path) -> Result<(), GgufError> {
-        for (info, (_, range)) in part.tensors.into_iter().zip(part.places) {
-            let at = self.tensors.len();
-            if self.index.insert(info.name.clone(), at).is_some() {
-                return Err(GgufError::SplitPart {
-                    path: path.to_owned(),
-                    reason: format!("an earlier part has tensor `{}` already", info.name),
-                });
-            }
-            self.tensors.push(info);
-            self.places.push((self.parts.len(), range));
-        }
-        self.parts.extend(part.parts);
-        Ok(())
     }
 }
 

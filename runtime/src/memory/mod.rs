@@ -1,9 +1,11 @@
 //! Who may use how many bytes, decided before anyone does.
 
 mod budget;
+mod float_file;
 mod plan;
 mod process;
 
 pub use budget::{Budget, BudgetError, Reservation};
+pub use float_file::FloatFile;
 pub use plan::{MemoryPlan, Part, Phase};
-pub use process::peak_bytes;
+pub use process::{anonymous_bytes, peak_bytes};

@@ -4,25 +4,43 @@
 //! top `kept` layers have their own [`Saved`]; those below share the lowest of these, and backward
 //! fills it again by calling the layer's forward on its kept input: the same function on the
 //! same bits.
+//!
+//! The inputs may lie in a file, and the weights of a layer may leave memory after its turn while the
+//! next layer's are read: both change where bytes are, not what is computed.
+
+use std::path::PathBuf;
 
 use super::layer::{Kept, Work};
-use super::{AdapterView, BackwardScratch, GradientView, Llama, LlamaShape, Pass, Saved, Scratch};
+use super::{
+    AdapterView, BackwardScratch, GradientView, Layer, Llama, LlamaShape, Pass, Saved, Scratch,
+};
+use crate::Result;
 use crate::kv_cache::KvSlice;
+use crate::memory::FloatFile;
 use graft_kernels::ops::rope::RopeTable;
 
 /// What is kept of one sequence between its forward and its backward, and the buffers of both.
 #[derive(Debug)]
 pub struct Activations {
     /// Inputs of the layers from `lowest` on, `[layers - lowest][T, W]`.
-    inputs: Vec<Vec<f32>>,
+    inputs: Inputs,
     /// The top layers have one each; the lowest of these lends its slot to all layers below.
     slots: Vec<Slot>,
     lowest: usize,
+    stream_weights: bool,
     rope: RopeTable,
     scratch: Scratch,
     back: BackwardScratch,
     /// A recomputed layer's stream, `[T, W]`.
     stream: Vec<f32>,
+}
+
+/// Inputs of layers, `[T, W]` each.
+#[derive(Debug)]
+enum Inputs {
+    Memory(Vec<Vec<f32>>),
+    /// One after the other, and the one in use.
+    File(FloatFile, Vec<f32>),
 }
 
 /// Everything inside one layer.
@@ -36,7 +54,7 @@ struct Slot {
 }
 
 /// What decides how much memory training takes.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ActivationPlan {
     /// Longest sequence.
     pub tokens: usize,
@@ -49,6 +67,10 @@ pub struct ActivationPlan {
     pub max_rank: usize,
     /// Whether any term has dropout.
     pub dropout: bool,
+    /// Whether a layer's weights leave memory after its turn, to be read again for the next.
+    pub stream_weights: bool,
+    /// The folder of a file that holds the layers' inputs, instead of memory.
+    pub inputs_in: Option<PathBuf>,
 }
 
 impl ActivationPlan {
@@ -63,22 +85,33 @@ impl ActivationPlan {
 
 impl Activations {
     /// Buffers for sequences as planned.
-    pub fn new(llama: &Llama, plan: &ActivationPlan) -> Self {
+    ///
+    /// # Errors
+    /// If the disk refuses the file of the inputs.
+    pub fn new(llama: &Llama, plan: &ActivationPlan) -> Result<Self> {
         let (shape, tokens) = (llama.shape(), plan.tokens);
         let rows = || vec![0.0; tokens * shape.width];
         let mut scratch = Scratch::new(shape, tokens);
         scratch.reserve_rank(shape, plan.max_rank, plan.dropout);
-        Self {
-            inputs: (0..plan.visited(shape)).map(|_| rows()).collect(),
+        let visited = plan.visited(shape);
+        Ok(Self {
+            inputs: match &plan.inputs_in {
+                Some(folder) => {
+                    let floats = visited * tokens * shape.width;
+                    Inputs::File(FloatFile::create(folder, floats)?, rows())
+                }
+                None => Inputs::Memory((0..visited).map(|_| rows()).collect()),
+            },
             slots: (0..plan.slots(shape))
                 .map(|_| Slot::new(shape, tokens))
                 .collect(),
             lowest: plan.lowest,
+            stream_weights: plan.stream_weights,
             rope: llama.rope_table(tokens),
             scratch,
             back: BackwardScratch::new(shape, tokens),
             stream: rows(),
-        }
+        })
     }
 
     /// Bytes that [`Activations::new`] allocates.
@@ -91,7 +124,11 @@ impl Activations {
         } else {
             0
         };
-        (plan.visited(shape) + 1) * row
+        let inputs = match plan.inputs_in {
+            Some(_) => 1,
+            None => plan.visited(shape),
+        };
+        (inputs + 1) * row
             + plan.slots(shape) * Slot::bytes(shape, tokens)
             + rope
             + Scratch::bytes(shape, tokens)
@@ -99,9 +136,49 @@ impl Activations {
             + BackwardScratch::bytes(shape, tokens)
     }
 
+    /// A layer's turn: if weights are streamed, the next layer's are read while it lasts, and its own
+    /// leave memory when it ends.
+    fn turn<'a>(&self, layer: &'a Layer, next: Option<&Layer>) -> Option<Turn<'a>> {
+        self.stream_weights.then(|| {
+            if let Some(next) = next {
+                next.prefetch();
+            }
+            Turn(layer)
+        })
+    }
+
     /// Which slot a layer of a model with `layers` layers uses.
     fn slot(&self, layer: usize, layers: usize) -> usize {
         (layer + self.slots.len()).saturating_sub(layers)
+    }
+}
+
+/// A layer whose weights leave memory when this is dropped.
+struct Turn<'a>(&'a Layer);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.release();
+    }
+}
+
+impl Inputs {
+    fn keep(&mut self, layer: usize, rows: &[f32]) -> Result<()> {
+        match self {
+            Self::Memory(all) => all[layer][..rows.len()].copy_from_slice(rows),
+            Self::File(file, row) => file.write(layer * row.len(), rows)?,
+        }
+        Ok(())
+    }
+
+    fn get(&mut self, layer: usize, len: usize) -> Result<&[f32]> {
+        match self {
+            Self::Memory(all) => Ok(&all[layer][..len]),
+            Self::File(file, row) => {
+                file.read(layer * row.len(), &mut row[..len])?;
+                Ok(&row[..len])
+            }
+        }
     }
 }
 
@@ -131,6 +208,9 @@ impl Llama {
     /// Runs rows `[T, W]`, a whole sequence, through all layers in place and keeps what
     /// [`Llama::backward`] needs.
     ///
+    /// # Errors
+    /// If the disk refuses the inputs of the layers.
+    ///
     /// # Panics
     /// If the sequence is longer than planned.
     pub fn forward_saving(
@@ -138,12 +218,16 @@ impl Llama {
         rows: &mut [f32],
         adapters: &dyn AdapterView,
         activations: &mut Activations,
-    ) {
+    ) -> Result<()> {
         let layers = self.layers().len();
         self.pool().run(|| {
             for (i, layer) in self.layers().iter().enumerate() {
                 if let Some(input) = i.checked_sub(activations.lowest) {
-                    activations.inputs[input][..rows.len()].copy_from_slice(rows);
+                    activations.inputs.keep(input, rows)?;
+                }
+                let _turn = activations.turn(layer, self.layers().get(i + 1));
+                if activations.stream_weights && i + 1 == layers {
+                    self.output().prefetch();
                 }
                 let slot = activations.slot(i, layers);
                 let (saved, kv) = activations.slots[slot].parts();
@@ -154,7 +238,8 @@ impl Llama {
                 };
                 layer.forward(rows, saved, kv, &pass, &mut activations.scratch);
             }
-        });
+            Ok(())
+        })
     }
 
     /// With the gradient of [`Llama::forward_saving`]'s result in `drows` `[T, W]`: adds to the
@@ -162,6 +247,9 @@ impl Llama {
     /// gradient of the rows it was given in `drows`, which is meaningless otherwise.
     ///
     /// `adapters` are those of the forward.
+    ///
+    /// # Errors
+    /// If the disk refuses the inputs of the layers.
     ///
     /// # Panics
     /// If the sequence is longer than planned, or gradients of rows were not planned for.
@@ -172,7 +260,7 @@ impl Llama {
         gradients: &mut (dyn GradientView + Send + '_),
         needs_rows: bool,
         activations: &mut Activations,
-    ) {
+    ) -> Result<()> {
         let layers = self.layers().len();
         let lowest = activations.lowest;
         assert!(
@@ -188,7 +276,9 @@ impl Llama {
                     rope: &activations.rope,
                     adapters,
                 };
-                let x = &activations.inputs[i - lowest][..drows.len()];
+                let below = i.checked_sub(1).filter(|&below| below >= lowest);
+                let _turn = activations.turn(layer, below.map(|i| &self.layers()[i]));
+                let x = activations.inputs.get(i - lowest, drows.len())?;
                 let scratch = &mut activations.scratch;
                 if recompute {
                     let stream = &mut activations.stream[..drows.len()];
@@ -206,6 +296,7 @@ impl Llama {
                 };
                 layer.backward(drows, kept, &pass, work);
             }
-        });
+            Ok(())
+        })
     }
 }

@@ -239,6 +239,24 @@ impl Layer {
         }
     }
 
+    /// Asks the system to read the weights soon, in the background. Only a hint.
+    pub fn prefetch(&self) {
+        self.linears().for_each(Linear::prefetch);
+    }
+
+    /// Lets the memory of the weights go until they are used again. Only a hint.
+    pub fn release(&self) {
+        self.linears().for_each(Linear::release);
+    }
+
+    /// The frozen linear maps.
+    pub fn linears(&self) -> impl Iterator<Item = &Linear> {
+        let all = [
+            &self.q, &self.k, &self.v, &self.o, &self.gate, &self.up, &self.down,
+        ];
+        all.into_iter().map(|adapted| &adapted.linear)
+    }
+
     fn norm(&self, y: &mut [f32], inv_rms: &mut [f32], x: &[f32], weight: &[f32]) {
         let floats = TOKENS_PER_PIECE * weight.len();
         y.par_chunks_mut(floats)

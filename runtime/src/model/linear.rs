@@ -63,6 +63,16 @@ impl Linear {
         self.weight.inputs()
     }
 
+    /// Asks the system to read the weight soon, in the background. Only a hint.
+    pub fn prefetch(&self) {
+        self.weight.prefetch();
+    }
+
+    /// Lets the memory of the weight go until it is used again. Only a hint.
+    pub fn release(&self) {
+        self.weight.release();
+    }
+
     /// Some of the outputs as a layer of their own (a chunk of the vocabulary); the matrix is shared.
     ///
     /// # Panics

@@ -100,6 +100,25 @@ impl Llama {
         Ok(())
     }
 
+    /// Most bytes of weights in memory at once while `tokens` tokens go through layers that are read
+    /// one after the other: a layer, the output matrix, or the rows of the embedding, which come with
+    /// their neighbours in the file. What is read ahead lies in the system's cache.
+    pub fn streamed_bytes(&self, tokens: usize) -> usize {
+        const NEIGHBOURS: usize = 64 << 10;
+        let layers = self.layers.iter().map(|layer| {
+            let bytes = layer.linears().map(|linear| linear.weight().bytes().len());
+            bytes.sum::<usize>()
+        });
+        let layer = layers.max().unwrap_or(0);
+        let embedding = (tokens * NEIGHBOURS).min(self.embedding.bytes().len());
+        layer.max(self.output.weight().bytes().len()).max(embedding)
+    }
+
+    /// Lets the memory of the embeddings go until they are used again. Only a hint.
+    pub fn release_embedding(&self) {
+        self.embedding.release();
+    }
+
     /// Runs rows `[T, W]` (embeddings or image features) through all layers, in place, as the
     /// positions after those in `kv`, and appends theirs to it.
     ///

@@ -40,6 +40,11 @@ impl Projector {
         })
     }
 
+    /// Bytes of its matrices in the file.
+    pub fn bytes(&self) -> usize {
+        self.first.weight().bytes().len() + self.second.weight().bytes().len()
+    }
+
     /// Wv.
     pub fn inputs(&self) -> usize {
         self.first.inputs()

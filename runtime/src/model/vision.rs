@@ -173,6 +173,11 @@ impl Vision {
         &self.gguf
     }
 
+    /// Lets the memory of the weights go until they are used again. Only a hint.
+    pub fn release(&self) {
+        self.gguf.release_all();
+    }
+
     /// Its vision tower.
     pub fn tower(&self) -> &VisionTower {
         &self.tower

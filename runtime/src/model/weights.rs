@@ -100,6 +100,16 @@ impl Weight {
         &self.gguf.data(self.tensor)[self.rows.start * row..self.rows.end * row]
     }
 
+    /// Asks the system to read the whole tensor soon, in the background. Only a hint.
+    pub fn prefetch(&self) {
+        self.gguf.prefetch(self.tensor);
+    }
+
+    /// Lets the memory of the whole tensor go until it is touched again. Only a hint.
+    pub fn release(&self) {
+        self.gguf.release(self.tensor);
+    }
+
     /// Some of the rows as a matrix of their own, without copying.
     ///
     /// # Panics

@@ -10,13 +10,13 @@
 //! The folder is written under a temporary name, synced, and renamed.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::state_file::{StateReader, StateWriter};
 use super::{Example, TrainError, TrainOptions, Trainer};
 use crate::Result;
 use crate::adapter::{AdapterError, gguf_file};
@@ -26,6 +26,8 @@ use crate::model::llava::Span;
 
 const STATE: &str = "state.json";
 const TENSORS: &str = "state.safetensors";
+/// What it holds of each array of parameters.
+const PARTS: [&str; 3] = ["value", "mean", "square"];
 /// The adapter's file in a checkpoint or run folder.
 pub const ADAPTER: &str = "adapter.gguf";
 /// The vision half's file in a checkpoint or run folder.
@@ -113,7 +115,7 @@ impl Trainer {
     ///
     /// # Errors
     /// If the disk refuses; older checkpoints are untouched then.
-    pub fn save(&self, run_folder: &Path) -> Result<PathBuf> {
+    pub fn save(&mut self, run_folder: &Path) -> Result<PathBuf> {
         let target = run_folder.join(format!("checkpoint-{}", self.done));
         let io = |action: &'static str, path: &Path| {
             let path = path.to_owned();
@@ -132,18 +134,18 @@ impl Trainer {
         // Messages name the checkpoint, not the temporary folder it is written in.
         self.write_results(folder)
             .map_err(|e| under_final_name(e, &target))?;
-        let tensors = folder.join(TENSORS);
-        let bytes = self.state_tensors();
-        fs::write(&tensors, bytes).map_err(io("write", &target))?;
+        self.write_state(&folder.join(TENSORS))
+            .map_err(|e| match e {
+                StateError::File(e) => io("write", &target)(e).into(),
+                StateError::Moments(e) => e,
+            })?;
         let state = serde_json::to_vec_pretty(&self.state()).expect("plain values become JSON");
         let json = folder.join(STATE);
         File::create(&json)
             .and_then(|mut file| file.write_all(&state))
             .map_err(io("write", &target))?;
-        for path in [&tensors, &json] {
-            let synced = File::open(path).and_then(|file| file.sync_all());
-            synced.map_err(io("write", &target))?;
-        }
+        let synced = File::open(&json).and_then(|file| file.sync_all());
+        synced.map_err(io("write", &target))?;
         if target.exists() {
             fs::remove_dir_all(&target).map_err(io("replace", &target))?;
         }
@@ -193,7 +195,21 @@ impl Trainer {
                 format!("{} updates of {} are done", found.step, self.steps()),
             ));
         }
-        self.read_tensors(folder)?;
+        let path = folder.join(TENSORS);
+        self.read_state(&path).map_err(|e| match e {
+            StateError::File(e) => match e.kind() {
+                ErrorKind::InvalidData | ErrorKind::UnexpectedEof => {
+                    refused(folder, format!("{TENSORS}: {e}"))
+                }
+                _ => TrainError::Io {
+                    action: "read",
+                    path,
+                    source: e,
+                }
+                .into(),
+            },
+            StateError::Moments(e) => e,
+        })?;
         self.done = found.step;
         Ok(())
     }
@@ -209,82 +225,72 @@ impl Trainer {
         }
     }
 
-    fn state_tensors(&self) -> Vec<u8> {
+    /// The arrays of the state, in the order of the file: of each parameter array its values, the means
+    /// and the squares.
+    fn state_arrays(&self) -> Vec<(String, usize)> {
         let arrays = self.parameters().arrays();
-        let mut named: Vec<(String, Vec<u8>)> = Vec::with_capacity(3 * arrays.len());
-        for ((name, values), moments) in self.names().zip(&arrays).zip(&self.moments) {
-            for (part, values) in [
-                ("value", *values),
-                ("mean", &moments.mean),
-                ("square", &moments.square),
-            ] {
-                let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-                named.push((format!("{name}.{part}"), bytes));
-            }
-        }
-        let views = named.iter().map(|(name, bytes)| {
-            let view = TensorView::new(Dtype::F32, vec![bytes.len() / 4], bytes);
-            (name.as_str(), view.expect("four bytes a value"))
-        });
-        safetensors::serialize(views, None).expect("a checkpoint's header is small")
+        let each = self
+            .names()
+            .zip(arrays)
+            .flat_map(|(name, array)| PARTS.map(|part| (format!("{name}.{part}"), array.len())));
+        each.collect()
     }
 
-    fn read_tensors(&mut self, folder: &Path) -> Result<()> {
-        let path = folder.join(TENSORS);
-        let io = |source| TrainError::Io {
-            action: "read",
-            path: path.clone(),
-            source,
-        };
-        // A damaged folder may hold anything; only a file of about the right size is read.
-        let values: usize = self.parameters().len();
-        let most = (12 * values + (1 << 20)) as u64 + 1024 * self.names().count() as u64;
-        let bytes = fs::metadata(&path).map_err(io)?.len();
-        if bytes > most {
-            let reason = format!("{TENSORS} has {bytes} bytes, not {most} at most");
-            return Err(refused(folder, reason));
+    fn write_state(&mut self, path: &Path) -> std::result::Result<(), StateError> {
+        let mut file = StateWriter::create(path, &self.state_arrays())?;
+        for (index, values) in self.parameters.arrays().into_iter().enumerate() {
+            file.write(values)?;
+            let (mut mean, mut square) = (vec![0.0; values.len()], vec![0.0; values.len()]);
+            self.moments.update(index, |first, m, s| {
+                mean[first..][..m.len()].copy_from_slice(m);
+                square[first..][..s.len()].copy_from_slice(s);
+            })?;
+            file.write(&mean)?;
+            file.write(&square)?;
         }
-        let file = fs::read(&path).map_err(io)?;
-        let tensors = SafeTensors::deserialize(&file)
-            .map_err(|e| refused(folder, format!("{TENSORS}: {e}")))?;
-        let names: Vec<String> = self.names().map(str::to_owned).collect();
-        let read = |name: &str, part: &str, len: usize| -> Result<Vec<f32>> {
-            let name = format!("{name}.{part}");
-            let view = tensors
-                .tensor(&name)
-                .map_err(|e| refused(folder, format!("{name}: {e}")))?;
-            if view.dtype() != Dtype::F32 || view.data().len() != 4 * len {
-                let reason = format!("{name} is not {len} values of f32");
-                return Err(refused(folder, reason));
-            }
-            let values: Vec<f32> = view
-                .data()
-                .as_chunks::<4>()
-                .0
-                .iter()
-                .map(|&bytes| f32::from_le_bytes(bytes))
-                .collect();
-            if values.iter().any(|v| !v.is_finite()) {
-                return Err(refused(folder, format!("{name} is not finite")));
-            }
-            Ok(values)
-        };
-        let mut loaded = Vec::with_capacity(names.len());
-        for (name, array) in names.iter().zip(self.parameters().arrays()) {
-            let len = array.len();
-            loaded.push((
-                read(name, "value", len)?,
-                read(name, "mean", len)?,
-                read(name, "square", len)?,
-            ));
+        Ok(file.finish()?)
+    }
+
+    /// Reads everything once to see that it is sound, and then again to use it.
+    fn read_state(&mut self, path: &Path) -> std::result::Result<(), StateError> {
+        let arrays = self.state_arrays();
+        let values = arrays.iter().map(|(_, len)| len).sum();
+        let mut file = StateReader::open(path, arrays.len(), values)?;
+        let longest = arrays.iter().map(|&(_, len)| len).max().unwrap_or(0);
+        let (mut mean, mut square) = (vec![0.0; longest], vec![0.0; longest]);
+        for (name, len) in &arrays {
+            file.read(name, &mut mean[..*len])?;
         }
-        let arrays = self.parameters.arrays_mut().into_iter();
-        for ((array, moments), (value, mean, square)) in arrays.zip(&mut self.moments).zip(loaded) {
-            array.copy_from_slice(&value);
-            moments.mean = mean;
-            moments.square = square;
+        let values = self.parameters.arrays_mut().into_iter();
+        for (index, (values, names)) in values.zip(arrays.as_chunks::<3>().0).enumerate() {
+            let len = values.len();
+            file.read(&names[0].0, values)?;
+            file.read(&names[1].0, &mut mean[..len])?;
+            file.read(&names[2].0, &mut square[..len])?;
+            self.moments.update(index, |first, m, s| {
+                m.copy_from_slice(&mean[first..][..m.len()]);
+                s.copy_from_slice(&square[first..][..s.len()]);
+            })?;
         }
         Ok(())
+    }
+}
+
+/// A failure of the state's file, or of the file that the moments lie in.
+enum StateError {
+    File(std::io::Error),
+    Moments(crate::Error),
+}
+
+impl From<std::io::Error> for StateError {
+    fn from(error: std::io::Error) -> Self {
+        Self::File(error)
+    }
+}
+
+impl From<crate::Error> for StateError {
+    fn from(error: crate::Error) -> Self {
+        Self::Moments(error)
     }
 }
 

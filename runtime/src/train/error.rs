@@ -38,7 +38,7 @@ pub enum TrainError {
     )]
     NotFinite { step: u64, tensor: String },
     #[error(
-        "this run needs {:.1} MiB and the budget is {:.1} MiB; --kept-layers 1 needs {:.1} MiB, a --max-len below {longest} less",
+        "this run needs {:.1} MiB and the budget is {:.1} MiB; the smallest budget that works is {:.1} MiB, a --max-len below {longest} or a lower --rank needs less",
         mib(.needed), mib(.budget), mib(.smallest)
     )]
     Budget {

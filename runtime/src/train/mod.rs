@@ -2,7 +2,9 @@
 
 pub mod checkpoint;
 mod error;
+mod levers;
 mod loss;
+mod moments;
 mod optimizer;
 mod options;
 mod order;
@@ -12,14 +14,17 @@ mod prepare;
 mod run;
 mod schedule;
 mod sequence_step;
+mod state_file;
 mod tensorboard;
 mod trainer;
 
 pub use error::TrainError;
-pub use optimizer::{AdamW, Moments};
+pub use levers::{Levers, Place};
+pub use moments::{MomentStore, Moments};
+pub use optimizer::AdamW;
 pub use options::TrainOptions;
 pub use parameters::{Gradients, Group, Parameters, Training};
-pub use plan::{TrainPlan, Workload, measured_flops, plan};
+pub use plan::{PLAN_SLACK, TrainPlan, Workload, measured_flops, plan};
 pub use prepare::{PrepareProgress, Prepared, prepare};
 pub use run::{Evaluation, RunEnd, RunEvent, RunFolder, run};
 pub use schedule::{Schedule, ScheduleKind};

@@ -30,41 +30,24 @@ impl Default for AdamW {
     }
 }
 
-/// Moments of one parameter array.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Moments {
-    /// Running mean of the gradient.
-    pub mean: Vec<f32>,
-    /// Running mean of its square.
-    pub square: Vec<f32>,
-}
-
-impl Moments {
-    /// Zeros for `len` parameters.
-    pub fn new(len: usize) -> Self {
-        Self {
-            mean: vec![0.0; len],
-            square: vec![0.0; len],
-        }
-    }
-}
-
 impl AdamW {
-    /// Update number `t` (from 1) of one array. Gradients are multiplied by `gradient_scale` first.
+    /// Update number `t` (from 1) of an array or a piece of one, with the running mean of its gradient
+    /// and of the square. Gradients are multiplied by `gradient_scale` first.
     ///
     /// # Panics
     /// If the arrays differ in length.
     pub fn update(
         &self,
         parameters: &mut [f32],
-        moments: &mut Moments,
+        (mean, square): (&mut [f32], &mut [f32]),
         gradients: &[f32],
         gradient_scale: f32,
         learning_rate: f64,
         t: u64,
     ) {
         assert_eq!(parameters.len(), gradients.len());
-        assert_eq!(parameters.len(), moments.mean.len());
+        assert_eq!(parameters.len(), mean.len());
+        assert_eq!(parameters.len(), square.len());
         // Differences are taken before rounding, as PyTorch does.
         let (new1, new2) = ((1.0 - self.beta1) as f32, (1.0 - self.beta2) as f32);
         let b2 = self.beta2 as f32;
@@ -74,7 +57,7 @@ impl AdamW {
         let keep = (1.0 - learning_rate * self.weight_decay) as f32;
         let eps = self.eps as f32;
         let arrays = parameters.iter_mut().zip(gradients);
-        for ((p, g), (m, v)) in arrays.zip(moments.mean.iter_mut().zip(&mut moments.square)) {
+        for ((p, g), (m, v)) in arrays.zip(mean.iter_mut().zip(square)) {
             let g = g * gradient_scale;
             *p *= keep;
             *m += new1 * (g - *m);
@@ -96,9 +79,10 @@ mod tests {
             weight_decay: 0.5,
             ..AdamW::default()
         };
-        let (mut p, mut moments) = (vec![1.0, -2.0], Moments::new(2));
+        let (mut p, mut mean, mut square) = ([1.0, -2.0], [0.0; 2], [0.0; 2]);
         for (t, g) in [[1.0, 0.5], [-3.0, 0.0], [0.1, 2.0]].iter().enumerate() {
-            adam.update(&mut p, &mut moments, g, 1.0, 0.1, t as u64 + 1);
+            let moments = (&mut mean[..], &mut square[..]);
+            adam.update(&mut p, moments, g, 1.0, 0.1, t as u64 + 1);
         }
         for (p, want) in p.iter().zip([0.8502347_f32, -1.9431837_f32]) {
             assert!((p - want).abs() < 1e-6, "{p} {want}");

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ScheduleKind, TrainError};
+use super::{Levers, ScheduleKind, TrainError};
 use crate::model::{Site, SiteKind};
 
 /// How to train; the defaults are LLaVA's LoRA recipe at a rank for small data.
@@ -47,9 +47,9 @@ pub struct TrainOptions {
     pub group_by_length: bool,
     /// See the samples in a new order every epoch.
     pub shuffle: bool,
-    /// Layers (from the top) that keep their intermediate values; the others compute them again in
-    /// the backward pass. `None` keeps all.
-    pub kept_layers: Option<usize>,
+    /// How the run stays inside its memory.
+    #[serde(default)]
+    pub levers: Levers,
     /// Of the initial values, the order and dropout.
     pub seed: u64,
     /// Updates between checkpoints; 0 for one at the end only.
@@ -80,7 +80,7 @@ impl Default for TrainOptions {
             max_len: 2048,
             group_by_length: false,
             shuffle: true,
-            kept_layers: None,
+            levers: Levers::default(),
             seed: 42,
             save_every: 0,
             keep: 2,
@@ -152,10 +152,10 @@ impl TrainOptions {
     }
 
     /// Whether a run with `other` would take the same course: only how often it saves, how much it
-    /// keeps and what it computes twice may differ.
+    /// keeps and how it stays inside its memory may differ.
     pub fn same_course(&self, other: &Self) -> bool {
         let other = Self {
-            kept_layers: self.kept_layers,
+            levers: self.levers.clone(),
             save_every: self.save_every,
             keep: self.keep,
             ..other.clone()

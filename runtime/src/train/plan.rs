@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::{Example, SequenceBuffers, TrainError, TrainOptions};
+use super::{Example, Levers, MomentStore, Place, SequenceBuffers, TrainError, TrainOptions};
 use crate::Result;
 use crate::dataset::{Sample, prompt};
 use crate::memory::{MemoryPlan, Phase};
@@ -89,11 +89,13 @@ pub struct TrainPlan {
     pub memory: MemoryPlan,
     /// Most bytes at once.
     pub peak_bytes: u64,
+    /// What was chosen: every lever has a position.
+    pub levers: Levers,
     /// Top layers that keep everything between forward and backward; the others compute it twice.
     pub kept_layers: usize,
     /// Layers of the model.
     pub layers: usize,
-    /// Peak with every layer computed twice: no budget below works.
+    /// Peak with every lever that is free in its leanest position: no budget below works.
     pub smallest_bytes: u64,
     /// Updates of the run.
     pub steps: u64,
@@ -101,10 +103,13 @@ pub struct TrainPlan {
     pub parameters: usize,
     /// Multiplications and additions of an average update.
     pub flops_per_step: f64,
+    /// Bytes that an average update reads from and writes to the disk, without the weights, which are
+    /// read while the processor works.
+    pub disk_bytes_per_step: f64,
 }
 
-/// Plans a run. Without `options.kept_layers`, as many layers keep their activations as fit in
-/// `budget` bytes; without a budget all do.
+/// Plans a run. Levers that `options` leave free are chosen: of everything that fits in `budget`
+/// bytes what takes the least time; without a budget all stays in memory.
 ///
 /// # Errors
 /// If the options are impossible, or no choice fits the budget: the message says what would.
@@ -119,111 +124,219 @@ pub fn plan(
         let max_tokens = options.max_len;
         return Err(TrainError::NothingToLearn { max_tokens }.into());
     }
-    let shape = model.llama().shape();
-    let sites = options.sites(shape.layers)?;
-    let lowest = match options.train_projector {
-        true => 0,
-        false => sites.iter().map(|s| s.layer).min().unwrap_or(0),
-    };
-    let pairs = sites.iter().map(|site| {
-        let (outputs, inputs) = shape.linear(site.linear);
-        options.rank * (inputs + outputs)
-    });
-    let adapter: usize = pairs.sum();
-    let projector = match (options.train_projector, model.vision()) {
-        (true, Some(vision)) => {
-            let (inputs, width) = (vision.projector().inputs(), vision.projector().outputs());
-            width * (inputs + 1) + width * (width + 1)
-        }
-        _ => 0,
-    };
-    let planned = |kept| {
-        let activations = ActivationPlan {
-            tokens: work.longest,
-            lowest,
-            kept,
-            max_rank: options.rank,
-            dropout: options.dropout > 0.0,
-        };
-        memory(model, work, &activations, adapter + projector)
-    };
-    let visited = shape.layers - lowest;
-    let fits = |kept: usize| budget.is_none_or(|b| planned(kept).peak() <= b);
-    let smallest_bytes = planned(1).peak();
-    let kept_layers = match options.kept_layers {
-        Some(kept) => kept.min(visited).max(1),
-        None => (1..=visited).rev().find(|&kept| fits(kept)).unwrap_or(1),
-    };
-    if !fits(kept_layers) {
+    let subject = Subject::new(model, options, work)?;
+    let mut choices = subject.choices(&options.levers);
+    choices.sort_by(|a, b| subject.seconds(a).total_cmp(&subject.seconds(b)));
+    let peak = |levers: &Levers| subject.memory(levers).peak();
+    let least = choices.iter().min_by_key(|levers| peak(levers));
+    let smallest_bytes = least.map_or(0, peak);
+    let fits = |levers: &&Levers| budget.is_none_or(|budget| peak(levers) <= budget);
+    let Some(levers) = choices.iter().find(fits) else {
         return Err(TrainError::Budget {
-            needed: planned(kept_layers).peak(),
+            needed: choices.first().map_or(0, peak),
             budget: budget.unwrap_or(u64::MAX),
             smallest: smallest_bytes,
             longest: work.longest,
         }
         .into());
-    }
-    let memory = planned(kept_layers);
+    };
+    let memory = subject.memory(levers);
     let group = options.batch * options.grad_accum;
     let epochs = options.epochs * work.examples.div_ceil(group) as u64;
-    let mean = work.tokens as f64 / work.examples as f64;
-    let learned = work.learned as f64 / work.examples as f64;
-    let flops = flops(shape, lowest, kept_layers, mean, learned) * group as f64
-        + 6.0 * (adapter as f64) * mean * group as f64;
     Ok(TrainPlan {
         peak_bytes: memory.peak(),
         memory,
-        kept_layers,
-        layers: shape.layers,
+        kept_layers: subject.kept(levers),
+        layers: subject.shape.layers,
         smallest_bytes,
         steps: options.steps.unwrap_or(epochs),
-        parameters: adapter + projector,
-        flops_per_step: flops,
+        parameters: subject.parameters,
+        flops_per_step: subject.flops(levers),
+        disk_bytes_per_step: subject.disk_bytes(levers),
+        levers: levers.clone(),
     })
 }
 
-/// Every large buffer of a run.
-fn memory(
-    model: &Model,
-    work: &Workload,
-    activations: &ActivationPlan,
+/// Anonymous memory that a run may take beyond its plan: what allocators round up and keep back.
+pub const PLAN_SLACK: u64 = 24 << 20;
+
+/// What no part below counts: code, the vocabulary, stacks of threads. Measured on models with 32,000
+/// tokens.
+const PROGRAM: usize = 16 << 20;
+
+/// What the choice of levers depends on.
+struct Subject<'a> {
+    model: &'a Model,
+    options: &'a TrainOptions,
+    work: &'a Workload,
+    shape: &'a LlamaShape,
+    /// Lowest layer that backward visits.
+    lowest: usize,
+    /// Values of the adapter.
+    adapter: usize,
+    /// All trained values.
     parameters: usize,
-) -> MemoryPlan {
-    let shape = model.llama().shape();
-    let (tower, patches, feature_bytes) = match model.vision() {
-        Some(vision) if work.images > 0 => {
-            let tower = vision.tower().shape();
-            let patches = tower.patches();
-            (VisionWork::bytes(tower), patches, 4 * patches * tower.width)
+}
+
+impl<'a> Subject<'a> {
+    fn new(model: &'a Model, options: &'a TrainOptions, work: &'a Workload) -> Result<Self> {
+        let shape = model.llama().shape();
+        let sites = options.sites(shape.layers)?;
+        let pairs = sites.iter().map(|site| {
+            let (outputs, inputs) = shape.linear(site.linear);
+            options.rank * (inputs + outputs)
+        });
+        let adapter: usize = pairs.sum();
+        let projector = match (options.train_projector, model.vision()) {
+            (true, Some(vision)) => {
+                let (inputs, width) = (vision.projector().inputs(), vision.projector().outputs());
+                width * (inputs + 1) + width * (width + 1)
+            }
+            _ => 0,
+        };
+        Ok(Self {
+            model,
+            options,
+            work,
+            shape,
+            lowest: match options.train_projector {
+                true => 0,
+                false => sites.iter().map(|s| s.layer).min().unwrap_or(0),
+            },
+            adapter,
+            parameters: adapter + projector,
+        })
+    }
+
+    fn visited(&self) -> usize {
+        self.shape.layers - self.lowest
+    }
+
+    fn kept(&self, levers: &Levers) -> usize {
+        let kept = levers.kept_layers.unwrap_or(usize::MAX);
+        kept.min(self.visited()).max(1)
+    }
+
+    /// Every position of the levers that are free.
+    fn choices(&self, fixed: &Levers) -> Vec<Levers> {
+        let places = |fixed: Option<Place>| match fixed {
+            Some(place) => vec![place],
+            None => vec![Place::Memory, Place::Disk],
+        };
+        let kept: Vec<usize> = match fixed.kept_layers {
+            Some(kept) => vec![kept.min(self.visited()).max(1)],
+            None => (1..=self.visited()).rev().collect(),
+        };
+        let mut choices = Vec::new();
+        for weights in places(fixed.weights) {
+            for inputs in places(fixed.inputs) {
+                for moments in places(fixed.moments) {
+                    choices.extend(kept.iter().map(|&kept| Levers {
+                        kept_layers: Some(kept),
+                        weights: Some(weights),
+                        inputs: Some(inputs),
+                        moments: Some(moments),
+                        folder: fixed.folder.clone(),
+                    }));
+                }
+            }
         }
-        _ => (0, 0, 0),
-    };
-    let [buffers, loss, images] = SequenceBuffers::bytes(shape, activations, patches);
-    let threads = model.llama().pool().threads();
-    let mut plan = MemoryPlan::default();
-    let files = [
-        Some(model.gguf().file_bytes()),
-        model.vision().map(|v| v.gguf().file_bytes()),
-    ];
-    plan.add(
-        "weights, mapped from the files",
-        Phase::Always,
-        files.into_iter().flatten().sum::<u64>() as usize,
-    );
-    plan.add("image features", Phase::Always, work.images * feature_bytes);
-    plan.add("vision tower", Phase::Images, tower);
-    plan.add("activations", Phase::Work, buffers);
-    plan.add("logits and loss", Phase::Work, loss);
-    plan.add("projector", Phase::Work, images);
-    plan.add(
-        "decoded tiles and attention, per thread",
-        Phase::Work,
-        threads * worker_bytes(activations.tokens, activations.tokens, true),
-    );
-    plan.add("trained values", Phase::Work, 4 * parameters);
-    plan.add("their gradients", Phase::Work, 4 * parameters);
-    plan.add("AdamW moments", Phase::Work, 8 * parameters);
-    plan
+        choices
+    }
+
+    /// About how long an update takes, to compare choices: the figures of a machine with two cores.
+    fn seconds(&self, levers: &Levers) -> f64 {
+        const FLOPS: f64 = 1.5e11;
+        const DISK_BYTES: f64 = 1e9;
+        // Pages that are in memory anyway are mapped again at this speed.
+        const MAPPED_BYTES: f64 = 1e10;
+        let passes = (self.options.batch * self.options.grad_accum) as f64
+            * (2.0 + (self.visited() - self.kept(levers)) as f64 / self.visited() as f64);
+        let streamed = match levers.stream_weights() {
+            true => passes * self.model.gguf().file_bytes() as f64,
+            false => 0.0,
+        };
+        self.flops(levers) / FLOPS + self.disk_bytes(levers) / DISK_BYTES + streamed / MAPPED_BYTES
+    }
+
+    /// Multiplications and additions of an average update.
+    fn flops(&self, levers: &Levers) -> f64 {
+        let Self { work, shape, .. } = *self;
+        let mean = work.tokens as f64 / work.examples as f64;
+        let learned = work.learned as f64 / work.examples as f64;
+        let each = flops(shape, self.lowest, self.kept(levers), mean, learned);
+        let group = (self.options.batch * self.options.grad_accum) as f64;
+        group * (each + 6.0 * self.adapter as f64 * mean)
+    }
+
+    /// Bytes that an average update reads and writes besides the weights.
+    fn disk_bytes(&self, levers: &Levers) -> f64 {
+        let mut bytes = 0.0;
+        if levers.moments == Some(Place::Disk) {
+            bytes += 16.0 * self.parameters as f64;
+        }
+        if levers.inputs == Some(Place::Disk) {
+            let mean = self.work.tokens as f64 / self.work.examples as f64;
+            let group = (self.options.batch * self.options.grad_accum) as f64;
+            bytes += 8.0 * group * mean * (self.visited() * self.shape.width) as f64;
+        }
+        bytes
+    }
+
+    /// Every large buffer of a run.
+    fn memory(&self, levers: &Levers) -> MemoryPlan {
+        let Self {
+            model, work, shape, ..
+        } = *self;
+        let activations = ActivationPlan {
+            tokens: work.longest,
+            lowest: self.lowest,
+            kept: self.kept(levers),
+            max_rank: self.options.rank,
+            dropout: self.options.dropout > 0.0,
+            stream_weights: levers.stream_weights(),
+            inputs_in: levers.inputs_in(),
+        };
+        let mut plan = MemoryPlan::default();
+        plan.add("program and vocabulary", Phase::Always, PROGRAM);
+        let mut patches = 0;
+        if let Some(vision) = model.vision() {
+            let file = vision.gguf().file_bytes() as usize;
+            if work.images > 0 {
+                let tower = vision.tower().shape();
+                patches = tower.patches();
+                let features = work.images * 4 * patches * tower.width;
+                plan.add("image features", Phase::Always, features);
+                plan.add("vision weights, mapped", Phase::Images, file);
+                plan.add("vision tower", Phase::Images, VisionWork::bytes(tower));
+            }
+            let projector = vision.projector().bytes();
+            plan.add("projector weights, mapped", Phase::Work, projector);
+        }
+        let llama = model.llama();
+        if levers.stream_weights() {
+            let bytes = llama.streamed_bytes(work.longest);
+            plan.add("weights of a layer, streamed", Phase::Work, bytes);
+        } else {
+            let bytes = model.gguf().file_bytes() as usize;
+            plan.add("weights, mapped", Phase::Work, bytes);
+        }
+        let [buffers, loss, images] = SequenceBuffers::bytes(shape, &activations, patches);
+        plan.add("activations", Phase::Work, buffers);
+        plan.add("logits and loss", Phase::Work, loss);
+        plan.add("projector", Phase::Work, images);
+        plan.add(
+            "decoded tiles and attention, per thread",
+            Phase::Work,
+            llama.pool().threads() * worker_bytes(activations.tokens, activations.tokens, true),
+        );
+        plan.add("trained values", Phase::Work, 4 * self.parameters);
+        plan.add("their gradients", Phase::Work, 4 * self.parameters);
+        let on_disk = levers.moments == Some(Place::Disk);
+        let moments = MomentStore::bytes(self.parameters, on_disk);
+        plan.add("AdamW moments", Phase::Work, moments);
+        plan
+    }
 }
 
 /// Multiplications and additions of one example: `tokens` positions, `learned` of them with a loss.

@@ -90,6 +90,10 @@ pub fn prepare(
             images: features.known.len(),
         });
     }
+    if let Some(vision) = model.vision() {
+        // The tower has seen everything it will see.
+        vision.release();
+    }
     Ok(prepared)
 }
 

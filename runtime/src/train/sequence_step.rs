@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::loss::{LossBuffers, loss};
 use super::parameters::{Gradients, Parameters, Training};
+use crate::Result;
 use crate::model::llava::{Sequence, Span};
 use crate::model::{
-    ActivationPlan, Activations, Llama, LlamaShape, Model, ModelError, Projector, ProjectorSaved,
+    ActivationPlan, Activations, Llama, LlamaShape, Model, Projector, ProjectorSaved,
 };
 
 /// A sample ready for training: positions, labels, and its images' features before the projector.
@@ -30,6 +31,7 @@ impl Example {
 /// Buffers for one sequence at a time.
 #[derive(Debug)]
 pub struct SequenceBuffers {
+    stream_weights: bool,
     activations: Activations,
     rows: Vec<f32>,
     drows: Vec<f32>,
@@ -42,11 +44,15 @@ pub struct SequenceBuffers {
 
 impl SequenceBuffers {
     /// Buffers for sequences as planned, with images of up to `patches` patches.
-    pub fn new(llama: &Llama, plan: &ActivationPlan, patches: usize) -> Self {
+    ///
+    /// # Errors
+    /// If the disk refuses what the plan puts there.
+    pub fn new(llama: &Llama, plan: &ActivationPlan, patches: usize) -> Result<Self> {
         let shape = llama.shape();
         let rows = || vec![0.0; plan.tokens * shape.width];
-        Self {
-            activations: Activations::new(llama, plan),
+        Ok(Self {
+            stream_weights: plan.stream_weights,
+            activations: Activations::new(llama, plan)?,
             rows: rows(),
             drows: rows(),
             targets: Vec::with_capacity(plan.tokens),
@@ -54,7 +60,7 @@ impl SequenceBuffers {
             projector: ProjectorSaved::new(patches, shape.width),
             projector_work: ProjectorSaved::new(patches, shape.width),
             projected: vec![0.0; patches * shape.width],
-        }
+        })
     }
 
     /// Bytes that [`SequenceBuffers::new`] allocates: activations, loss, image rows.
@@ -74,7 +80,7 @@ impl SequenceBuffers {
 /// `scale * loss` to them.
 ///
 /// # Errors
-/// If a token is outside the vocabulary.
+/// If a token is outside the vocabulary, or the disk refuses what lies there.
 pub fn run(
     model: &Model,
     example: &Example,
@@ -83,7 +89,7 @@ pub fn run(
     gradients: Option<&mut Gradients>,
     scale: f32,
     buffers: &mut SequenceBuffers,
-) -> Result<f64, ModelError> {
+) -> Result<f64> {
     let llama = model.llama();
     let width = llama.shape().width;
     let length = example.sequence.len() * width;
@@ -93,31 +99,27 @@ pub fn run(
     };
     embed(llama, example, &images, buffers)?;
     let rows = &mut buffers.rows[..length];
-    llama.forward_saving(rows, training, &mut buffers.activations);
+    if buffers.stream_weights {
+        llama.release_embedding();
+    }
+    llama.forward_saving(rows, training, &mut buffers.activations)?;
     buffers.targets.clear();
     buffers.targets.extend(example.sequence.targets());
-    let Some(gradients) = gradients else {
-        return Ok(loss(
-            llama,
-            rows,
-            None,
-            &buffers.targets,
-            scale,
-            &mut buffers.loss,
-        ));
+    let mut drows = gradients.is_some().then(|| {
+        let drows = &mut buffers.drows[..length];
+        drows.fill(0.0);
+        drows
+    });
+    let (targets, work) = (&buffers.targets, &mut buffers.loss);
+    let sum = loss(llama, rows, drows.as_deref_mut(), targets, scale, work);
+    if buffers.stream_weights {
+        llama.output().release();
+    }
+    let (Some(gradients), Some(drows)) = (gradients, drows) else {
+        return Ok(sum);
     };
-    let drows = &mut buffers.drows[..length];
-    drows.fill(0.0);
-    let sum = loss(
-        llama,
-        rows,
-        Some(drows),
-        &buffers.targets,
-        scale,
-        &mut buffers.loss,
-    );
     let learns = parameters.projector.is_some() && !example.features.is_empty();
-    llama.backward(drows, training, gradients, learns, &mut buffers.activations);
+    llama.backward(drows, training, gradients, learns, &mut buffers.activations)?;
     if let (Some(projector), Some(dprojector)) = (&parameters.projector, &mut gradients.projector) {
         for (start, image, rows) in image_places(&example.sequence) {
             let x = &example.features[image];
@@ -162,7 +164,7 @@ fn embed(
     example: &Example,
     images: &Images<'_>,
     buffers: &mut SequenceBuffers,
-) -> Result<(), ModelError> {
+) -> Result<()> {
     let width = llama.shape().width;
     let mut at = 0;
     for span in &example.sequence.spans {

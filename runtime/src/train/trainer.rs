@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::optimizer::{AdamW, Moments};
+use super::moments::MomentStore;
+use super::optimizer::AdamW;
 use super::order::{self, Order};
 use super::parameters::{Gradients, Group, Parameters, Training};
 use super::schedule::Schedule;
@@ -45,7 +46,7 @@ pub struct Trainer {
     steps: u64,
     pub(super) parameters: Parameters,
     gradients: Gradients,
-    pub(super) moments: Vec<Moments>,
+    pub(super) moments: MomentStore,
     buffers: SequenceBuffers,
     plan: ActivationPlan,
     patches: usize,
@@ -59,7 +60,8 @@ impl Trainer {
     /// A run from the beginning, with `initial` as the adapter's first values or a new one.
     ///
     /// # Errors
-    /// If the options are impossible, nothing is to be learned, or `initial` does not fit.
+    /// If the options are impossible, nothing is to be learned, `initial` does not fit, or the disk
+    /// refuses what the options put there.
     pub fn new(
         model: Arc<Model>,
         options: TrainOptions,
@@ -89,6 +91,7 @@ impl Trainer {
         };
         let parameters = Parameters { adapter, projector };
         let names = parameters.names();
+        let lengths: Vec<usize> = names.iter().map(|&(_, _, len)| len).collect();
         let group = options.batch * options.grad_accum;
         let steps = options
             .steps
@@ -99,12 +102,12 @@ impl Trainer {
             schedule: Schedule::new(options.schedule, steps, options.warmup_ratio),
             steps,
             gradients: Gradients::new(&parameters),
-            moments: names.iter().map(|&(_, _, len)| Moments::new(len)).collect(),
+            moments: MomentStore::new(&lengths, options.levers.moments_in().as_deref())?,
             groups: names
                 .into_iter()
                 .map(|(name, group, _)| (name, group))
                 .collect(),
-            buffers: SequenceBuffers::new(model.llama(), &plan, patches),
+            buffers: SequenceBuffers::new(model.llama(), &plan, patches)?,
             plan,
             patches,
             optimizer: AdamW {
@@ -163,7 +166,8 @@ impl Trainer {
     /// Does the next update; `None` when the run is over.
     ///
     /// # Errors
-    /// If the loss or a gradient is not finite: then nothing was changed.
+    /// If the loss or a gradient is not finite: then nothing was changed. If the disk refuses what lies
+    /// there: then the run must go on from its last checkpoint.
     pub fn step(&mut self) -> Result<Option<StepReport>> {
         if self.done >= self.steps {
             return Ok(None);
@@ -187,7 +191,7 @@ impl Trainer {
         let step = self.done + 1;
         let grad_norm = self.norm(step, loss)?;
         let lr = self.options.lr * self.schedule.factor(self.done);
-        self.update(step, grad_norm);
+        self.update(step, grad_norm)?;
         self.done = step;
         Ok(Some(StepReport {
             step,
@@ -206,7 +210,7 @@ impl Trainer {
     /// # Errors
     /// If a token is outside the vocabulary.
     pub fn evaluate(&mut self, examples: &[Example]) -> Result<f64> {
-        self.make_room(examples);
+        self.make_room(examples)?;
         let (mut sum, mut targets) = (0.0, 0);
         for example in examples {
             let training = Training {
@@ -230,14 +234,15 @@ impl Trainer {
     }
 
     /// Makes the buffers large enough for examples that are longer than the run's own.
-    fn make_room(&mut self, examples: &[Example]) {
+    fn make_room(&mut self, examples: &[Example]) -> Result<()> {
         let longest = examples.iter().map(|e| e.sequence.len()).max().unwrap_or(0);
         let patches = most_patches(&self.model, examples);
         if longest > self.plan.tokens || patches > self.patches {
             self.plan.tokens = self.plan.tokens.max(longest);
             self.patches = self.patches.max(patches);
-            self.buffers = SequenceBuffers::new(self.model.llama(), &self.plan, self.patches);
+            self.buffers = SequenceBuffers::new(self.model.llama(), &self.plan, self.patches)?;
         }
+        Ok(())
     }
 
     /// The samples of an update.
@@ -275,7 +280,7 @@ impl Trainer {
             seed: self.options.seed,
             sequence,
         };
-        Ok(sequence_step::run(
+        sequence_step::run(
             &self.model,
             &self.examples[index],
             &self.parameters,
@@ -283,7 +288,7 @@ impl Trainer {
             Some(&mut self.gradients),
             scale,
             &mut self.buffers,
-        )?)
+        )
     }
 
     /// The norm of the whole gradient, having made sure that everything is finite.
@@ -306,7 +311,7 @@ impl Trainer {
         Ok(sum.sqrt())
     }
 
-    fn update(&mut self, step: u64, grad_norm: f64) {
+    fn update(&mut self, step: u64, grad_norm: f64) -> Result<()> {
         // PyTorch's clip_grad_norm_.
         let clip = self.options.clip;
         let gradient_scale = if clip > 0.0 {
@@ -321,8 +326,9 @@ impl Trainer {
             .arrays_mut()
             .into_iter()
             .zip(self.gradients.arrays());
-        let state = self.moments.iter_mut().zip(&self.groups);
-        for ((parameters, gradients), (moments, (name, group))) in arrays.zip(state) {
+        for (array, ((parameters, gradients), (name, group))) in
+            arrays.zip(&self.groups).enumerate()
+        {
             let rate = match group {
                 Group::Adapter => lr,
                 Group::Projector => projector_lr,
@@ -337,8 +343,14 @@ impl Trainer {
                 weight_decay,
                 ..self.optimizer
             };
-            optimizer.update(parameters, moments, gradients, gradient_scale, rate, step);
+            self.moments.update(array, |first, mean, square| {
+                let piece = first..first + mean.len();
+                let (parameters, gradients) = (&mut parameters[piece.clone()], &gradients[piece]);
+                let moments = (mean, square);
+                optimizer.update(parameters, moments, gradients, gradient_scale, rate, step);
+            })?;
         }
+        Ok(())
     }
 }
 
@@ -395,7 +407,11 @@ fn activation_plan(
         } else {
             lowest.unwrap_or(0)
         },
-        kept: options.kept_layers.unwrap_or(usize::MAX).min(shape.layers),
+        kept: options
+            .levers
+            .kept_layers
+            .unwrap_or(usize::MAX)
+            .min(shape.layers),
         max_rank: parameters
             .adapter
             .iter()
@@ -403,5 +419,7 @@ fn activation_plan(
             .max()
             .unwrap_or(0),
         dropout: options.dropout > 0.0,
+        stream_weights: options.levers.stream_weights(),
+        inputs_in: options.levers.inputs_in(),
     }
 }

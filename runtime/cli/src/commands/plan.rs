@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use graft::memory::Phase;
-use graft::train::{TrainPlan, measured_flops};
+use graft::train::{Place, TrainPlan, measured_flops};
 
 use crate::Setting;
 use crate::failure::Failure;
@@ -68,7 +68,6 @@ pub fn run(arguments: &PlanArguments, setting: &Setting) -> Result<(), Failure> 
         "peak",
         short_bytes(planned.peak_bytes)
     )?;
-    let twice = planned.layers - planned.kept_layers;
     writeln!(
         out,
         "\n{} of about {}: {whole} (products at {:.0} GFLOP/s, measured now)",
@@ -76,13 +75,8 @@ pub fn run(arguments: &PlanArguments, setting: &Setting) -> Result<(), Failure> 
         short(Duration::from_secs_f64(step)),
         flops / 1e9
     )?;
-    match twice {
-        0 => writeln!(out, "no layer is computed twice")?,
-        n => writeln!(
-            out,
-            "{n} of {} layers are computed twice, so that their values need not be kept",
-            planned.layers
-        )?,
+    for choice in choices(&planned) {
+        writeln!(out, "{choice}")?;
     }
     writeln!(
         out,
@@ -90,6 +84,33 @@ pub fn run(arguments: &PlanArguments, setting: &Setting) -> Result<(), Failure> 
         short_bytes(planned.smallest_bytes)
     )?;
     Ok(())
+}
+
+/// What was chosen so that the run fits, in words.
+pub fn choices(planned: &TrainPlan) -> Vec<String> {
+    let on_disk = |place| place == Some(Place::Disk);
+    let levers = &planned.levers;
+    let mut said = Vec::new();
+    if on_disk(levers.weights) {
+        said.push("weights are read layer by layer, and leave memory after their turn".into());
+    }
+    if on_disk(levers.moments) {
+        said.push("AdamW's moments lie on the disk".into());
+    }
+    if on_disk(levers.inputs) {
+        said.push("inputs of layers lie on the disk".into());
+    }
+    match planned.layers - planned.kept_layers {
+        0 => {}
+        n => said.push(format!(
+            "{n} of {} layers are computed twice, so that their values need not be kept",
+            planned.layers
+        )),
+    }
+    if said.is_empty() {
+        said.push("everything stays in memory and is computed once".into());
+    }
+    said
 }
 
 /// The parts of a plan, one a line.

@@ -1,0 +1,57 @@
+//! How a run stays inside its memory: where its values lie, and what is computed twice. Nothing here
+//! changes a bit of the result.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// Where values lie while nobody uses them.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Place {
+    /// In memory, from beginning to end.
+    Memory,
+    /// On the disk, to be read each time.
+    Disk,
+}
+
+/// What a run does to need less memory; the plan chooses where nothing is said.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default)]
+pub struct Levers {
+    /// Layers (from the top) that keep their intermediate values; the others compute them again in
+    /// the backward pass. All, if nobody chooses.
+    pub kept_layers: Option<usize>,
+    /// The base's weights. On disk, a layer's leave memory after its turn while the next layer's are
+    /// read.
+    pub weights: Option<Place>,
+    /// The inputs of the layers between forward and backward.
+    pub inputs: Option<Place>,
+    /// The moments of AdamW.
+    pub moments: Option<Place>,
+    /// The folder for what lies on disk; the system's for temporary files, which some systems keep in
+    /// memory, if nobody chooses.
+    pub folder: Option<PathBuf>,
+}
+
+impl Levers {
+    /// Whether the weights are streamed.
+    pub fn stream_weights(&self) -> bool {
+        self.weights == Some(Place::Disk)
+    }
+
+    /// The folder of a file with the layers' inputs, if they are not in memory.
+    pub fn inputs_in(&self) -> Option<PathBuf> {
+        (self.inputs == Some(Place::Disk)).then(|| self.folder())
+    }
+
+    /// The folder of a file with the moments, if they are not in memory.
+    pub fn moments_in(&self) -> Option<PathBuf> {
+        (self.moments == Some(Place::Disk)).then(|| self.folder())
+    }
+
+    fn folder(&self) -> PathBuf {
+        let given = self.folder.as_deref().map(Path::to_owned);
+        given.unwrap_or_else(std::env::temp_dir)
+    }
+}
