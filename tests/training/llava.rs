@@ -17,7 +17,9 @@ use graft::adapter::{Adapter, BaseIdentity, LoraPair};
 use graft::model::llava::splice;
 use graft::model::{Model, ModelOptions, Site, VisionWork};
 use graft::tokenizer::{IGNORED, IMAGE};
-use graft::train::{Example, Levers, Place, StepReport, TrainOptions, Trainer};
+use graft::train::{
+    Example, FeatureCache, Features, Levers, Place, StepReport, TrainOptions, Trainer,
+};
 
 const MODELS: [&str; 2] = ["text", "text_quantized"];
 const RANK: usize = 4;
@@ -81,7 +83,7 @@ fn examples(model: &Model, options: &TrainOptions) -> Vec<Example> {
     let mut see = |size| {
         let image = formula_image(size);
         let pool = model.llama().pool();
-        Arc::new(pool.run(|| vision.features(&image, &mut work)))
+        Features::new(pool.run(|| vision.features(&image, &mut work)))
     };
     let images = IMAGES.map(&mut see);
     let example = |(i, (ids, learned, shown)): (usize, (Vec<i32>, usize, &[usize]))| {
@@ -95,10 +97,7 @@ fn examples(model: &Model, options: &TrainOptions) -> Vec<Example> {
         Example {
             id: format!("sample {i}"),
             sequence: splice(&ids, &labels, patches, options.max_len),
-            features: shown
-                .iter()
-                .map(|&image| Arc::clone(&images[image]))
-                .collect(),
+            features: shown.iter().map(|&image| images[image].clone()).collect(),
         }
     };
     samples().into_iter().enumerate().map(example).collect()
@@ -207,6 +206,7 @@ fn levers_and_threads_change_no_bit() {
                     kept_layers: Some(kept_layers),
                     weights,
                     inputs,
+                    features: None,
                     moments,
                     folder: Some(folder.path().to_owned()),
                 },
@@ -236,6 +236,48 @@ fn levers_and_threads_change_no_bit() {
             }
         }
     }
+}
+
+#[test]
+fn features_on_the_disk_are_those_in_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut in_memory = trainer("text", 2, options(2));
+    let model = Arc::clone(in_memory.model());
+    let cache = FeatureCache::open(folder.path(), model.vision().unwrap()).unwrap();
+    let examples: Vec<Example> = in_memory.examples().to_vec();
+    let on_disk = examples.into_iter().map(|mut example| {
+        for features in &mut example.features {
+            let image = features.digest();
+            let kept = cache.keep(&image, features.get(&mut []).unwrap()).unwrap();
+            assert!(kept.on_disk() && kept.digest() == features.digest());
+            assert_eq!(cache.find(&image).unwrap().digest(), kept.digest());
+            *features = kept;
+        }
+        example
+    });
+    let initial = in_memory.parameters().adapter.clone();
+    let examples: Vec<Example> = on_disk.collect();
+    let options = in_memory.options().clone();
+    let mut from_disk = Trainer::new(model, options, examples.clone(), Some(initial)).unwrap();
+    for _ in 0..3 {
+        let [a, b] = [&mut in_memory, &mut from_disk].map(|t| t.step().unwrap().unwrap());
+        assert_eq!(
+            (a.loss, a.grad_norm, a.tokens),
+            (b.loss, b.grad_norm, b.tokens)
+        );
+    }
+    assert!(in_memory.parameters() == from_disk.parameters());
+
+    // A damaged file is never learned from, and not taken for what it was by the next run.
+    for entry in std::fs::read_dir(folder.path()).unwrap() {
+        let path = entry.unwrap().path();
+        let mut bytes = std::fs::read(&path).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+    }
+    assert!(cache.find(&examples[0].features[0].digest()).is_none());
+    let error = from_disk.step().unwrap_err().to_string();
+    assert!(error.contains(".features"), "{error}");
 }
 
 /// What is trained in memory is what is written: the mmproj file with the new projector computes

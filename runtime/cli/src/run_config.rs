@@ -20,6 +20,8 @@ pub struct RunConfig {
     pub eval_data: Option<PathBuf>,
     pub eval_every: u64,
     pub template: Option<String>,
+    #[serde(default)]
+    pub feature_cache: Option<PathBuf>,
     pub init_adapter: Option<PathBuf>,
     /// Bytes that training may use.
     pub memory: Option<u64>,
@@ -140,6 +142,12 @@ pub struct RunArguments {
     /// Where the inputs of layers lie between forward and backward
     #[arg(long, value_name = "PLACE", help_heading = MEMORY)]
     pub layer_inputs: Option<PlaceName>,
+    /// Where the vision tower's features of images lie
+    #[arg(long, value_name = "PLACE", help_heading = MEMORY)]
+    pub image_features: Option<PlaceName>,
+    /// Where features of images are kept on the disk for later runs [default: the run folder]
+    #[arg(long, value_name = "DIR", help_heading = MEMORY)]
+    pub feature_cache: Option<PathBuf>,
     /// Where AdamW's moments lie
     #[arg(long, value_name = "PLACE", help_heading = MEMORY)]
     pub moments: Option<PlaceName>,
@@ -214,6 +222,10 @@ impl RunArguments {
                 kept_layers: self.kept_layers,
                 weights: self.weights.map(PlaceName::place),
                 inputs: self.layer_inputs.map(PlaceName::place),
+                features: match &self.feature_cache {
+                    Some(_) => Some(Place::Disk),
+                    None => self.image_features.map(PlaceName::place),
+                },
                 moments: self.moments.map(PlaceName::place),
                 folder: None,
             },
@@ -235,6 +247,7 @@ impl RunArguments {
             eval_data: self.eval_data.clone(),
             eval_every: self.eval_every,
             template: self.template.clone(),
+            feature_cache: self.feature_cache.clone(),
             init_adapter: self.init_adapter.clone(),
             memory: self.memory,
             output: output.to_owned(),

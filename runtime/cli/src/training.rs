@@ -9,8 +9,8 @@ use graft::dataset::{ImageFolder, Sample, llava_json};
 use graft::model::{Model, ModelOptions};
 use graft::tokenizer::ChatTemplate;
 use graft::train::{
-    Evaluation, Example, Prepared, RunEnd, RunEvent, RunFolder, TrainError, TrainPlan, Trainer,
-    Workload, checkpoint, plan, prepare, run,
+    Evaluation, Example, FeatureCache, Place, Preparation, Prepared, RunEnd, RunEvent, RunFolder,
+    TrainError, TrainPlan, Trainer, Workload, checkpoint, plan, prepare, run,
 };
 
 use crate::failure::Failure;
@@ -63,19 +63,21 @@ impl Subject {
         label: &'static str,
         samples: &[Sample],
         images: &ImageFolder,
+        cache: Option<&FeatureCache>,
         max_len: usize,
         cancel: &Cancel,
     ) -> Result<Vec<Example>, Failure> {
         let mut progress = Progress::new(label, samples.len() as u64);
-        let Prepared { examples, warnings } = prepare(
-            &self.model,
-            &self.template,
-            samples,
+        let preparation = Preparation {
+            model: &self.model,
+            template: &self.template,
             images,
+            cache,
             max_len,
-            cancel,
-            |done| progress.at(done.samples as u64, &format!("{} images", done.images)),
-        )?;
+        };
+        let Prepared { examples, warnings } = prepare(&preparation, samples, cancel, |done| {
+            progress.at(done.samples as u64, &format!("{} images", done.images))
+        })?;
         progress.finish();
         const SHOWN: usize = 10;
         for warning in warnings.iter().take(SHOWN) {
@@ -120,10 +122,19 @@ pub fn train(
     let mut options = config.options.clone();
     options.levers = planned.levers.clone();
     options.levers.folder = Some(folder.to_owned());
+    let on_disk = planned.levers.features == Some(Place::Disk);
+    let cache = match (subject.model.vision(), &config.feature_cache) {
+        (Some(vision), Some(cache)) => Some(FeatureCache::open(cache, vision)?),
+        (Some(vision), None) if on_disk => {
+            Some(FeatureCache::open(&folder.join("features"), vision)?)
+        }
+        _ => None,
+    };
     let examples = subject.examples(
         "preparing",
         &subject.samples,
         &subject.images,
+        cache.as_ref(),
         max_len,
         cancel,
     )?;
@@ -131,7 +142,14 @@ pub fn train(
         Some(data) => {
             let (samples, images) = (llava_json::read(data), images(config, data));
             let samples = samples.map_err(graft::Error::from)?;
-            subject.examples("eval data", &samples, &images, max_len, cancel)?
+            subject.examples(
+                "eval data",
+                &samples,
+                &images,
+                cache.as_ref(),
+                max_len,
+                cancel,
+            )?
         }
         None => Vec::new(),
     };

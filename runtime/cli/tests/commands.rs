@@ -154,6 +154,26 @@ fn plan_adds_up_and_training_stays_within_its_parts() {
 }
 
 #[test]
+fn where_values_lie_changes_no_byte_of_an_adapter() {
+    let place = Place::new();
+    let options = "train -m model.gguf --mmproj mmproj.gguf --data data.json --rank 4 --steps 3";
+    place.run(&format!("{options} -o memory.gguf")).done();
+    let all = "--weights disk --layer-inputs disk --moments disk --kept-layers 1";
+    let cached = format!("{options} {all} --feature-cache cache");
+    let cache = || std::fs::read_dir(place.path("cache")).unwrap().count();
+    let line = format!("{options} {all} --image-features disk -o disk.gguf");
+    place.run(&line).done();
+    place.run(&format!("{cached} -o first.gguf")).done();
+    let images = cache();
+    assert!(images > 0);
+    place.run(&format!("{cached} -o second.gguf")).done();
+    assert_eq!(cache(), images, "they were found");
+    for name in ["disk.gguf", "first.gguf", "second.gguf"] {
+        assert_eq!(place.read(name), place.read("memory.gguf"), "{name}");
+    }
+}
+
+#[test]
 fn quantize_and_merge_write_models_that_run() {
     let place = Place::new();
     let json = document(place.run("quantize model.gguf q8.gguf Q8_0 --allow-requantize --json"));

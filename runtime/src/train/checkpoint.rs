@@ -150,6 +150,10 @@ impl Trainer {
             fs::remove_dir_all(&target).map_err(io("replace", &target))?;
         }
         fs::rename(folder, &target).map_err(io("write", &target))?;
+        if let Ok(folder) = File::open(run_folder) {
+            // Not every file system can; where it can, the new name survives a power cut.
+            let _ = folder.sync_all();
+        }
         // The folder has its final name now; there is nothing temporary left to delete.
         let _ = partial.keep();
         Ok(target)
@@ -309,7 +313,7 @@ fn digest(examples: &[Example]) -> String {
         let labels = &example.sequence.labels;
         labels.iter().for_each(|l| hash.update(l.to_le_bytes()));
         for features in &example.features {
-            features.iter().for_each(|v| hash.update(v.to_le_bytes()));
+            hash.update(features.digest());
         }
     }
     hash.finalize().iter().map(|b| format!("{b:02x}")).collect()

@@ -53,6 +53,8 @@ pub enum TrainError {
     RunBusy { path: PathBuf },
     #[error("{path} is not a checkpoint of this run: {reason}")]
     Checkpoint { path: PathBuf, reason: String },
+    #[error("{path} changed while the run used it: run again, it will be made anew")]
+    Features { path: PathBuf },
     #[error("cannot {action} {path}: {source}")]
     Io {
         action: &'static str,

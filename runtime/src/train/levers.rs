@@ -27,6 +27,8 @@ pub struct Levers {
     pub weights: Option<Place>,
     /// The inputs of the layers between forward and backward.
     pub inputs: Option<Place>,
+    /// The vision tower's features of images; each is computed once, wherever it lies.
+    pub features: Option<Place>,
     /// The moments of AdamW.
     pub moments: Option<Place>,
     /// The folder for what lies on disk; the system's for temporary files, which some systems keep in

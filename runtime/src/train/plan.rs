@@ -5,7 +5,10 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::{Example, Levers, MomentStore, Place, SequenceBuffers, TrainError, TrainOptions};
+use super::sequence_step::ImageSizes;
+use super::{
+    Example, Features, Levers, MomentStore, Place, SequenceBuffers, TrainError, TrainOptions,
+};
 use crate::Result;
 use crate::dataset::{Sample, prompt};
 use crate::memory::{MemoryPlan, Phase};
@@ -36,7 +39,7 @@ impl Workload {
         let lengths = examples.iter().map(|e| (e.sequence.len(), e.targets()));
         let images: HashSet<_> = examples
             .iter()
-            .flat_map(|e| e.features.iter().map(|f| f.as_ptr()))
+            .flat_map(|e| e.features.iter().map(Features::digest))
             .collect();
         Self::sum(lengths, images.len())
     }
@@ -228,16 +231,23 @@ impl<'a> Subject<'a> {
             None => (1..=self.visited()).rev().collect(),
         };
         let mut choices = Vec::new();
+        let features = match self.work.images {
+            0 => vec![fixed.features.unwrap_or(Place::Memory)],
+            _ => places(fixed.features),
+        };
         for weights in places(fixed.weights) {
             for inputs in places(fixed.inputs) {
                 for moments in places(fixed.moments) {
-                    choices.extend(kept.iter().map(|&kept| Levers {
-                        kept_layers: Some(kept),
-                        weights: Some(weights),
-                        inputs: Some(inputs),
-                        moments: Some(moments),
-                        folder: fixed.folder.clone(),
-                    }));
+                    for &features in &features {
+                        choices.extend(kept.iter().map(|&kept| Levers {
+                            kept_layers: Some(kept),
+                            weights: Some(weights),
+                            inputs: Some(inputs),
+                            features: Some(features),
+                            moments: Some(moments),
+                            folder: fixed.folder.clone(),
+                        }));
+                    }
                 }
             }
         }
@@ -275,6 +285,12 @@ impl<'a> Subject<'a> {
         if levers.moments == Some(Place::Disk) {
             bytes += 16.0 * self.parameters as f64;
         }
+        if let (Some(Place::Disk), Some(vision)) = (levers.features, self.model.vision()) {
+            let tower = vision.tower().shape();
+            let group = (self.options.batch * self.options.grad_accum) as f64;
+            let images = self.work.images as f64 / self.work.examples as f64;
+            bytes += 4.0 * group * images * (tower.patches() * tower.width) as f64;
+        }
         if levers.inputs == Some(Place::Disk) {
             let mean = self.work.tokens as f64 / self.work.examples as f64;
             let group = (self.options.batch * self.options.grad_accum) as f64;
@@ -299,14 +315,23 @@ impl<'a> Subject<'a> {
         };
         let mut plan = MemoryPlan::default();
         plan.add("program and vocabulary", Phase::Always, PROGRAM);
-        let mut patches = 0;
+        let mut images = ImageSizes::default();
         if let Some(vision) = model.vision() {
             let file = vision.gguf().file_bytes() as usize;
             if work.images > 0 {
                 let tower = vision.tower().shape();
-                patches = tower.patches();
-                let features = work.images * 4 * patches * tower.width;
-                plan.add("image features", Phase::Always, features);
+                let patches = tower.patches();
+                images.patches = patches;
+                let each = patches * tower.width;
+                if levers.features == Some(Place::Disk) {
+                    images.features = each;
+                }
+                let kept = match images.features {
+                    0 => 4 * work.images * each,
+                    // One goes through the tower, and is written.
+                    _ => 3 * 4 * each,
+                };
+                plan.add("image features", Phase::Always, kept);
                 plan.add("vision weights, mapped", Phase::Images, file);
                 plan.add("vision tower", Phase::Images, VisionWork::bytes(tower));
             }
@@ -321,10 +346,10 @@ impl<'a> Subject<'a> {
             let bytes = model.gguf().file_bytes() as usize;
             plan.add("weights, mapped", Phase::Work, bytes);
         }
-        let [buffers, loss, images] = SequenceBuffers::bytes(shape, &activations, patches);
+        let [buffers, loss, projector] = SequenceBuffers::bytes(shape, &activations, images);
         plan.add("activations", Phase::Work, buffers);
         plan.add("logits and loss", Phase::Work, loss);
-        plan.add("projector", Phase::Work, images);
+        plan.add("projector", Phase::Work, projector);
         plan.add(
             "decoded tiles and attention, per thread",
             Phase::Work,

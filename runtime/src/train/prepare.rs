@@ -1,12 +1,11 @@
 //! From samples to [`Example`]s: prompts with labels, and each image through the frozen tower once.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
-use super::{Example, TrainError};
+use super::{Example, FeatureCache, Features, TrainError};
 use crate::Result;
 use crate::cancel::Cancel;
-use crate::dataset::{ImageFolder, Sample, prompt};
+use crate::dataset::{ImageFile, ImageFolder, Sample, prompt};
 use crate::model::{Model, VisionWork, llava};
 use crate::tokenizer::ChatTemplate;
 
@@ -28,24 +27,50 @@ pub struct PrepareProgress {
     pub images: usize,
 }
 
-/// Makes examples of at most `max_len` positions from `samples`.
+/// What examples are made with.
+#[derive(Clone, Copy, Debug)]
+pub struct Preparation<'a> {
+    /// The base model.
+    pub model: &'a Model,
+    /// Turns conversations into text.
+    pub template: &'a ChatTemplate,
+    /// Where the images are.
+    pub images: &'a ImageFolder,
+    /// Where features of images are kept; in memory without one.
+    pub cache: Option<&'a FeatureCache>,
+    /// Most positions of an example.
+    pub max_len: usize,
+}
+
+/// Makes examples from `samples`.
 ///
-/// The features of every different image stay in memory: `4 P Wv` bytes each.
+/// The features of every different image, `4 P Wv` bytes each, stay in memory or lie in the cache; what
+/// is there already does not go through the tower.
 ///
 /// # Errors
 /// If an image cannot be read, the template refuses a conversation, the model has no vision part for
 /// an image, or `cancel` is raised.
 pub fn prepare(
-    model: &Model,
-    template: &ChatTemplate,
+    preparation: &Preparation<'_>,
     samples: &[Sample],
-    images: &ImageFolder,
-    max_len: usize,
     cancel: &Cancel,
     mut progress: impl FnMut(PrepareProgress),
 ) -> Result<Prepared> {
+    let Preparation {
+        model,
+        template,
+        images,
+        cache,
+        max_len,
+    } = *preparation;
     let tokenizer = model.tokenizer()?;
-    let mut features = Features::new(model, images);
+    let mut seen = Seen {
+        model,
+        folder: images,
+        cache,
+        known: HashMap::new(),
+        work: None,
+    };
     let mut prepared = Prepared {
         examples: Vec::with_capacity(samples.len()),
         warnings: Vec::new(),
@@ -83,11 +108,11 @@ pub fn prepare(
         prepared.examples.push(Example {
             id: id.clone(),
             sequence,
-            features: features.of(sample)?,
+            features: seen.of(sample)?,
         });
         progress(PrepareProgress {
             samples: prepared.examples.len(),
-            images: features.known.len(),
+            images: seen.known.len(),
         });
     }
     if let Some(vision) = model.vision() {
@@ -97,45 +122,54 @@ pub fn prepare(
     Ok(prepared)
 }
 
-/// Tower features by what the image's bytes are.
-struct Features<'a> {
+/// Features by what the image's bytes are.
+struct Seen<'a> {
     model: &'a Model,
     folder: &'a ImageFolder,
-    known: HashMap<[u8; 32], Arc<Vec<f32>>>,
+    cache: Option<&'a FeatureCache>,
+    known: HashMap<[u8; 32], Features>,
+    /// Made when the first image has to go through the tower.
     work: Option<VisionWork>,
 }
 
-impl<'a> Features<'a> {
-    fn new(model: &'a Model, folder: &'a ImageFolder) -> Self {
-        Self {
-            model,
-            folder,
-            known: HashMap::new(),
-            work: model.vision().map(|v| VisionWork::new(v.tower().shape())),
+impl Seen<'_> {
+    fn of(&mut self, sample: &Sample) -> Result<Vec<Features>> {
+        if self.model.vision().is_none() && !sample.images.is_empty() {
+            let id = sample.id.clone();
+            return Err(TrainError::NoVision { id }.into());
         }
-    }
-
-    fn of(&mut self, sample: &Sample) -> Result<Vec<Arc<Vec<f32>>>> {
         let mut all = Vec::with_capacity(sample.images.len());
         for image in &sample.images {
-            let (Some(vision), Some(work)) = (self.model.vision(), &mut self.work) else {
-                let id = sample.id.clone();
-                return Err(TrainError::NoVision { id }.into());
-            };
             let file = self.folder.read(image, &sample.id)?;
             let digest = file.digest();
             let features = match self.known.get(&digest) {
-                Some(features) => Arc::clone(features),
+                Some(features) => features.clone(),
                 None => {
-                    let image = file.decode()?;
-                    let pool = self.model.llama().pool();
-                    let features = Arc::new(pool.run(|| vision.features(&image, work)));
-                    self.known.insert(digest, Arc::clone(&features));
+                    let found = self.cache.and_then(|cache| cache.find(&digest));
+                    let features = match found {
+                        Some(features) => features,
+                        None => self.look(&file, &digest)?,
+                    };
+                    self.known.insert(digest, features.clone());
                     features
                 }
             };
             all.push(features);
         }
         Ok(all)
+    }
+
+    fn look(&mut self, file: &ImageFile, digest: &[u8; 32]) -> Result<Features> {
+        let vision = self.model.vision();
+        let vision = vision.expect("images were refused without one");
+        let image = file.decode()?;
+        let shape = vision.tower().shape();
+        let work = self.work.get_or_insert_with(|| VisionWork::new(shape));
+        let pool = self.model.llama().pool();
+        let features = pool.run(|| vision.features(&image, work));
+        match self.cache {
+            Some(cache) => cache.keep(digest, &features),
+            None => Ok(Features::new(features)),
+        }
     }
 }

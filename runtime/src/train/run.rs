@@ -4,6 +4,7 @@
 //! run/
 //!   config.json      everything needed to repeat the run
 //!   metrics.jsonl    one object per step
+//!   loss.svg         their losses as a picture, when the run is over
 //!   tb/              the same for TensorBoard
 //!   checkpoint-N/    see `checkpoint`
 //!   adapter.gguf     the result (and mmproj.gguf if the projector learned)
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::checkpoint;
+use super::loss_curve::LossCurve;
 use super::tensorboard::EventFile;
 use super::{Example, StepReport, TrainError, Trainer};
 use crate::Result;
@@ -26,6 +28,7 @@ use crate::cancel::Cancel;
 use crate::memory::peak_bytes;
 
 const METRICS: &str = "metrics.jsonl";
+const CURVE: &str = "loss.svg";
 const CONFIG: &str = "config.json";
 
 /// The folder a run writes.
@@ -157,6 +160,7 @@ impl RunFolder {
         let record = record.map_err(io("open", &metrics))?;
         // Held until the run ends, however it ends. Not every file system can lock.
         let _ = record.try_lock();
+        sweep(path);
         Ok(Self {
             path: path.to_owned(),
             metrics: record,
@@ -216,6 +220,29 @@ impl RunFolder {
         Ok(())
     }
 
+    /// Draws the course of the run from its record.
+    fn draw(&self) -> Result<()> {
+        let metrics = self.path.join(METRICS);
+        let record = fs::File::open(&metrics).map_err(io("read", &metrics))?;
+        let mut curve = LossCurve::default();
+        for line in BufReader::new(record).lines() {
+            let line = line.map_err(io("read", &metrics))?;
+            let value: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
+            let Some(step) = value["step"].as_u64() else {
+                continue;
+            };
+            curve
+                .training
+                .extend(value["loss"].as_f64().map(|l| (step, l)));
+            let evaluated = value["eval_loss"].as_f64();
+            curve.evaluation.extend(evaluated.map(|l| (step, l)));
+        }
+        if let Some(svg) = curve.svg() {
+            AtomicFile::write(&self.path.join(CURVE), svg.as_bytes())?;
+        }
+        Ok(())
+    }
+
     /// Deletes all checkpoints but the latest `keep`.
     fn prune(&self, keep: usize) -> Result<()> {
         let found = checkpoint::all(&self.path)?;
@@ -228,6 +255,19 @@ impl RunFolder {
             fs::remove_dir_all(path).map_err(io("delete", path))?;
         }
         Ok(())
+    }
+}
+
+/// Deletes what a process that was killed has left half-written. The folder is this run's alone.
+fn sweep(path: &Path) {
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with('.') && name.ends_with(".partial") {
+            let path = entry.path();
+            // Whatever cannot be deleted harms nobody.
+            let _ = fs::remove_dir_all(&path).or_else(|_| fs::remove_file(&path));
+        }
     }
 }
 
@@ -282,6 +322,7 @@ pub fn run(
         }
     }
     trainer.write_results(folder.path())?;
+    folder.draw()?;
     Ok(RunEnd::Done)
 }
 

@@ -1,7 +1,6 @@
 //! One sequence: forward, loss, backward, into gradients.
 
-use std::sync::Arc;
-
+use super::features::Features;
 use super::loss::{LossBuffers, loss};
 use super::parameters::{Gradients, Parameters, Training};
 use crate::Result;
@@ -18,7 +17,7 @@ pub struct Example {
     /// Its positions and labels.
     pub sequence: Sequence,
     /// Vision-tower features of each image, `[P, Wv]`.
-    pub features: Vec<Arc<Vec<f32>>>,
+    pub features: Vec<Features>,
 }
 
 impl Example {
@@ -26,6 +25,15 @@ impl Example {
     pub fn targets(&self) -> usize {
         self.sequence.targets().count()
     }
+}
+
+/// The largest image of a run.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct ImageSizes {
+    /// Its patches.
+    pub patches: usize,
+    /// Values of its features, if they lie on the disk; 0 otherwise.
+    pub features: usize,
 }
 
 /// Buffers for one sequence at a time.
@@ -40,14 +48,17 @@ pub struct SequenceBuffers {
     projector: ProjectorSaved,
     projector_work: ProjectorSaved,
     projected: Vec<f32>,
+    /// Of the image in use, if they lie on the disk.
+    features: Vec<f32>,
 }
 
 impl SequenceBuffers {
-    /// Buffers for sequences as planned, with images of up to `patches` patches.
+    /// Buffers for sequences as planned, with images of these sizes.
     ///
     /// # Errors
     /// If the disk refuses what the plan puts there.
-    pub fn new(llama: &Llama, plan: &ActivationPlan, patches: usize) -> Result<Self> {
+    pub fn new(llama: &Llama, plan: &ActivationPlan, images: ImageSizes) -> Result<Self> {
+        let ImageSizes { patches, features } = images;
         let shape = llama.shape();
         let rows = || vec![0.0; plan.tokens * shape.width];
         Ok(Self {
@@ -60,14 +71,17 @@ impl SequenceBuffers {
             projector: ProjectorSaved::new(patches, shape.width),
             projector_work: ProjectorSaved::new(patches, shape.width),
             projected: vec![0.0; patches * shape.width],
+            features: vec![0.0; features],
         })
     }
 
     /// Bytes that [`SequenceBuffers::new`] allocates: activations, loss, image rows.
-    pub fn bytes(shape: &LlamaShape, plan: &ActivationPlan, patches: usize) -> [usize; 3] {
+    pub fn bytes(shape: &LlamaShape, plan: &ActivationPlan, images: ImageSizes) -> [usize; 3] {
+        let ImageSizes { patches, features } = images;
         let rows = 2 * plan.tokens * shape.width * size_of::<f32>();
         let targets = plan.tokens * size_of::<(usize, i32)>();
-        let images = 2 * ProjectorSaved::bytes(patches, shape.width) + patches * shape.width * 4;
+        let floats = patches * shape.width + features;
+        let images = 2 * ProjectorSaved::bytes(patches, shape.width) + 4 * floats;
         [
             Activations::bytes(shape, plan) + rows + targets,
             LossBuffers::bytes(shape),
@@ -122,7 +136,7 @@ pub fn run(
     llama.backward(drows, training, gradients, learns, &mut buffers.activations)?;
     if let (Some(projector), Some(dprojector)) = (&parameters.projector, &mut gradients.projector) {
         for (start, image, rows) in image_places(&example.sequence) {
-            let x = &example.features[image];
+            let x = example.features[image].get(&mut buffers.features)?;
             // Computed again: keeping it for every image would cost more than it saves.
             let y = &mut buffers.projected[..x.len() / projector.inputs() * width];
             let saved = &mut buffers.projector;
@@ -172,7 +186,7 @@ fn embed(
         match span {
             Span::Tokens(ids) => llama.embed(rows, ids)?,
             Span::Image { image, .. } => {
-                let x = &example.features[*image];
+                let x = example.features[*image].get(&mut buffers.features)?;
                 let saved = &mut buffers.projector;
                 let projected = &mut buffers.projected;
                 llama

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::features::Features;
 use super::moments::MomentStore;
 use super::optimizer::AdamW;
 use super::order::{self, Order};
 use super::parameters::{Gradients, Group, Parameters, Training};
 use super::schedule::Schedule;
-use super::sequence_step::{self, Example, SequenceBuffers};
+use super::sequence_step::{self, Example, ImageSizes, SequenceBuffers};
 use super::{TrainError, TrainOptions};
 use crate::Result;
 use crate::adapter::{Adapter, BaseIdentity, LoraPair};
@@ -49,7 +50,7 @@ pub struct Trainer {
     pub(super) moments: MomentStore,
     buffers: SequenceBuffers,
     plan: ActivationPlan,
-    patches: usize,
+    images: ImageSizes,
     optimizer: AdamW,
     groups: Vec<(String, Group)>,
     pub(super) done: u64,
@@ -97,7 +98,7 @@ impl Trainer {
             .steps
             .unwrap_or_else(|| options.epochs * examples.len().div_ceil(group) as u64);
         let plan = activation_plan(&options, model.llama().shape(), &parameters, &examples);
-        let patches = most_patches(&model, &examples);
+        let images = image_sizes(&model, &examples);
         Ok(Self {
             schedule: Schedule::new(options.schedule, steps, options.warmup_ratio),
             steps,
@@ -107,9 +108,9 @@ impl Trainer {
                 .into_iter()
                 .map(|(name, group, _)| (name, group))
                 .collect(),
-            buffers: SequenceBuffers::new(model.llama(), &plan, patches)?,
+            buffers: SequenceBuffers::new(model.llama(), &plan, images)?,
             plan,
-            patches,
+            images,
             optimizer: AdamW {
                 weight_decay: options.weight_decay,
                 ..AdamW::default()
@@ -236,11 +237,15 @@ impl Trainer {
     /// Makes the buffers large enough for examples that are longer than the run's own.
     fn make_room(&mut self, examples: &[Example]) -> Result<()> {
         let longest = examples.iter().map(|e| e.sequence.len()).max().unwrap_or(0);
-        let patches = most_patches(&self.model, examples);
-        if longest > self.plan.tokens || patches > self.patches {
+        let more = image_sizes(&self.model, examples);
+        let images = ImageSizes {
+            patches: self.images.patches.max(more.patches),
+            features: self.images.features.max(more.features),
+        };
+        if longest > self.plan.tokens || images != self.images {
             self.plan.tokens = self.plan.tokens.max(longest);
-            self.patches = self.patches.max(patches);
-            self.buffers = SequenceBuffers::new(self.model.llama(), &self.plan, self.patches)?;
+            self.images = images;
+            self.buffers = SequenceBuffers::new(self.model.llama(), &self.plan, images)?;
         }
         Ok(())
     }
@@ -383,12 +388,16 @@ fn begin(model: &Model, options: &TrainOptions) -> Result<Adapter> {
     )?)
 }
 
-/// Patches of the largest image.
-fn most_patches(model: &Model, examples: &[Example]) -> usize {
-    let floats = examples.iter().flat_map(|e| &e.features).map(|f| f.len());
-    match (floats.max(), model.vision()) {
-        (Some(floats), Some(vision)) => floats / vision.projector().inputs(),
-        _ => 0,
+/// Sizes of the largest image.
+fn image_sizes(model: &Model, examples: &[Example]) -> ImageSizes {
+    let features = || examples.iter().flat_map(|e| &e.features);
+    let on_disk = features().filter(|f| f.on_disk());
+    let values = features().map(Features::len).max().unwrap_or(0);
+    ImageSizes {
+        patches: model
+            .vision()
+            .map_or(0, |v| values / v.projector().inputs()),
+        features: on_disk.map(Features::len).max().unwrap_or(0),
     }
 }
 

@@ -97,6 +97,9 @@ pub fn choices(planned: &TrainPlan) -> Vec<String> {
     if on_disk(levers.moments) {
         said.push("AdamW's moments lie on the disk".into());
     }
+    if on_disk(levers.features) {
+        said.push("features of images lie on the disk".into());
+    }
     if on_disk(levers.inputs) {
         said.push("inputs of layers lie on the disk".into());
     }

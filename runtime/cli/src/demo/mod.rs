@@ -254,6 +254,7 @@ impl Story<'_> {
             image_dir: None,
             eval_data: None,
             eval_every: 0,
+            feature_cache: None,
             template: None,
             init_adapter: None,
             memory: None,

@@ -66,6 +66,55 @@ fn training_saves_a_checkpoint_and_goes_on_from_it_as_if_nothing_had_happened() 
     assert_eq!(place.read("out.gguf"), place.read("whole.gguf"));
 }
 
+/// Power cuts: the process is killed again and again wherever it is, and somebody starts it again.
+#[test]
+fn a_run_that_is_killed_at_any_moment_loses_nothing_that_was_saved() {
+    let place = Place::new();
+    let options = "train -m model.gguf --data text.json --rank 2 --save-every 7 --steps 300 \
+        --moments disk";
+    let (mut kills, mut saved) = (0, 0);
+    loop {
+        assert!(kills < 200, "it never gets to its end");
+        let line = match saved {
+            0 => format!("{options} -o out.gguf"),
+            _ => "train --resume out.run".to_owned(),
+        };
+        let mut child = place.graft(&line).spawn().unwrap();
+        // From before the first checkpoint to after several.
+        let pause = Duration::from_millis(20 + kills * 7919 % 250);
+        let begun = Instant::now();
+        let ended = loop {
+            match child.try_wait().unwrap() {
+                Some(status) => break Some(status),
+                None if begun.elapsed() > pause => break None,
+                None => std::thread::sleep(Duration::from_millis(1)),
+            }
+        };
+        if let Some(status) = ended {
+            assert!(status.success(), "{status}");
+            break;
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        kills += 1;
+        let entries = std::fs::read_dir(place.path("out.run"));
+        let numbers = entries.into_iter().flatten().filter_map(|entry| {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            name.strip_prefix("checkpoint-")?.parse::<u64>().ok()
+        });
+        let now = numbers.max().unwrap_or(0);
+        assert!(
+            now >= saved,
+            "checkpoint {saved} is lost, {now} is the last"
+        );
+        saved = now;
+    }
+    assert!(!place.has_partial(), "{:?}", place.listing());
+    assert!(kills >= 2, "it was killed {kills} times");
+    place.run(&format!("{options} -o whole.gguf")).done();
+    assert_eq!(place.read("out.gguf"), place.read("whole.gguf"));
+}
+
 #[test]
 fn a_checkpoint_of_another_run_or_a_damaged_one_is_refused() {
     let place = Place::new();
