@@ -98,7 +98,9 @@ fn quantized_weights_are_their_decoded_values() {
         );
         let error = relative_error(&got, &want);
         println!("forward, {tokens} tokens in pieces of {piece}: {error:.1e}");
-        assert!(error < 1e-5, "{tokens} {piece}: {error:e}");
+        // On AVX2 activations that come alone are rounded to 16 bits.
+        let allowed = if piece == 1 { 1e-4 } else { 1e-5 };
+        assert!(error < allowed, "{tokens} {piece}: {error:e}");
     }
     let rows = rows(20);
     let mut seed = 9;

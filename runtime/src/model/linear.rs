@@ -262,7 +262,7 @@ pub fn product_parallel(c: MatMut<'_>, accumulate: bool, alpha: f32, a: Mat<'_>,
 }
 
 /// Rows of a weight that one piece of a thin product reads.
-const THIN_ROWS: usize = 64;
+const THIN_ROWS: usize = 128;
 /// Columns of `dx` that one piece of a backward computes, if the blocks allow.
 const PIECE_COLS: usize = 256;
 /// Fewest tokens for which a tile is decoded a second time to keep more threads busy.

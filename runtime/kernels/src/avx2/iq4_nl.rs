@@ -2,7 +2,7 @@
 
 use core::arch::x86_64::*;
 
-use super::registers::{half, load_16, nibbles, spread};
+use super::registers::{half, load_16, nibbles};
 use super::walk::{Scales, kernels};
 use crate::blocks::iq4_nl::{BYTES, Block, GRID, LEN};
 
@@ -17,16 +17,16 @@ fn scales(block: &[u8; BYTES]) -> Scales<1> {
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn levels(block: &[u8; BYTES], _run: usize) -> [[__m256; 4]; 1] {
+fn levels(block: &[u8; BYTES], _run: usize) -> [__m256i; 1] {
     [on_grid(Block::of(block).qs)]
 }
 
 /// The grid values of 32 nibbles.
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(super) fn on_grid(qs: &[u8; 16]) -> [__m256; 4] {
+pub(super) fn on_grid(qs: &[u8; 16]) -> __m256i {
     let grid = _mm256_broadcastsi128_si256(load_16(&GRID.map(|v| v as u8)));
-    spread(_mm256_shuffle_epi8(grid, nibbles(qs)))
+    _mm256_shuffle_epi8(grid, nibbles(qs))
 }
 
 kernels!(run: 32, sub: 32, min: false);

@@ -25,7 +25,7 @@ fn scales(block: &[u8; BYTES]) -> Scales<8> {
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn levels(block: &[u8; BYTES], run: usize) -> [[__m256; 4]; 1] {
+fn levels(block: &[u8; BYTES], run: usize) -> [__m256i; 1] {
     [on_grid(field(Block::of(block).qs, 16 * run))]
 }
 

@@ -1,6 +1,7 @@
 //! x86-64 with AVX2, FMA and F16C.
 #![allow(unsafe_code)] // loads and stores through pointers, all in registers.rs
 
+mod fixed_point;
 mod floats;
 mod iq4_nl;
 mod iq4_xs;

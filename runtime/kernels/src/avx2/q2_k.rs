@@ -2,7 +2,7 @@
 
 use core::arch::x86_64::*;
 
-use super::registers::{bits, half, load_8_bytes, load_32, spread, store};
+use super::registers::{bits, half, load_8_bytes, load_32, store};
 use super::walk::{Scales, kernels};
 use crate::blocks::field;
 use crate::blocks::q2_k::{BYTES, Block, LEN};
@@ -38,13 +38,13 @@ fn scales(block: &[u8; BYTES]) -> Scales<16> {
 /// One run is half a block: 128 weights in the four bit pairs of 32 bytes.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn levels(block: &[u8; BYTES], run: usize) -> [[__m256; 4]; 4] {
+fn levels(block: &[u8; BYTES], run: usize) -> [__m256i; 4] {
     let pairs = load_32(field(Block::of(block).qs, 32 * run));
     [
-        spread(bits::<0>(pairs, 3)),
-        spread(bits::<2>(pairs, 3)),
-        spread(bits::<4>(pairs, 3)),
-        spread(bits::<6>(pairs, 3)),
+        bits::<0>(pairs, 3),
+        bits::<2>(pairs, 3),
+        bits::<4>(pairs, 3),
+        bits::<6>(pairs, 3),
     ]
 }
 

@@ -2,7 +2,7 @@
 
 use core::arch::x86_64::*;
 
-use super::registers::{half, nibbles, spread};
+use super::registers::{half, nibbles};
 use super::walk::{Scales, kernels};
 use crate::blocks::q4_0::{BYTES, Block, LEN};
 
@@ -17,9 +17,9 @@ fn scales(block: &[u8; BYTES]) -> Scales<1> {
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn levels(block: &[u8; BYTES], _run: usize) -> [[__m256; 4]; 1] {
+fn levels(block: &[u8; BYTES], _run: usize) -> [__m256i; 1] {
     let nibbles = nibbles(Block::of(block).qs);
-    [spread(_mm256_sub_epi8(nibbles, _mm256_set1_epi8(8)))]
+    [_mm256_sub_epi8(nibbles, _mm256_set1_epi8(8))]
 }
 
 kernels!(run: 32, sub: 32, min: false);

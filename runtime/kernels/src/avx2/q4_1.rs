@@ -2,7 +2,7 @@
 
 use core::arch::x86_64::*;
 
-use super::registers::{half, nibbles, spread};
+use super::registers::{half, nibbles};
 use super::walk::{Scales, kernels};
 use crate::blocks::q4_1::{BYTES, Block, LEN};
 
@@ -18,8 +18,8 @@ fn scales(block: &[u8; BYTES]) -> Scales<1> {
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn levels(block: &[u8; BYTES], _run: usize) -> [[__m256; 4]; 1] {
-    [spread(nibbles(Block::of(block).qs))]
+fn levels(block: &[u8; BYTES], _run: usize) -> [__m256i; 1] {
+    [nibbles(Block::of(block).qs)]
 }
 
 kernels!(run: 32, sub: 32, min: true);

@@ -2,7 +2,7 @@
 
 use core::arch::x86_64::*;
 
-use super::registers::{half, load_8_bytes, store};
+use super::registers::{bits, half, load_8_bytes, load_32, store};
 use super::walk::{Scales, kernels};
 use crate::blocks::field;
 use crate::blocks::q4_k::{BYTES, Block, LEN, scales_mins};
@@ -30,19 +30,11 @@ pub(super) fn scale_pairs(d: &[u8; 2], dmin: &[u8; 2], packed: &[u8; 12]) -> Sca
     scales
 }
 
-/// Eight bytes at a time are widened straight from memory: cheaper than taking a register of
-/// 32 nibbles apart.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn levels(block: &[u8; BYTES], run: usize) -> [[__m256; 4]; 2] {
-    let bytes: &[u8; 32] = field(Block::of(block).qs, 32 * run);
-    let mut levels = [[_mm256_setzero_ps(); 4]; 2];
-    for (k, eight) in bytes.as_chunks().0.iter().enumerate() {
-        let eight = load_8_bytes(eight);
-        levels[0][k] = _mm256_cvtepi32_ps(_mm256_and_si256(eight, _mm256_set1_epi32(15)));
-        levels[1][k] = _mm256_cvtepi32_ps(_mm256_srli_epi32(eight, 4));
-    }
-    levels
+fn levels(block: &[u8; BYTES], run: usize) -> [__m256i; 2] {
+    let bytes = load_32(field(Block::of(block).qs, 32 * run));
+    [bits::<0>(bytes, 15), bits::<4>(bytes, 15)]
 }
 
 kernels!(run: 64, sub: 32, min: true);

@@ -2,7 +2,7 @@
 
 use core::arch::x86_64::*;
 
-use super::registers::{bit_mask, half, nibbles, spread};
+use super::registers::{bit_mask, half, nibbles};
 use super::walk::{Scales, kernels};
 use crate::blocks::q5_0::{BYTES, Block, LEN};
 
@@ -17,11 +17,11 @@ fn scales(block: &[u8; BYTES]) -> Scales<1> {
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn levels(block: &[u8; BYTES], _run: usize) -> [[__m256; 4]; 1] {
+fn levels(block: &[u8; BYTES], _run: usize) -> [__m256i; 1] {
     let block = Block::of(block);
     // Without its upper bit a level is 16 less: -16 .. -1 instead of 0 .. 15.
     let lower = _mm256_andnot_si256(bit_mask(block.qh), _mm256_set1_epi8(-16));
-    [spread(_mm256_or_si256(nibbles(block.qs), lower))]
+    [_mm256_or_si256(nibbles(block.qs), lower)]
 }
 
 kernels!(run: 32, sub: 32, min: false);

@@ -3,7 +3,7 @@
 use core::arch::x86_64::*;
 
 use super::q4_k::scale_pairs;
-use super::registers::{bits, load_32, spread};
+use super::registers::{bits, load_32};
 use super::walk::{Scales, kernels};
 use crate::blocks::field;
 use crate::blocks::q5_k::{BYTES, Block, LEN};
@@ -17,7 +17,7 @@ fn scales(block: &[u8; BYTES]) -> Scales<8> {
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn levels(block: &[u8; BYTES], run: usize) -> [[__m256; 4]; 2] {
+fn levels(block: &[u8; BYTES], run: usize) -> [__m256i; 2] {
     let block = Block::of(block);
     let (nibbles, upper) = (load_32(field(block.qs, 32 * run)), load_32(block.qh));
     // Bits 2 * run and 2 * run + 1 come down to bits 0 and 1.
@@ -25,7 +25,7 @@ fn levels(block: &[u8; BYTES], run: usize) -> [[__m256; 4]; 2] {
     let fifth = |bit: __m256i| _mm256_and_si256(bit, _mm256_set1_epi8(16));
     let low = _mm256_or_si256(bits::<0>(nibbles, 15), fifth(_mm256_slli_epi16(upper, 4)));
     let high = _mm256_or_si256(bits::<4>(nibbles, 15), fifth(_mm256_slli_epi16(upper, 3)));
-    [spread(low), spread(high)]
+    [low, high]
 }
 
 kernels!(run: 64, sub: 32, min: true);

@@ -2,7 +2,7 @@
 
 use core::arch::x86_64::*;
 
-use super::registers::{bits, half, load_8_bytes, load_32, spread, store};
+use super::registers::{bits, half, load_8_bytes, load_32, store};
 use super::walk::{Scales, kernels};
 use crate::blocks::field;
 use crate::blocks::q6_k::{BYTES, Block, LEN};
@@ -33,7 +33,7 @@ fn scales(block: &[u8; BYTES]) -> Scales<16> {
 /// One run is half a block: 128 weights that share 32 bytes of upper bits.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn levels(block: &[u8; BYTES], run: usize) -> [[__m256; 4]; 4] {
+fn levels(block: &[u8; BYTES], run: usize) -> [__m256i; 4] {
     let block = Block::of(block);
     let (a, b) = (
         load_32(field(block.ql, 64 * run)),
@@ -41,11 +41,8 @@ fn levels(block: &[u8; BYTES], run: usize) -> [[__m256; 4]; 4] {
     );
     let upper = load_32(field(block.qh, 32 * run));
     let level = |low: __m256i, high: __m256i| {
-        let high = _mm256_and_si256(high, _mm256_set1_epi8(0x30));
-        spread(_mm256_sub_epi8(
-            _mm256_or_si256(low, high),
-            _mm256_set1_epi8(32),
-        ))
+        let level = _mm256_or_si256(low, _mm256_and_si256(high, _mm256_set1_epi8(0x30)));
+        _mm256_sub_epi8(level, _mm256_set1_epi8(32))
     };
     [
         level(bits::<0>(a, 15), _mm256_slli_epi16(upper, 4)),

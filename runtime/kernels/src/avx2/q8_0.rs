@@ -2,7 +2,7 @@
 
 use core::arch::x86_64::*;
 
-use super::registers::{half, load_32, spread};
+use super::registers::{half, load_32};
 use super::walk::{Scales, kernels};
 use crate::blocks::q8_0::{BYTES, Block, LEN};
 
@@ -17,8 +17,8 @@ fn scales(block: &[u8; BYTES]) -> Scales<1> {
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn levels(block: &[u8; BYTES], _run: usize) -> [[__m256; 4]; 1] {
-    [spread(load_32(Block::of(block).qs))]
+fn levels(block: &[u8; BYTES], _run: usize) -> [__m256i; 1] {
+    [load_32(Block::of(block).qs)]
 }
 
 kernels!(run: 32, sub: 32, min: false);

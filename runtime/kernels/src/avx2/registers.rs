@@ -26,6 +26,22 @@ pub(super) fn load_8_bytes(bytes: &[u8; 8]) -> __m256i {
     _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(i64::from_le_bytes(*bytes)))
 }
 
+/// Sixteen integers of 16 bits.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn load_halves(values: &[i16; 16]) -> __m256i {
+    // SAFETY: `values` is 32 readable bytes and the load has no alignment need.
+    unsafe { _mm256_loadu_si256(values.as_ptr().cast()) }
+}
+
+/// Writes sixteen integers of 16 bits.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn store_halves(values: &mut [i16; 16], v: __m256i) {
+    // SAFETY: `values` is 32 writable bytes and the store has no alignment need.
+    unsafe { _mm256_storeu_si256(values.as_mut_ptr().cast(), v) }
+}
+
 /// Eight floats.
 #[inline]
 #[target_feature(enable = "avx2")]
@@ -71,8 +87,8 @@ pub(super) fn spread(levels: __m256i) -> [__m256; 4] {
 #[inline]
 #[target_feature(enable = "avx2")]
 pub(super) fn nibbles(bytes: &[u8; 16]) -> __m256i {
-    let bytes = load_16(bytes);
-    let both = _mm256_set_m128i(_mm_srli_epi16(bytes, 4), bytes);
+    let twice = _mm256_broadcastsi128_si256(load_16(bytes));
+    let both = _mm256_srlv_epi32(twice, _mm256_setr_epi32(0, 0, 0, 0, 4, 4, 4, 4));
     _mm256_and_si256(both, _mm256_set1_epi8(15))
 }
 
@@ -82,6 +98,13 @@ pub(super) fn nibbles(bytes: &[u8; 16]) -> __m256i {
 #[target_feature(enable = "avx2")]
 pub(super) fn bits<const SHIFT: i32>(bytes: __m256i, mask: i8) -> __m256i {
     _mm256_and_si256(_mm256_srli_epi16(bytes, SHIFT), _mm256_set1_epi8(mask))
+}
+
+/// Four lanes of the first value, four of the second.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn two_halves(values: &[f32; 2]) -> __m256 {
+    _mm256_set_m128(_mm_set1_ps(values[1]), _mm_set1_ps(values[0]))
 }
 
 /// The sum of the eight lanes.

@@ -1,41 +1,21 @@
 //! The loops over blocks, rows and tokens, the same for every block type.
 //!
 //! A type's file gives `scales(block)` and `levels(block, run)`: the integers of one run of
-//! weights as floats, in 32s. `kernels!` builds the two table entries from them.
+//! weights as signed bytes, in 32s. `kernels!` builds the two table entries from them.
 //!
 //! decode: `w = scale * level - min`, rounded twice as the reference does.
-//! product, one token: scales are factored out, `sum_j scale_j (sum level x) - min_j (sum x)`,
-//! where the sums of `x` per sub-block are taken once for all rows.
+//! product, one token: on integers, see [`super::fixed_point`].
 //! product, more tokens: weights are finished in registers and used by every token.
 //!
 //! Here and in the types' files, hot code hands no closure to `map`, `from_fn` or `fold`:
 //! those are compiled without the instruction set, and a closure that needs it cannot be
 //! inlined into them.
 
-use core::arch::x86_64::*;
-
-use super::registers::{load, sum};
-
 /// What scales the levels of a block: `SUBS` sub-blocks, each with its own.
 pub(super) struct Scales<const SUBS: usize> {
     pub scale: [f32; SUBS],
     /// Subtracted after scaling; all zero in types without minimums.
     pub min: [f32; SUBS],
-}
-
-/// Most sub-blocks in a row whose sums of `x` are kept on the stack.
-pub(crate) const MOST_SUMS: usize = 2048;
-
-/// Sums of each `sub` consecutive activations.
-#[target_feature(enable = "avx2,fma")]
-pub(crate) fn sums_of_runs(x: &[f32], sub: usize, sums: &mut [f32]) {
-    for (run, out) in x.chunks_exact(sub).zip(sums) {
-        let mut total = _mm256_setzero_ps();
-        for eight in run.as_chunks().0 {
-            total = _mm256_add_ps(total, load(eight));
-        }
-        *out = sum(total);
-    }
 }
 
 /// `decode` and `product_thin` of a type whose file has `LEN`, `BYTES`, `scales`, `levels`:
@@ -68,7 +48,8 @@ macro_rules! kernels {
             w: &[u8],
         ) {
             match x.len() / inputs {
-                1 if inputs / $sub <= $crate::avx2::walk::MOST_SUMS => one_token(y, x, w),
+                1 if inputs <= 32 * 128 => one_token::<128>(y, x, w),
+                1 if inputs <= 32 * 1024 => one_token::<1024>(y, x, w),
                 1 => tokens::<1>(y, y_stride, x, w),
                 2 => tokens::<2>(y, y_stride, x, w),
                 3 => tokens::<3>(y, y_stride, x, w),
@@ -80,42 +61,50 @@ macro_rules! kernels {
             }
         }
 
+        /// Up to `GROUPS` groups of inputs.
         #[target_feature(enable = "avx2,fma,f16c")]
-        fn one_token(y: &mut [f32], x: &[f32], w: &[u8]) {
-            use $crate::avx2::{registers, walk};
-            let mut sums = [0.0; walk::MOST_SUMS];
-            if $min {
-                walk::sums_of_runs(x, $sub, &mut sums);
-            }
-            let x = x.as_chunks::<LEN>().0;
-            let sums = sums.as_chunks::<{ LEN / $sub }>().0;
-            for (y, row) in y.iter_mut().zip(w.chunks_exact(BYTES * x.len())) {
-                let mut total = _mm256_setzero_ps();
-                let mut mins = 0.0;
-                for ((block, x), sums) in row.as_chunks::<BYTES>().0.iter().zip(x).zip(sums) {
-                    let scales = scales(block);
-                    for (run, x) in x.as_chunks::<$run>().0.iter().enumerate() {
-                        let levels = levels(block, run);
-                        let levels = levels.as_flattened();
-                        let x = x.as_chunks::<8>().0;
-                        for j in 0..$run / $sub {
-                            let lanes = $sub / 8;
-                            let mut part =
-                                _mm256_mul_ps(levels[j * lanes], registers::load(&x[j * lanes]));
-                            for k in j * lanes + 1..(j + 1) * lanes {
-                                part = _mm256_fmadd_ps(levels[k], registers::load(&x[k]), part);
-                            }
-                            let scale = _mm256_set1_ps(scales.scale[run * ($run / $sub) + j]);
-                            total = _mm256_fmadd_ps(scale, part, total);
+        fn one_token<const GROUPS: usize>(y: &mut [f32], x: &[f32], w: &[u8]) {
+            use $crate::avx2::fixed_point::{FixedPoint, GROUP, dot};
+            use $crate::avx2::registers::{sum, two_halves};
+            const SUBS: usize = LEN / $sub;
+            let x = FixedPoint::<GROUPS>::new(x, if $min { $sub } else { 0 });
+            let integers = x.integers.as_chunks::<{ LEN / GROUP }>().0;
+            let units = x.units.as_chunks::<{ LEN / GROUP }>().0;
+            let sums = x.sums.as_flattened().as_chunks::<SUBS>().0;
+            let width = x.groups / (LEN / GROUP);
+            for (y, row) in y
+                .iter_mut()
+                .zip(w.as_chunks::<BYTES>().0.chunks_exact(width))
+            {
+                let mut totals = [_mm256_setzero_ps(); 2];
+                let mut mins = [0.0; SUBS];
+                let blocks = row.iter().zip(integers).zip(units).zip(sums);
+                for (((block, integers), units), sums) in blocks {
+                    let mut scales = scales(block);
+                    for (j, scale) in scales.scale.iter_mut().enumerate() {
+                        *scale *= units[j * $sub / GROUP];
+                    }
+                    for run in 0..LEN / $run {
+                        for (k, levels) in levels(block, run).into_iter().enumerate() {
+                            let g = run * ($run / GROUP) + k;
+                            let scale = if $sub == GROUP {
+                                _mm256_set1_ps(scales.scale[g])
+                            } else {
+                                let pair = scales.scale[2 * g % SUBS..].first_chunk();
+                                two_halves(pair.expect("a scale for each half of a group"))
+                            };
+                            let part = dot(levels, &integers[g]);
+                            totals = [totals[1], _mm256_fmadd_ps(scale, part, totals[0])];
                         }
                     }
                     if $min {
-                        for (min, sum) in scales.min.iter().zip(sums) {
-                            mins += min * sum;
+                        for ((total, min), sum) in mins.iter_mut().zip(&scales.min).zip(sums) {
+                            *total = min.mul_add(*sum, *total);
                         }
                     }
                 }
-                *y = registers::sum(total) - mins;
+                let total = sum(_mm256_add_ps(totals[0], totals[1]));
+                *y = total - mins.iter().sum::<f32>() + x.poison;
             }
         }
 
@@ -165,7 +154,10 @@ macro_rules! kernels {
             scales: &$crate::avx2::walk::Scales<{ LEN / $sub }>,
             run: usize,
         ) -> [[__m256; 4]; $run / 32] {
-            let mut weights = levels(block, run);
+            let mut weights = [[_mm256_setzero_ps(); 4]; $run / 32];
+            for (weights, levels) in weights.iter_mut().zip(levels(block, run)) {
+                *weights = $crate::avx2::registers::spread(levels);
+            }
             for (k, w) in weights.as_flattened_mut().iter_mut().enumerate() {
                 let j = run * ($run / $sub) + k / ($sub / 8);
                 *w = _mm256_mul_ps(*w, _mm256_set1_ps(scales.scale[j]));

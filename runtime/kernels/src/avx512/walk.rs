@@ -10,6 +10,27 @@
 //! those are compiled without the instruction set, and a closure that needs it cannot be
 //! inlined into them (four times slower, measured).
 
+use core::arch::x86_64::*;
+
+use super::registers::load;
+
+/// Most sums of 32 activations that [`sums`] makes.
+pub(super) const MOST_SUMS: usize = 2048;
+
+/// Sums of each 32 consecutive activations, of at most `32 * MOST_SUMS`.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn sums(x: &[f32]) -> [f32; MOST_SUMS] {
+    let mut sums = [0.0; MOST_SUMS];
+    for (x, sum) in x.as_chunks::<32>().0.iter().zip(&mut sums) {
+        let [a, b] = x.as_chunks::<16>().0 else {
+            unreachable!("twice 16 activations")
+        };
+        *sum = _mm512_reduce_add_ps(_mm512_add_ps(load(a), load(b)));
+    }
+    sums
+}
+
 /// `decode` and `product_thin` of a type whose file has `LEN`, `BYTES`, `scales`, `weights`;
 /// `run` weights are decoded at a time.
 macro_rules! kernels {
@@ -107,7 +128,7 @@ pub(super) use kernels;
 macro_rules! kernels_scaling_last {
     (run: $run:literal, bytes: $bytes:expr, scales: $scales:ident, levels: $levels:ident) => {
         $crate::avx512::walk::kernels!(run: $run, one_token: |y, x, w| {
-            if x.len().is_multiple_of(256) && x.len() / 32 <= $crate::avx2::walk::MOST_SUMS {
+            if x.len().is_multiple_of(256) && x.len() / 32 <= $crate::avx512::walk::MOST_SUMS {
                 one_token(y, x, w)
             } else {
                 tokens::<1>(y, 0, x, w)
@@ -116,10 +137,9 @@ macro_rules! kernels_scaling_last {
 
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
         fn one_token(y: &mut [f32], x: &[f32], w: &[u8]) {
-            use $crate::avx2::walk::{MOST_SUMS, sums_of_runs};
             use $crate::avx512::registers::{load, load_8};
-            let mut sums = [0.0; MOST_SUMS];
-            sums_of_runs(x, 32, &mut sums);
+            use $crate::avx512::walk::sums;
+            let sums = sums(x);
             let (x, sums) = (x.as_chunks::<256>().0, sums.as_chunks::<8>().0);
             let blocks = w.as_chunks::<{ $bytes }>().0;
             let Some(first) = blocks.first() else { return };
