@@ -137,7 +137,7 @@ fn activations_of_any_size_are_multiplied() {
         let w = random.blocks(ty, inputs / ty.block_len(), true);
         let mut decoded = vec![0.0; inputs];
         blocks::decode(ty, &w, &mut decoded);
-        let mut product = |x: &[f32]| {
+        let product = |x: &[f32]| {
             let mut y = [7.0];
             table.product_thin(&mut y, 1, x, inputs, ty, &w);
             y[0]

@@ -100,11 +100,12 @@ pub(super) fn bits<const SHIFT: i32>(bytes: __m256i, mask: i8) -> __m256i {
     _mm256_and_si256(_mm256_srli_epi16(bytes, SHIFT), _mm256_set1_epi8(mask))
 }
 
-/// Four lanes of the first value, four of the second.
+/// One value in all lanes, or two in four lanes each.
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(super) fn two_halves(values: &[f32; 2]) -> __m256 {
-    _mm256_set_m128(_mm_set1_ps(values[1]), _mm_set1_ps(values[0]))
+pub(super) fn one_or_two(values: &[f32]) -> __m256 {
+    let (first, last) = (values[0], values[values.len() - 1]);
+    _mm256_set_m128(_mm_set1_ps(last), _mm_set1_ps(first))
 }
 
 /// The sum of the eight lanes.

@@ -65,7 +65,7 @@ macro_rules! kernels {
         #[target_feature(enable = "avx2,fma,f16c")]
         fn one_token<const GROUPS: usize>(y: &mut [f32], x: &[f32], w: &[u8]) {
             use $crate::avx2::fixed_point::{FixedPoint, GROUP, dot};
-            use $crate::avx2::registers::{sum, two_halves};
+            use $crate::avx2::registers::{one_or_two, sum};
             const SUBS: usize = LEN / $sub;
             let x = FixedPoint::<GROUPS>::new(x, if $min { $sub } else { 0 });
             let integers = x.integers.as_chunks::<{ LEN / GROUP }>().0;
@@ -87,12 +87,8 @@ macro_rules! kernels {
                     for run in 0..LEN / $run {
                         for (k, levels) in levels(block, run).into_iter().enumerate() {
                             let g = run * ($run / GROUP) + k;
-                            let scale = if $sub == GROUP {
-                                _mm256_set1_ps(scales.scale[g])
-                            } else {
-                                let pair = scales.scale[2 * g % SUBS..].first_chunk();
-                                two_halves(pair.expect("a scale for each half of a group"))
-                            };
+                            let own = &scales.scale[g * GROUP / $sub..(g + 1) * GROUP / $sub];
+                            let scale = one_or_two(own);
                             let part = dot(levels, &integers[g]);
                             totals = [totals[1], _mm256_fmadd_ps(scale, part, totals[0])];
                         }
