@@ -59,8 +59,8 @@ fn logits(model: &Model, mut rows: Vec<f32>) -> Vec<f32> {
     let llama = model.llama();
     let shape = llama.shape();
     let tokens = rows.len() / shape.width;
-    let mut kv = KvCache::new(shape, tokens);
-    let mut inference = Inference::new(llama, 64, tokens);
+    let mut kv = KvCache::new(shape, tokens).unwrap();
+    let mut inference = Inference::new(llama, 64, tokens).unwrap();
     llama.forward(&mut rows, &mut kv, &Unadapted, MadeBy::BASE, &mut inference);
     let mut normed = vec![0.0; rows.len()];
     llama.final_norm(&mut normed, &mut vec![0.0; tokens], &rows);
@@ -121,11 +121,11 @@ fn check_sight(scene: &Scene) {
     let mut features = vec![0.0; shape.patches() * shape.width];
     let mut rows = vec![0.0; shape.patches() * model.llama().shape().width];
     model.llama().pool().run(|| {
-        let mut work = VisionWork::new(shape);
+        let mut work = VisionWork::new(shape, &graft::memory::Arena::unlimited()).unwrap();
         vision
             .tower()
             .features(&mut features, &expected["pixels"], &mut work);
-        let mut saved = ProjectorSaved::new(shape.patches(), model.llama().shape().width);
+        let mut saved = ProjectorSaved::new(shape.patches(), model.llama().shape().width, &graft::memory::Arena::unlimited()).unwrap();
         vision.projector().forward(&mut rows, &features, &mut saved);
     });
     let mut sequence = embed(&model, &[1.0]);

@@ -1,5 +1,6 @@
 //! A LoRA at every site, and the gradients of a whole model.
 
+use graft::memory::Arena;
 use graft::model::{
     ActivationPlan, Activations, AdapterView, Dropout, GradientView, LoraGradient, LoraRef, Model,
     Site,
@@ -110,8 +111,9 @@ pub fn differentiate(
         dropout: lora.dropout > 0.0,
         stream_weights: false,
         inputs_in: None,
+        half_inputs: false,
     };
-    let mut activations = Activations::new(llama, &plan).unwrap();
+    let mut activations = Activations::new(llama, &plan, &Arena::unlimited()).unwrap();
     let mut stream = rows.to_vec();
     let forward = llama.forward_saving(&mut stream, lora, &mut activations);
     forward.unwrap();

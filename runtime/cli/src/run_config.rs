@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use graft::train::{Levers, Place, ScheduleKind, TrainOptions};
+use graft::train::{Levers, OptimizerKind, Place, SavedKind, ScheduleKind, TrainOptions};
 use serde::{Deserialize, Serialize};
 
 use crate::model_arguments::threads;
@@ -148,11 +148,18 @@ pub struct RunArguments {
     /// Where features of images are kept on the disk for later runs [default: the run folder]
     #[arg(long, value_name = "DIR", help_heading = MEMORY)]
     pub feature_cache: Option<PathBuf>,
+    /// How AdamW's moments are kept; in 8 bits the result is another one, nearly as good
+    #[arg(long, value_name = "NAME", default_value = "adamw", help_heading = ROUNDED)]
+    pub optimizer: OptimizerName,
+    /// How the inputs of layers are kept between forward and backward; in bf16 gradients are rounded
+    #[arg(long, value_name = "TYPE", default_value = "f32", help_heading = ROUNDED)]
+    pub saved_activations: SavedName,
     /// Where AdamW's moments lie
     #[arg(long, value_name = "PLACE", help_heading = MEMORY)]
     pub moments: Option<PlaceName>,
 }
 
+const ROUNDED: &str = "Memory: less of it for a rounded result";
 const MEMORY: &str = "Memory: same result, other time [default: the fastest that fits --memory]";
 
 /// Names of [`Place`].
@@ -171,6 +178,24 @@ impl PlaceName {
             Self::Disk => Place::Disk,
         }
     }
+}
+
+/// Names of [`OptimizerKind`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum OptimizerName {
+    /// Two floats for each trained value
+    Adamw,
+    /// Two bytes for each
+    Adamw8bit,
+}
+
+/// Names of [`SavedKind`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum SavedName {
+    /// As they are
+    F32,
+    /// Rounded
+    Bf16,
 }
 
 /// What of the projector learns.
@@ -218,6 +243,14 @@ impl RunArguments {
             max_len: self.max_len,
             group_by_length: self.group_by_length,
             shuffle: !self.no_shuffle,
+            optimizer: match self.optimizer {
+                OptimizerName::Adamw => OptimizerKind::AdamW,
+                OptimizerName::Adamw8bit => OptimizerKind::AdamW8bit,
+            },
+            saved: match self.saved_activations {
+                SavedName::F32 => SavedKind::F32,
+                SavedName::Bf16 => SavedKind::Bf16,
+            },
             levers: Levers {
                 kept_layers: self.kept_layers,
                 weights: self.weights.map(PlaceName::place),

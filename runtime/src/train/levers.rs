@@ -52,7 +52,8 @@ impl Levers {
         (self.moments == Some(Place::Disk)).then(|| self.folder())
     }
 
-    fn folder(&self) -> PathBuf {
+    /// The folder for what lies on disk.
+    pub(super) fn folder(&self) -> PathBuf {
         let given = self.folder.as_deref().map(Path::to_owned);
         given.unwrap_or_else(std::env::temp_dir)
     }

@@ -1,6 +1,7 @@
 //! The low-memory trainer: LoRA pairs, and if asked for the projector, over a frozen quantized base.
 
 pub mod checkpoint;
+mod eight_bit;
 mod error;
 mod features;
 mod levers;
@@ -10,6 +11,7 @@ mod moments;
 mod optimizer;
 mod options;
 mod order;
+mod pace;
 mod parameters;
 mod plan;
 mod prepare;
@@ -23,11 +25,12 @@ mod trainer;
 pub use error::TrainError;
 pub use features::{FeatureCache, Features};
 pub use levers::{Levers, Place};
-pub use moments::{MomentStore, Moments};
+pub use moments::{MomentKind, MomentStore};
 pub use optimizer::AdamW;
-pub use options::TrainOptions;
+pub use options::{OptimizerKind, SavedKind, TrainOptions};
+pub use pace::{Pace, PacePart, pace};
 pub use parameters::{Gradients, Group, Parameters, Training};
-pub use plan::{PLAN_SLACK, TrainPlan, Workload, measured_flops, plan};
+pub use plan::{PLAN_SLACK, TrainPlan, Workload, plan};
 pub use prepare::{Preparation, PrepareProgress, Prepared, prepare};
 pub use run::{Evaluation, RunEnd, RunEvent, RunFolder, run};
 pub use schedule::{Schedule, ScheduleKind};

@@ -2,8 +2,30 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Levers, ScheduleKind, TrainError};
+use super::{Levers, Place, ScheduleKind, TrainError};
 use crate::model::{Site, SiteKind};
+
+/// How the optimizer keeps its state. Both follow AdamW.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OptimizerKind {
+    /// Two floats for each trained value.
+    #[default]
+    AdamW,
+    /// Two bytes for each trained value, and scales.
+    AdamW8bit,
+}
+
+/// How the inputs of layers are kept between forward and backward.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SavedKind {
+    /// As they are.
+    #[default]
+    F32,
+    /// Rounded to bf16: gradients are no longer exact.
+    Bf16,
+}
 
 /// How to train; the defaults are LLaVA's LoRA recipe at a rank for small data.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -47,6 +69,12 @@ pub struct TrainOptions {
     pub group_by_length: bool,
     /// See the samples in a new order every epoch.
     pub shuffle: bool,
+    /// How AdamW's moments are kept.
+    #[serde(default)]
+    pub optimizer: OptimizerKind,
+    /// How the layers' inputs are kept.
+    #[serde(default)]
+    pub saved: SavedKind,
     /// How the run stays inside its memory.
     #[serde(default)]
     pub levers: Levers,
@@ -80,6 +108,8 @@ impl Default for TrainOptions {
             max_len: 2048,
             group_by_length: false,
             shuffle: true,
+            optimizer: OptimizerKind::AdamW,
+            saved: SavedKind::F32,
             levers: Levers::default(),
             seed: 42,
             save_every: 0,
@@ -135,6 +165,13 @@ impl TrainOptions {
                 "--warmup-ratio",
                 self.warmup_ratio.to_string(),
                 "it must be from 0 to 1",
+            );
+        }
+        if self.optimizer == OptimizerKind::AdamW8bit && self.levers.moments == Some(Place::Disk) {
+            return refuse(
+                "--moments",
+                "disk".into(),
+                "the moments of adamw8bit stay in memory; use --optimizer adamw for moments on the disk",
             );
         }
         for (option, value) in [

@@ -2,7 +2,9 @@
 
 use graft_kernels::ops::dropout::Dropout;
 
+use crate::Result;
 use crate::adapter::{Adapter, LoraPair};
+use crate::memory::{Arena, Floats, Hold, Part};
 use crate::model::{
     AdapterView, GradientView, LoraGradient, LoraRef, PROJECTOR_TENSORS, ProjectorParameters, Site,
 };
@@ -79,32 +81,37 @@ impl Parameters {
 /// Gradients of [`Parameters`], added up over an update.
 #[derive(Debug)]
 pub struct Gradients {
-    pairs: Vec<Option<(Vec<f32>, Vec<f32>)>>,
+    pairs: Vec<Option<[Floats; 2]>>,
     /// Of the projector.
     pub projector: Option<ProjectorParameters>,
+    _projector: Hold,
 }
 
 impl Gradients {
     /// Zeros.
-    pub fn new(parameters: &Parameters) -> Self {
+    ///
+    /// # Errors
+    /// If the arena refuses.
+    pub fn new(parameters: &Parameters, arena: &Arena) -> Result<Self> {
         let mut pairs = Vec::new();
         for (site, pair) in parameters.adapter.iter() {
-            pairs.resize(pairs.len().max(site.index() + 1), None);
-            pairs[site.index()] = Some((vec![0.0; pair.a.len()], vec![0.0; pair.b.len()]));
+            pairs.resize_with(pairs.len().max(site.index() + 1), || None);
+            let lens = [pair.a.len(), pair.b.len()];
+            pairs[site.index()] = Some(arena.arrays(Part::Gradients, lens)?);
         }
-        Self {
+        let projector = parameters.projector.as_ref();
+        let values = projector.map_or(0, ProjectorParameters::len);
+        Ok(Self {
             pairs,
-            projector: parameters
-                .projector
-                .as_ref()
-                .map(ProjectorParameters::zeros),
-        }
+            _projector: arena.hold(Part::Gradients, values * size_of::<f32>())?,
+            projector: projector.map(ProjectorParameters::zeros),
+        })
     }
 
     /// Every array, in the order of [`Parameters::names`].
     pub fn arrays(&self) -> Vec<&[f32]> {
         let pairs = self.pairs.iter().flatten();
-        let pairs = pairs.flat_map(|(a, b)| [a.as_slice(), b.as_slice()]);
+        let pairs = pairs.flat_map(|[a, b]| [&a[..], &b[..]]);
         let projector = self
             .projector
             .iter()
@@ -114,7 +121,7 @@ impl Gradients {
 
     /// Back to zero.
     pub fn clear(&mut self) {
-        for (a, b) in self.pairs.iter_mut().flatten() {
+        for [a, b] in self.pairs.iter_mut().flatten() {
             a.fill(0.0);
             b.fill(0.0);
         }
@@ -125,7 +132,7 @@ impl Gradients {
 
 impl GradientView for Gradients {
     fn at(&mut self, site: Site) -> Option<LoraGradient<'_>> {
-        let (da, db) = self.pairs.get_mut(site.index())?.as_mut()?;
+        let [da, db] = self.pairs.get_mut(site.index())?.as_mut()?;
         Some(LoraGradient { da, db })
     }
 }

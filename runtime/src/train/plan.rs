@@ -1,22 +1,20 @@
 //! What a run will take: bytes per part, time per update, and what fits a budget.
 
 use std::collections::HashSet;
-use std::time::Instant;
 
 use serde::Serialize;
 
 use super::sequence_step::ImageSizes;
 use super::{
-    Example, Features, Levers, MomentStore, Place, SequenceBuffers, TrainError, TrainOptions,
+    Example, Features, Levers, MomentStore, OptimizerKind, Place, SavedKind, SequenceBuffers,
+    TrainError, TrainOptions,
 };
 use crate::Result;
+use crate::adapter::Adapter;
 use crate::dataset::{Sample, prompt};
-use crate::memory::{MemoryPlan, Phase};
-use crate::model::{
-    ActivationPlan, LlamaShape, Model, VisionWork, llava, product_parallel, worker_bytes,
-};
+use crate::memory::{MemoryPlan, Part};
+use crate::model::{ActivationPlan, LlamaShape, Model, Site, VisionWork, llava, worker_bytes};
 use crate::tokenizer::ChatTemplate;
-use graft_kernels::product::{Mat, MatMut};
 
 /// What there is to learn from, as far as memory and time depend on it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
@@ -31,6 +29,10 @@ pub struct Workload {
     pub learned: usize,
     /// Different images.
     pub images: usize,
+    /// Examples that are only looked at.
+    pub held_out: usize,
+    /// Their positions.
+    pub held_out_tokens: usize,
 }
 
 impl Workload {
@@ -67,6 +69,27 @@ impl Workload {
         Ok(Self::sum(lengths.into_iter(), images.len()))
     }
 
+    /// The same with other examples to look at on the way.
+    pub fn with_evaluation(self, other: &Self) -> Self {
+        Self {
+            longest: self.longest.max(other.longest),
+            images: self.images + other.images,
+            held_out: self.held_out + other.examples,
+            held_out_tokens: self.held_out_tokens + other.tokens,
+            ..self
+        }
+    }
+
+    /// Bytes of the examples' ids and labels, and of what belongs to each.
+    pub(super) fn sample_bytes(&self) -> usize {
+        const EACH: usize = 256;
+        let (tokens, examples) = (
+            self.tokens + self.held_out_tokens,
+            self.examples + self.held_out,
+        );
+        tokens * (size_of::<u32>() + size_of::<i32>()) + examples * EACH
+    }
+
     fn sum(lengths: impl Iterator<Item = (usize, usize)>, images: usize) -> Self {
         let mut work = Self {
             examples: 0,
@@ -74,6 +97,8 @@ impl Workload {
             tokens: 0,
             learned: 0,
             images,
+            held_out: 0,
+            held_out_tokens: 0,
         };
         for (tokens, learned) in lengths.filter(|&(_, learned)| learned > 0) {
             work.examples += 1;
@@ -109,10 +134,17 @@ pub struct TrainPlan {
     /// Bytes that an average update reads from and writes to the disk, without the weights, which are
     /// read while the processor works.
     pub disk_bytes_per_step: f64,
+    /// Sizes of the buffers of a sequence.
+    #[serde(skip)]
+    pub(super) activations: ActivationPlan,
+    /// Sizes of the largest image.
+    #[serde(skip)]
+    pub(super) images: ImageSizes,
 }
 
 /// Plans a run. Levers that `options` leave free are chosen: of everything that fits in `budget`
-/// bytes what takes the least time; without a budget all stays in memory.
+/// bytes what takes the least time; without a budget all stays in memory. `initial` is the adapter that
+/// training goes on from, if it is no new one.
 ///
 /// # Errors
 /// If the options are impossible, or no choice fits the budget: the message says what would.
@@ -120,6 +152,7 @@ pub fn plan(
     model: &Model,
     options: &TrainOptions,
     work: &Workload,
+    initial: Option<&Adapter>,
     budget: Option<u64>,
 ) -> Result<TrainPlan> {
     options.check()?;
@@ -127,7 +160,7 @@ pub fn plan(
         let max_tokens = options.max_len;
         return Err(TrainError::NothingToLearn { max_tokens }.into());
     }
-    let subject = Subject::new(model, options, work)?;
+    let subject = Subject::new(model, options, work, initial)?;
     let mut choices = subject.choices(&options.levers);
     choices.sort_by(|a, b| subject.seconds(a).total_cmp(&subject.seconds(b)));
     let peak = |levers: &Levers| subject.memory(levers).peak();
@@ -153,10 +186,12 @@ pub fn plan(
         layers: subject.shape.layers,
         smallest_bytes,
         steps: options.steps.unwrap_or(epochs),
-        parameters: subject.parameters,
+        parameters: subject.parameters(),
         flops_per_step: subject.flops(levers),
         disk_bytes_per_step: subject.disk_bytes(levers),
         levers: levers.clone(),
+        activations: subject.activations(levers),
+        images: subject.images(levers),
     })
 }
 
@@ -175,28 +210,39 @@ struct Subject<'a> {
     shape: &'a LlamaShape,
     /// Lowest layer that backward visits.
     lowest: usize,
+    /// Largest rank of a pair.
+    rank: usize,
     /// Values of the adapter.
     adapter: usize,
-    /// All trained values.
-    parameters: usize,
+    /// Of every trained array.
+    lengths: Vec<usize>,
 }
 
 impl<'a> Subject<'a> {
-    fn new(model: &'a Model, options: &'a TrainOptions, work: &'a Workload) -> Result<Self> {
+    fn new(
+        model: &'a Model,
+        options: &'a TrainOptions,
+        work: &'a Workload,
+        initial: Option<&Adapter>,
+    ) -> Result<Self> {
         let shape = model.llama().shape();
-        let sites = options.sites(shape.layers)?;
-        let pairs = sites.iter().map(|site| {
-            let (outputs, inputs) = shape.linear(site.linear);
-            options.rank * (inputs + outputs)
-        });
-        let adapter: usize = pairs.sum();
-        let projector = match (options.train_projector, model.vision()) {
-            (true, Some(vision)) => {
-                let (inputs, width) = (vision.projector().inputs(), vision.projector().outputs());
-                width * (inputs + 1) + width * (width + 1)
+        let pairs: Vec<(Site, usize)> = match initial {
+            Some(adapter) => adapter.iter().map(|(site, p)| (site, p.rank())).collect(),
+            None => {
+                let sites = options.sites(shape.layers)?.into_iter();
+                sites.map(|site| (site, options.rank)).collect()
             }
-            _ => 0,
         };
+        let mut lengths = Vec::with_capacity(2 * pairs.len() + 4);
+        for &(site, rank) in &pairs {
+            let (outputs, inputs) = shape.linear(site.linear);
+            lengths.extend([rank * inputs, outputs * rank]);
+        }
+        let adapter = lengths.iter().sum();
+        if let (true, Some(vision)) = (options.train_projector, model.vision()) {
+            let (inputs, width) = (vision.projector().inputs(), vision.projector().outputs());
+            lengths.extend([width * inputs, width, width * width, width]);
+        }
         Ok(Self {
             model,
             options,
@@ -204,11 +250,16 @@ impl<'a> Subject<'a> {
             shape,
             lowest: match options.train_projector {
                 true => 0,
-                false => sites.iter().map(|s| s.layer).min().unwrap_or(0),
+                false => pairs.iter().map(|(s, _)| s.layer).min().unwrap_or(0),
             },
+            rank: pairs.iter().map(|&(_, rank)| rank).max().unwrap_or(0),
             adapter,
-            parameters: adapter + projector,
+            lengths,
         })
+    }
+
+    fn parameters(&self) -> usize {
+        self.lengths.iter().sum()
     }
 
     fn visited(&self) -> usize {
@@ -235,9 +286,13 @@ impl<'a> Subject<'a> {
             0 => vec![fixed.features.unwrap_or(Place::Memory)],
             _ => places(fixed.features),
         };
+        let moments = match self.options.optimizer {
+            OptimizerKind::AdamW => places(fixed.moments),
+            OptimizerKind::AdamW8bit => vec![Place::Memory],
+        };
         for weights in places(fixed.weights) {
             for inputs in places(fixed.inputs) {
-                for moments in places(fixed.moments) {
+                for &moments in &moments {
                     for &features in &features {
                         choices.extend(kept.iter().map(|&kept| Levers {
                             kept_layers: Some(kept),
@@ -283,7 +338,7 @@ impl<'a> Subject<'a> {
     fn disk_bytes(&self, levers: &Levers) -> f64 {
         let mut bytes = 0.0;
         if levers.moments == Some(Place::Disk) {
-            bytes += 16.0 * self.parameters as f64;
+            bytes += 16.0 * self.parameters() as f64;
         }
         if let (Some(Place::Disk), Some(vision)) = (levers.features, self.model.vision()) {
             let tower = vision.tower().shape();
@@ -299,67 +354,69 @@ impl<'a> Subject<'a> {
         bytes
     }
 
+    fn activations(&self, levers: &Levers) -> ActivationPlan {
+        ActivationPlan {
+            tokens: self.work.longest,
+            lowest: self.lowest,
+            kept: self.kept(levers),
+            max_rank: self.rank,
+            dropout: self.options.dropout > 0.0,
+            stream_weights: levers.stream_weights(),
+            inputs_in: levers.inputs_in(),
+            half_inputs: self.options.saved == SavedKind::Bf16,
+        }
+    }
+
+    fn images(&self, levers: &Levers) -> ImageSizes {
+        match self.model.vision() {
+            Some(vision) if self.work.images > 0 => {
+                let tower = vision.tower().shape();
+                let patches = tower.patches();
+                let features = match levers.features {
+                    Some(Place::Disk) => patches * tower.width,
+                    _ => 0,
+                };
+                ImageSizes { patches, features }
+            }
+            _ => ImageSizes::default(),
+        }
+    }
+
     /// Every large buffer of a run.
     fn memory(&self, levers: &Levers) -> MemoryPlan {
         let Self {
             model, work, shape, ..
         } = *self;
-        let activations = ActivationPlan {
-            tokens: work.longest,
-            lowest: self.lowest,
-            kept: self.kept(levers),
-            max_rank: self.options.rank,
-            dropout: self.options.dropout > 0.0,
-            stream_weights: levers.stream_weights(),
-            inputs_in: levers.inputs_in(),
-        };
+        let (activations, images) = (self.activations(levers), self.images(levers));
         let mut plan = MemoryPlan::default();
-        plan.add("program and vocabulary", Phase::Always, PROGRAM);
-        let mut images = ImageSizes::default();
-        if let Some(vision) = model.vision() {
-            let file = vision.gguf().file_bytes() as usize;
-            if work.images > 0 {
-                let tower = vision.tower().shape();
-                let patches = tower.patches();
-                images.patches = patches;
-                let each = patches * tower.width;
-                if levers.features == Some(Place::Disk) {
-                    images.features = each;
-                }
-                let kept = match images.features {
-                    0 => 4 * work.images * each,
-                    // One goes through the tower, and is written.
-                    _ => 3 * 4 * each,
-                };
-                plan.add("image features", Phase::Always, kept);
-                plan.add("vision weights, mapped", Phase::Images, file);
-                plan.add("vision tower", Phase::Images, VisionWork::bytes(tower));
-            }
-            let projector = vision.projector().bytes();
-            plan.add("projector weights, mapped", Phase::Work, projector);
+        plan.add(Part::Program, PROGRAM);
+        plan.add(Part::Samples, work.sample_bytes());
+        if let Some(vision) = model.vision().filter(|_| work.images > 0) {
+            let tower = vision.tower().shape();
+            let each = tower.patches() * tower.width * size_of::<f32>();
+            // On the disk, one goes through the tower, and is written.
+            let kept = if images.features > 0 { 3 } else { work.images };
+            plan.add(Part::ImageFeatures, kept * each);
+            plan.add(Part::VisionWeights, vision.gguf().file_bytes() as usize);
+            plan.add(Part::VisionTower, VisionWork::bytes(tower));
+            plan.add(Part::ProjectorWeights, vision.projector().bytes());
         }
         let llama = model.llama();
         if levers.stream_weights() {
-            let bytes = llama.streamed_bytes(work.longest);
-            plan.add("weights of a layer, streamed", Phase::Work, bytes);
+            plan.add(Part::StreamedWeights, llama.streamed_bytes(work.longest));
         } else {
-            let bytes = model.gguf().file_bytes() as usize;
-            plan.add("weights, mapped", Phase::Work, bytes);
+            plan.add(Part::Weights, model.gguf().file_bytes() as usize);
         }
-        let [buffers, loss, projector] = SequenceBuffers::bytes(shape, &activations, images);
-        plan.add("activations", Phase::Work, buffers);
-        plan.add("logits and loss", Phase::Work, loss);
-        plan.add("projector", Phase::Work, projector);
+        SequenceBuffers::add_to(&mut plan, shape, &activations, images);
         plan.add(
-            "decoded tiles and attention, per thread",
-            Phase::Work,
+            Part::Attention,
             llama.pool().threads() * worker_bytes(activations.tokens, activations.tokens, true),
         );
-        plan.add("trained values", Phase::Work, 4 * self.parameters);
-        plan.add("their gradients", Phase::Work, 4 * self.parameters);
-        let on_disk = levers.moments == Some(Place::Disk);
-        let moments = MomentStore::bytes(self.parameters, on_disk);
-        plan.add("AdamW moments", Phase::Work, moments);
+        let values = self.parameters() * size_of::<f32>();
+        plan.add(Part::Trained, values);
+        plan.add(Part::Gradients, values);
+        let lengths = self.lengths.iter().copied();
+        MomentStore::add_to(&mut plan, lengths, self.options.optimizer, levers.moments);
         plan
     }
 }
@@ -378,25 +435,4 @@ fn flops(shape: &LlamaShape, lowest: usize, kept: usize, tokens: f64, learned: f
     let backward = linear + 2.5 * attention;
     let output = 4.0 * shape.width as f64 * shape.vocabulary as f64 * learned;
     forward * (layers + recomputed) + backward * visited + output
-}
-
-/// Multiplications and additions per second of this machine's dense products, from a short trial.
-pub fn measured_flops(model: &Model) -> f64 {
-    const SIDE: usize = 512;
-    let (a, b) = (vec![0.5; SIDE * SIDE], vec![0.5; SIDE * SIDE]);
-    let mut c = vec![0.0; SIDE * SIDE];
-    let pool = model.llama().pool();
-    let mut product = || {
-        let (a, b) = (Mat::new(&a, SIDE, SIDE), Mat::new(&b, SIDE, SIDE));
-        let c = MatMut::new(&mut c, SIDE, SIDE);
-        pool.run(|| product_parallel(c, false, 1.0, a, b));
-    };
-    product();
-    let (begun, mut done) = (Instant::now(), 0u32);
-    while begun.elapsed().as_millis() < 100 {
-        product();
-        done += 1;
-    }
-    let each = 2.0 * (SIDE * SIDE * SIDE) as f64;
-    each * f64::from(done) / begun.elapsed().as_secs_f64()
 }

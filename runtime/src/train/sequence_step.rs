@@ -4,6 +4,7 @@ use super::features::Features;
 use super::loss::{LossBuffers, loss};
 use super::parameters::{Gradients, Parameters, Training};
 use crate::Result;
+use crate::memory::{Arena, Floats, MemoryPlan, Part};
 use crate::model::llava::{Sequence, Span};
 use crate::model::{
     ActivationPlan, Activations, Llama, LlamaShape, Model, Projector, ProjectorSaved,
@@ -41,52 +42,63 @@ pub struct ImageSizes {
 pub struct SequenceBuffers {
     stream_weights: bool,
     activations: Activations,
-    rows: Vec<f32>,
-    drows: Vec<f32>,
+    rows: Floats,
+    drows: Floats,
     targets: Vec<(usize, i32)>,
     loss: LossBuffers,
     projector: ProjectorSaved,
     projector_work: ProjectorSaved,
-    projected: Vec<f32>,
+    projected: Floats,
     /// Of the image in use, if they lie on the disk.
-    features: Vec<f32>,
+    features: Floats,
 }
 
 impl SequenceBuffers {
     /// Buffers for sequences as planned, with images of these sizes.
     ///
     /// # Errors
-    /// If the disk refuses what the plan puts there.
-    pub fn new(llama: &Llama, plan: &ActivationPlan, images: ImageSizes) -> Result<Self> {
+    /// If the arena refuses, or the disk refuses what the plan puts there.
+    pub fn new(
+        llama: &Llama,
+        plan: &ActivationPlan,
+        images: ImageSizes,
+        arena: &Arena,
+    ) -> Result<Self> {
         let ImageSizes { patches, features } = images;
         let shape = llama.shape();
-        let rows = || vec![0.0; plan.tokens * shape.width];
+        let row = plan.tokens * shape.width;
+        let [rows, drows] = arena.arrays(Part::LayerBuffers, [row, row])?;
+        let lens = [patches * shape.width, features];
+        let [projected, features] = arena.arrays(Part::Projector, lens)?;
         Ok(Self {
             stream_weights: plan.stream_weights,
-            activations: Activations::new(llama, plan)?,
-            rows: rows(),
-            drows: rows(),
+            activations: Activations::new(llama, plan, arena)?,
+            rows,
+            drows,
             targets: Vec::with_capacity(plan.tokens),
-            loss: LossBuffers::new(shape),
-            projector: ProjectorSaved::new(patches, shape.width),
-            projector_work: ProjectorSaved::new(patches, shape.width),
-            projected: vec![0.0; patches * shape.width],
-            features: vec![0.0; features],
+            loss: LossBuffers::new(shape, arena)?,
+            projector: ProjectorSaved::new(patches, shape.width, arena)?,
+            projector_work: ProjectorSaved::new(patches, shape.width, arena)?,
+            projected,
+            features,
         })
     }
 
-    /// Bytes that [`SequenceBuffers::new`] allocates: activations, loss, image rows.
-    pub fn bytes(shape: &LlamaShape, plan: &ActivationPlan, images: ImageSizes) -> [usize; 3] {
+    /// Adds what [`SequenceBuffers::new`] takes from its arena.
+    pub fn add_to(
+        memory: &mut MemoryPlan,
+        shape: &LlamaShape,
+        plan: &ActivationPlan,
+        images: ImageSizes,
+    ) {
         let ImageSizes { patches, features } = images;
         let rows = 2 * plan.tokens * shape.width * size_of::<f32>();
-        let targets = plan.tokens * size_of::<(usize, i32)>();
+        memory.add(Part::LayerBuffers, rows);
+        Activations::add_to(memory, shape, plan);
+        LossBuffers::add_to(memory, shape);
         let floats = patches * shape.width + features;
-        let images = 2 * ProjectorSaved::bytes(patches, shape.width) + 4 * floats;
-        [
-            Activations::bytes(shape, plan) + rows + targets,
-            LossBuffers::bytes(shape),
-            images,
-        ]
+        let saved = 2 * ProjectorSaved::bytes(patches, shape.width);
+        memory.add(Part::Projector, saved + floats * size_of::<f32>());
     }
 }
 

@@ -1,19 +1,20 @@
 //! The loop: micro-batches, accumulation, clipping, update, report.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::features::Features;
-use super::moments::MomentStore;
+use super::moments::{MomentKind, MomentStore};
 use super::optimizer::AdamW;
 use super::order::{self, Order};
 use super::parameters::{Gradients, Group, Parameters, Training};
 use super::schedule::Schedule;
-use super::sequence_step::{self, Example, ImageSizes, SequenceBuffers};
-use super::{TrainError, TrainOptions};
+use super::sequence_step::{self, Example, SequenceBuffers};
+use super::{Features, Place, TrainError, TrainOptions, TrainPlan, Workload, plan};
 use crate::Result;
 use crate::adapter::{Adapter, BaseIdentity, LoraPair};
-use crate::model::{ActivationPlan, LlamaShape, Model, Site};
+use crate::memory::{Arena, Hold, Part};
+use crate::model::{Model, Site};
 
 /// What one update did.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
@@ -48,9 +49,12 @@ pub struct Trainer {
     pub(super) parameters: Parameters,
     gradients: Gradients,
     pub(super) moments: MomentStore,
-    buffers: SequenceBuffers,
-    plan: ActivationPlan,
-    images: ImageSizes,
+    /// Only [`Trainer::make_room`] takes them, and puts larger ones in their place.
+    buffers: Option<SequenceBuffers>,
+    work: Workload,
+    plan: TrainPlan,
+    arena: Arena,
+    _counted: Vec<Hold>,
     optimizer: AdamW,
     groups: Vec<(String, Group)>,
     pub(super) done: u64,
@@ -61,8 +65,8 @@ impl Trainer {
     /// A run from the beginning, with `initial` as the adapter's first values or a new one.
     ///
     /// # Errors
-    /// If the options are impossible, nothing is to be learned, `initial` does not fit, or the disk
-    /// refuses what the options put there.
+    /// If the options are impossible, nothing is to be learned, `initial` does not fit, the system has
+    /// no memory left, or the disk refuses what the options put there.
     pub fn new(
         model: Arc<Model>,
         options: TrainOptions,
@@ -97,20 +101,27 @@ impl Trainer {
         let steps = options
             .steps
             .unwrap_or_else(|| options.epochs * examples.len().div_ceil(group) as u64);
-        let plan = activation_plan(&options, model.llama().shape(), &parameters, &examples);
-        let images = image_sizes(&model, &examples);
+        let work = Workload::of(&examples);
+        let plan = own_plan(&model, &options, &work, &examples, &parameters.adapter)?;
+        let arena = Arena::new(plan.memory);
+        let moments = MomentKind {
+            optimizer: options.optimizer,
+            folder: options.levers.moments_in(),
+        };
         Ok(Self {
             schedule: Schedule::new(options.schedule, steps, options.warmup_ratio),
             steps,
-            gradients: Gradients::new(&parameters),
-            moments: MomentStore::new(&lengths, options.levers.moments_in().as_deref())?,
+            gradients: Gradients::new(&parameters, &arena)?,
+            moments: MomentStore::new(&lengths, &moments, &arena)?,
+            _counted: counted(&parameters, &examples, &arena)?,
             groups: names
                 .into_iter()
                 .map(|(name, group, _)| (name, group))
                 .collect(),
-            buffers: SequenceBuffers::new(model.llama(), &plan, images)?,
+            buffers: Some(buffers(&model, &plan, &arena)?),
+            work,
             plan,
-            images,
+            arena,
             optimizer: AdamW {
                 weight_decay: options.weight_decay,
                 ..AdamW::default()
@@ -132,6 +143,16 @@ impl Trainer {
     /// The base model.
     pub fn model(&self) -> &Arc<Model> {
         &self.model
+    }
+
+    /// What the run takes.
+    pub fn plan(&self) -> &TrainPlan {
+        &self.plan
+    }
+
+    /// Where its large buffers come from.
+    pub fn arena(&self) -> &Arena {
+        &self.arena
     }
 
     /// What it learns from.
@@ -212,6 +233,7 @@ impl Trainer {
     /// If a token is outside the vocabulary.
     pub fn evaluate(&mut self, examples: &[Example]) -> Result<f64> {
         self.make_room(examples)?;
+        let buffers = self.buffers.as_mut().expect("there was room");
         let (mut sum, mut targets) = (0.0, 0);
         for example in examples {
             let training = Training {
@@ -227,7 +249,7 @@ impl Trainer {
                 &training,
                 None,
                 0.0,
-                &mut self.buffers,
+                buffers,
             )?;
             targets += example.targets();
         }
@@ -236,17 +258,17 @@ impl Trainer {
 
     /// Makes the buffers large enough for examples that are longer than the run's own.
     fn make_room(&mut self, examples: &[Example]) -> Result<()> {
-        let longest = examples.iter().map(|e| e.sequence.len()).max().unwrap_or(0);
-        let more = image_sizes(&self.model, examples);
-        let images = ImageSizes {
-            patches: self.images.patches.max(more.patches),
-            features: self.images.features.max(more.features),
-        };
-        if longest > self.plan.tokens || images != self.images {
-            self.plan.tokens = self.plan.tokens.max(longest);
-            self.images = images;
-            self.buffers = SequenceBuffers::new(self.model.llama(), &self.plan, images)?;
+        let more = Workload::of(examples);
+        if more.longest <= self.work.longest && (more.images == 0 || self.work.images > 0) {
+            return Ok(());
         }
+        self.work = self.work.with_evaluation(&more);
+        let adapter = &self.parameters.adapter;
+        self.plan = own_plan(&self.model, &self.options, &self.work, examples, adapter)?;
+        // The old ones go first.
+        self.buffers = None;
+        self.arena.replan(self.plan.memory);
+        self.buffers = Some(buffers(&self.model, &self.plan, &self.arena)?);
         Ok(())
     }
 
@@ -279,6 +301,7 @@ impl Trainer {
     }
 
     fn sequence(&mut self, index: usize, sequence: u64, scale: f32) -> Result<f64> {
+        let buffers = self.buffers.as_mut().expect("there is room");
         let training = Training {
             adapter: &self.parameters.adapter,
             rate: self.options.dropout,
@@ -292,7 +315,7 @@ impl Trainer {
             &training,
             Some(&mut self.gradients),
             scale,
-            &mut self.buffers,
+            buffers,
         )
     }
 
@@ -353,6 +376,7 @@ impl Trainer {
                 let (parameters, gradients) = (&mut parameters[piece.clone()], &gradients[piece]);
                 let moments = (mean, square);
                 optimizer.update(parameters, moments, gradients, gradient_scale, rate, step);
+                Ok::<(), crate::Error>(())
             })?;
         }
         Ok(())
@@ -388,47 +412,40 @@ fn begin(model: &Model, options: &TrainOptions) -> Result<Adapter> {
     )?)
 }
 
-/// Sizes of the largest image.
-fn image_sizes(model: &Model, examples: &[Example]) -> ImageSizes {
-    let features = || examples.iter().flat_map(|e| &e.features);
-    let on_disk = features().filter(|f| f.on_disk());
-    let values = features().map(Features::len).max().unwrap_or(0);
-    ImageSizes {
-        patches: model
-            .vision()
-            .map_or(0, |v| values / v.projector().inputs()),
-        features: on_disk.map(Features::len).max().unwrap_or(0),
+/// The plan of a run whose levers are set; those that are not keep everything in memory.
+fn own_plan(
+    model: &Model,
+    options: &TrainOptions,
+    work: &Workload,
+    examples: &[Example],
+    adapter: &Adapter,
+) -> Result<TrainPlan> {
+    let mut options = options.clone();
+    if examples
+        .iter()
+        .flat_map(|e| &e.features)
+        .any(Features::on_disk)
+    {
+        options.levers.features = Some(Place::Disk);
     }
+    plan(model, &options, work, Some(adapter), None)
 }
 
-/// Sizes of the buffers for these options and examples.
-fn activation_plan(
-    options: &TrainOptions,
-    shape: &LlamaShape,
-    parameters: &Parameters,
-    examples: &[Example],
-) -> ActivationPlan {
-    let lowest = parameters.adapter.iter().map(|(site, _)| site.layer).min();
-    ActivationPlan {
-        tokens: examples.iter().map(|e| e.sequence.len()).max().unwrap_or(0),
-        lowest: if parameters.projector.is_some() {
-            0
-        } else {
-            lowest.unwrap_or(0)
-        },
-        kept: options
-            .levers
-            .kept_layers
-            .unwrap_or(usize::MAX)
-            .min(shape.layers),
-        max_rank: parameters
-            .adapter
-            .iter()
-            .map(|(_, p)| p.rank())
-            .max()
-            .unwrap_or(0),
-        dropout: options.dropout > 0.0,
-        stream_weights: options.levers.stream_weights(),
-        inputs_in: options.levers.inputs_in(),
-    }
+fn buffers(model: &Model, plan: &TrainPlan, arena: &Arena) -> Result<SequenceBuffers> {
+    SequenceBuffers::new(model.llama(), &plan.activations, plan.images, arena)
+}
+
+/// Counts what was made before there was an arena: trained values, examples, features of images.
+fn counted(parameters: &Parameters, examples: &[Example], arena: &Arena) -> Result<Vec<Hold>> {
+    let samples: usize = examples.iter().map(|e| e.sequence.bytes()).sum();
+    let features = examples.iter().flat_map(|e| &e.features);
+    let features: HashMap<[u8; 32], usize> = features
+        .filter(|f| !f.on_disk())
+        .map(|f| (f.digest(), f.len() * size_of::<f32>()))
+        .collect();
+    Ok(vec![
+        arena.hold(Part::Trained, parameters.len() * size_of::<f32>())?,
+        arena.hold(Part::Samples, samples)?,
+        arena.hold(Part::ImageFeatures, features.values().sum())?,
+    ])
 }
