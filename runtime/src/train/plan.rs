@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use super::packs::{Extent, Pack, nothing_to_learn, packs};
 use super::sequence_step::ImageSizes;
 use super::{
     Example, Features, Levers, MomentStore, Place, SequenceBuffers, TrainError, TrainOptions,
@@ -19,7 +20,7 @@ use crate::tokenizer::ChatTemplate;
 use graft_kernels::product::{Mat, MatMut};
 
 /// What there is to learn from, as far as memory and time depend on it.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct Workload {
     /// Examples with something to learn.
     pub examples: usize,
@@ -31,17 +32,20 @@ pub struct Workload {
     pub learned: usize,
     /// Different images.
     pub images: usize,
+    /// Of each example that counts.
+    #[serde(skip)]
+    extents: Vec<Extent>,
 }
 
 impl Workload {
     /// Of prepared examples.
     pub fn of(examples: &[Example]) -> Self {
-        let lengths = examples.iter().map(|e| (e.sequence.len(), e.targets()));
+        let extents = examples.iter().map(Example::extent);
         let images: HashSet<_> = examples
             .iter()
             .flat_map(|e| e.features.iter().map(Features::digest))
             .collect();
-        Self::sum(lengths, images.len())
+        Self::new(extents, images.len())
     }
 
     /// Of samples, without looking at their images.
@@ -56,32 +60,78 @@ impl Workload {
     ) -> Result<Self> {
         let tokenizer = model.tokenizer()?;
         let patches = model.vision().map_or(0, |v| v.tower().shape().patches());
-        let mut lengths = Vec::with_capacity(samples.len());
+        let mut extents = Vec::with_capacity(samples.len());
         let mut images = HashSet::new();
         for sample in samples {
             let (prompt, _) = prompt::training(sample, template, tokenizer)?;
             let sequence = llava::splice(&prompt.ids, &prompt.labels, patches, max_len);
-            lengths.push((sequence.len(), sequence.targets().count()));
+            extents.push(Extent::of(&sequence));
             images.extend(sample.images.iter().map(|image| format!("{image:?}")));
         }
-        Ok(Self::sum(lengths.into_iter(), images.len()))
+        Ok(Self::new(extents, images.len()))
     }
 
-    fn sum(lengths: impl Iterator<Item = (usize, usize)>, images: usize) -> Self {
+    /// Of examples of these extents, with so many different images.
+    pub fn new(extents: impl IntoIterator<Item = Extent>, images: usize) -> Self {
         let mut work = Self {
             examples: 0,
             longest: 0,
             tokens: 0,
             learned: 0,
             images,
+            extents: extents.into_iter().filter(|e| e.learned > 0).collect(),
         };
-        for (tokens, learned) in lengths.filter(|&(_, learned)| learned > 0) {
+        for &Extent {
+            tokens, learned, ..
+        } in &work.extents
+        {
             work.examples += 1;
             work.longest = work.longest.max(tokens);
             work.tokens += tokens;
             work.learned += learned;
         }
         work
+    }
+}
+
+/// What of a workload a run with some options sees, a pack at a time.
+struct Load {
+    /// How many packs; samples, without packing.
+    packs: usize,
+    /// Rows of the longest pack.
+    rows: usize,
+    /// Positions of the longest sample.
+    longest: usize,
+    /// Of an average pack: positions, the sum of the squares of its samples' lengths, learned
+    /// positions.
+    tokens: f64,
+    squares: f64,
+    learned: f64,
+    /// Different images, per pack.
+    images: f64,
+}
+
+impl Load {
+    fn new(work: &Workload, options: &TrainOptions) -> Result<Self, TrainError> {
+        let all = || work.extents.iter().copied();
+        let taught: Vec<Extent> = all().filter(|e| e.teaches(options)).collect();
+        if taught.is_empty() {
+            return Err(nothing_to_learn(all(), options));
+        }
+        let packs = packs(&taught, options, options.max_len);
+        let mean = |of: fn(&Extent) -> f64| {
+            let sum: f64 = taught.iter().map(of).sum();
+            sum / packs.len() as f64
+        };
+        Ok(Self {
+            rows: packs.iter().map(Pack::rows).max().unwrap_or(0),
+            longest: taught.iter().map(|e| e.tokens).max().unwrap_or(0),
+            tokens: mean(|e| e.tokens as f64),
+            squares: mean(|e| (e.tokens as f64).powi(2)),
+            learned: mean(|e| e.learned as f64),
+            images: work.images as f64 / packs.len() as f64,
+            packs: packs.len(),
+        })
     }
 }
 
@@ -100,6 +150,10 @@ pub struct TrainPlan {
     pub layers: usize,
     /// Peak with every lever that is free in its leanest position: no budget below works.
     pub smallest_bytes: u64,
+    /// What runs at once: packs, or samples without packing.
+    pub packs: usize,
+    /// Positions of the longest of them.
+    pub rows: usize,
     /// Updates of the run.
     pub steps: u64,
     /// Trained values.
@@ -123,10 +177,6 @@ pub fn plan(
     budget: Option<u64>,
 ) -> Result<TrainPlan> {
     options.check()?;
-    if work.examples == 0 {
-        let max_tokens = options.max_len;
-        return Err(TrainError::NothingToLearn { max_tokens }.into());
-    }
     let subject = Subject::new(model, options, work)?;
     let mut choices = subject.choices(&options.levers);
     choices.sort_by(|a, b| subject.seconds(a).total_cmp(&subject.seconds(b)));
@@ -139,20 +189,20 @@ pub fn plan(
             needed: choices.first().map_or(0, peak),
             budget: budget.unwrap_or(u64::MAX),
             smallest: smallest_bytes,
-            longest: work.longest,
+            longest: subject.load.rows,
         }
         .into());
     };
     let memory = subject.memory(levers);
-    let group = options.batch * options.grad_accum;
-    let epochs = options.epochs * work.examples.div_ceil(group) as u64;
     Ok(TrainPlan {
         peak_bytes: memory.peak(),
         memory,
         kept_layers: subject.kept(levers),
         layers: subject.shape.layers,
         smallest_bytes,
-        steps: options.steps.unwrap_or(epochs),
+        packs: subject.load.packs,
+        rows: subject.load.rows,
+        steps: options.updates(subject.load.packs),
         parameters: subject.parameters,
         flops_per_step: subject.flops(levers),
         disk_bytes_per_step: subject.disk_bytes(levers),
@@ -172,6 +222,7 @@ struct Subject<'a> {
     model: &'a Model,
     options: &'a TrainOptions,
     work: &'a Workload,
+    load: Load,
     shape: &'a LlamaShape,
     /// Lowest layer that backward visits.
     lowest: usize,
@@ -185,6 +236,9 @@ impl<'a> Subject<'a> {
     fn new(model: &'a Model, options: &'a TrainOptions, work: &'a Workload) -> Result<Self> {
         let shape = model.llama().shape();
         let sites = options.sites(shape.layers)?;
+        if options.train_projector && model.vision().is_none() {
+            return Err(TrainError::NoProjector.into());
+        }
         let pairs = sites.iter().map(|site| {
             let (outputs, inputs) = shape.linear(site.linear);
             options.rank * (inputs + outputs)
@@ -201,6 +255,7 @@ impl<'a> Subject<'a> {
             model,
             options,
             work,
+            load: Load::new(work, options)?,
             shape,
             lowest: match options.train_projector {
                 true => 0,
@@ -271,12 +326,9 @@ impl<'a> Subject<'a> {
 
     /// Multiplications and additions of an average update.
     fn flops(&self, levers: &Levers) -> f64 {
-        let Self { work, shape, .. } = *self;
-        let mean = work.tokens as f64 / work.examples as f64;
-        let learned = work.learned as f64 / work.examples as f64;
-        let each = flops(shape, self.lowest, self.kept(levers), mean, learned);
+        let each = flops(self.shape, self.lowest, self.kept(levers), &self.load);
         let group = (self.options.batch * self.options.grad_accum) as f64;
-        group * (each + 6.0 * self.adapter as f64 * mean)
+        group * (each + 6.0 * self.adapter as f64 * self.load.tokens)
     }
 
     /// Bytes that an average update reads and writes besides the weights.
@@ -288,13 +340,11 @@ impl<'a> Subject<'a> {
         if let (Some(Place::Disk), Some(vision)) = (levers.features, self.model.vision()) {
             let tower = vision.tower().shape();
             let group = (self.options.batch * self.options.grad_accum) as f64;
-            let images = self.work.images as f64 / self.work.examples as f64;
-            bytes += 4.0 * group * images * (tower.patches() * tower.width) as f64;
+            bytes += 4.0 * group * self.load.images * (tower.patches() * tower.width) as f64;
         }
         if levers.inputs == Some(Place::Disk) {
-            let mean = self.work.tokens as f64 / self.work.examples as f64;
             let group = (self.options.batch * self.options.grad_accum) as f64;
-            bytes += 8.0 * group * mean * (self.visited() * self.shape.width) as f64;
+            bytes += 8.0 * group * self.load.tokens * (self.visited() * self.shape.width) as f64;
         }
         bytes
     }
@@ -304,11 +354,15 @@ impl<'a> Subject<'a> {
         let Self {
             model, work, shape, ..
         } = *self;
+        let Load { rows, longest, .. } = self.load;
         let activations = ActivationPlan {
-            tokens: work.longest,
+            tokens: rows,
             lowest: self.lowest,
             kept: self.kept(levers),
-            max_rank: self.options.rank,
+            max_rank: match self.adapter {
+                0 => 0,
+                _ => self.options.rank,
+            },
             dropout: self.options.dropout > 0.0,
             stream_weights: levers.stream_weights(),
             inputs_in: levers.inputs_in(),
@@ -340,7 +394,7 @@ impl<'a> Subject<'a> {
         }
         let llama = model.llama();
         if levers.stream_weights() {
-            let bytes = llama.streamed_bytes(work.longest);
+            let bytes = llama.streamed_bytes(rows);
             plan.add("weights of a layer, streamed", Phase::Work, bytes);
         } else {
             let bytes = model.gguf().file_bytes() as usize;
@@ -353,7 +407,7 @@ impl<'a> Subject<'a> {
         plan.add(
             "decoded tiles and attention, per thread",
             Phase::Work,
-            llama.pool().threads() * worker_bytes(activations.tokens, activations.tokens, true),
+            llama.pool().threads() * worker_bytes(longest, longest, true),
         );
         plan.add("trained values", Phase::Work, 4 * self.parameters);
         plan.add("their gradients", Phase::Work, 4 * self.parameters);
@@ -364,19 +418,19 @@ impl<'a> Subject<'a> {
     }
 }
 
-/// Multiplications and additions of one example: `tokens` positions, `learned` of them with a loss.
-fn flops(shape: &LlamaShape, lowest: usize, kept: usize, tokens: f64, learned: f64) -> f64 {
+/// Multiplications and additions of an average pack.
+fn flops(shape: &LlamaShape, lowest: usize, kept: usize, load: &Load) -> f64 {
     let sizes = crate::model::SiteKind::ALL.map(|kind| shape.linear(kind));
     let weights: usize = sizes.iter().map(|(outputs, inputs)| outputs * inputs).sum();
-    let linear = 2.0 * weights as f64 * tokens;
-    // Every position looks at half of the others on average, once for scores and once for values.
-    let attention = 2.0 * tokens * tokens * shape.query_width() as f64;
+    let linear = 2.0 * weights as f64 * load.tokens;
+    // Every position looks at half of its sample's on average, once for scores and once for values.
+    let attention = 2.0 * load.squares * shape.query_width() as f64;
     let forward = linear + attention;
     let (layers, visited) = (shape.layers as f64, (shape.layers - lowest) as f64);
     let recomputed = visited - (kept as f64).min(visited);
     // Frozen weights have no gradient, so backward costs a forward; attention's costs 2.5.
     let backward = linear + 2.5 * attention;
-    let output = 4.0 * shape.width as f64 * shape.vocabulary as f64 * learned;
+    let output = 4.0 * shape.width as f64 * shape.vocabulary as f64 * load.learned;
     forward * (layers + recomputed) + backward * visited + output
 }
 
