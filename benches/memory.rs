@@ -9,7 +9,7 @@ use std::time::Instant;
 use graft::memory::peak_bytes;
 use graft::model::llava::{Sequence, Span};
 use graft::tokenizer::IGNORED;
-use graft::train::{Example, TrainOptions, Trainer, Workload, measured_flops, plan};
+use graft::train::{Example, Extent, TrainOptions, Trainer, Workload, measured_flops, plan};
 use graft_benches::random_model;
 
 fn main() -> graft::Result<()> {
@@ -25,13 +25,12 @@ fn main() -> graft::Result<()> {
         warmup_ratio: 0.0,
         ..TrainOptions::default()
     };
-    let work = Workload {
-        examples: 1,
-        longest: tokens,
+    let extent = Extent {
         tokens,
         learned,
-        images: 0,
+        image: false,
     };
+    let work = Workload::new([extent], 0);
     let budget = (mib > 0).then_some((mib as u64) << 20);
     let planned = plan(&model, &options, &work, budget)?;
     let as_mib = |bytes: u64| bytes as f64 / (1 << 20) as f64;

@@ -125,7 +125,12 @@ fn check_sight(scene: &Scene) {
         vision
             .tower()
             .features(&mut features, &expected["pixels"], &mut work);
-        let mut saved = ProjectorSaved::new(shape.patches(), model.llama().shape().width, &graft::memory::Arena::unlimited()).unwrap();
+        let mut saved = ProjectorSaved::new(
+            shape.patches(),
+            model.llama().shape().width,
+            &graft::memory::Arena::unlimited(),
+        )
+        .unwrap();
         vision.projector().forward(&mut rows, &features, &mut saved);
     });
     let mut sequence = embed(&model, &[1.0]);

@@ -102,7 +102,12 @@ pub fn vision(bytes: &[u8]) -> Option<()> {
         return None;
     }
     let image = RgbImage::new(3, 2, (0..18).collect()).expect("18 bytes");
-    let features = POOL.run(|| vision.features(&image, &mut VisionWork::new(shape, &graft::memory::Arena::unlimited()).unwrap()));
+    let features = POOL.run(|| {
+        vision.features(
+            &image,
+            &mut VisionWork::new(shape, &graft::memory::Arena::unlimited()).unwrap(),
+        )
+    });
     assert_eq!(features.len(), shape.patches() * shape.width);
     Some(())
 }

@@ -166,7 +166,9 @@ fn the_real_size_agrees_with_transformers() {
         };
         let tower = vision.tower();
         tower.features_watched(&mut features, &pixels, &mut work, &mut watch);
-        let mut saved = ProjectorSaved::new(shape.patches(), HIDDEN, &graft::memory::Arena::unlimited()).unwrap();
+        let mut saved =
+            ProjectorSaved::new(shape.patches(), HIDDEN, &graft::memory::Arena::unlimited())
+                .unwrap();
         let projector = vision.projector();
         projector.forward(&mut projected, &features, &mut saved);
     });

@@ -39,7 +39,8 @@ fn golden() -> Golden {
 /// Features of the first formula image, `[P, Wv]`.
 fn features(model: &Model) -> Vec<f32> {
     let vision = model.vision().unwrap();
-    let mut work = VisionWork::new(vision.tower().shape(), &graft::memory::Arena::unlimited()).unwrap();
+    let mut work =
+        VisionWork::new(vision.tower().shape(), &graft::memory::Arena::unlimited()).unwrap();
     let image = formula_image(IMAGES[0]);
     let pool = model.llama().pool();
     pool.run(|| vision.features(&image, &mut work))
@@ -84,7 +85,9 @@ fn every_stage_agrees_with_transformers() {
     assert_close("projected", &rows, golden.get("projected"));
     // In training it runs from its f32 copy, by other kernels.
     let projector = vision.projector().parameters();
-    let mut saved = graft::model::ProjectorSaved::new(shape.patches(), 32, &graft::memory::Arena::unlimited()).unwrap();
+    let mut saved =
+        graft::model::ProjectorSaved::new(shape.patches(), 32, &graft::memory::Arena::unlimited())
+            .unwrap();
     let mut copy = vec![0.0; rows.len()];
     projector.forward(&mut copy, &features, &mut saved);
     assert_close("projected in f32", &copy, golden.get("projected"));

@@ -100,6 +100,17 @@ pub fn differentiate(
     lora: &Lora,
     kept: usize,
 ) -> Outcome {
+    differentiate_packed(model, (rows, &[]), dlogits, lora, kept)
+}
+
+/// The same of the sequences that end at `ends`, one behind the other.
+pub fn differentiate_packed(
+    model: &Model,
+    (rows, ends): (&[f32], &[usize]),
+    dlogits: &[f32],
+    lora: &Lora,
+    kept: usize,
+) -> Outcome {
     let llama = model.llama();
     let shape = llama.shape();
     let tokens = rows.len() / shape.width;
@@ -115,7 +126,7 @@ pub fn differentiate(
     };
     let mut activations = Activations::new(llama, &plan, &Arena::unlimited()).unwrap();
     let mut stream = rows.to_vec();
-    let forward = llama.forward_saving(&mut stream, lora, &mut activations);
+    let forward = llama.forward_saving(&mut stream, ends, lora, &mut activations);
     forward.unwrap();
     let (mut normed, mut inv_rms) = (vec![0.0; rows.len()], vec![0.0; tokens]);
     llama.final_norm(&mut normed, &mut inv_rms, &stream);
@@ -128,7 +139,14 @@ pub fn differentiate(
     llama.final_norm_backward(&mut drows, &dnormed, &stream, &inv_rms);
     let zeros = |(a, b): &(Vec<f32>, Vec<f32>)| (vec![0.0; a.len()], vec![0.0; b.len()]);
     let mut gradients = Pairs(lora.pairs.0.iter().map(zeros).collect());
-    let backward = llama.backward(&mut drows, lora, &mut gradients, true, &mut activations);
+    let backward = llama.backward(
+        &mut drows,
+        ends,
+        lora,
+        &mut gradients,
+        true,
+        &mut activations,
+    );
     backward.unwrap();
     Outcome {
         logits,

@@ -78,7 +78,8 @@ pub struct RunArguments {
     /// Multiply by alpha / sqrt(rank) instead
     #[arg(long, help_heading = "Adapter")]
     pub rslora: bool,
-    /// all-linear, names such as q_proj,v_proj, or a regular expression over full names
+    /// all-linear, names such as q_proj,v_proj, a regular expression over full names, or none to
+    /// train the projector alone
     #[arg(
         long,
         default_value = "all-linear",
@@ -96,7 +97,7 @@ pub struct RunArguments {
     /// Updates, instead of epochs
     #[arg(long, help_heading = "Course")]
     pub steps: Option<u64>,
-    /// Samples of a micro-batch: its loss is the mean over their learned tokens
+    /// Samples (packs, with --packing) of a micro-batch: its loss is the mean over their learned tokens
     #[arg(long, default_value_t = 1, help_heading = "Course")]
     pub batch: usize,
     /// Micro-batches of an update
@@ -105,9 +106,9 @@ pub struct RunArguments {
     /// Learning rate
     #[arg(long, default_value_t = 2e-4, help_heading = "Course")]
     pub lr: f64,
-    /// Learning rate of the projector
-    #[arg(long, default_value_t = 2e-5, help_heading = "Course")]
-    pub projector_lr: f64,
+    /// Learning rate of the projector [default: 2e-5; 1e-3 where it learns alone]
+    #[arg(long, help_heading = "Course")]
+    pub projector_lr: Option<f64>,
     /// How the learning rate runs
     #[arg(long, default_value = "cosine", help_heading = "Course")]
     pub schedule: ScheduleName,
@@ -126,6 +127,12 @@ pub struct RunArguments {
     /// Put samples of like length into one update
     #[arg(long, help_heading = "Course")]
     pub group_by_length: bool,
+    /// Put only samples with images, or only samples without, into one update, of like length
+    #[arg(long, help_heading = "Course")]
+    pub group_by_modality_length: bool,
+    /// Run samples together, as many as fit in --max-len: the same arithmetic, faster if they are short
+    #[arg(long, help_heading = "Course")]
+    pub packing: bool,
     /// Take the samples in the order of the file
     #[arg(long, help_heading = "Course")]
     pub no_shuffle: bool,
@@ -231,7 +238,11 @@ impl RunArguments {
             batch: self.batch,
             grad_accum: self.grad_accum,
             lr: self.lr,
-            projector_lr: self.projector_lr,
+            projector_lr: self.projector_lr.unwrap_or(match self.targets.as_str() {
+                // The rates of LLaVA's two phases.
+                "none" => 1e-3,
+                _ => 2e-5,
+            }),
             schedule: match self.schedule {
                 ScheduleName::Cosine => ScheduleKind::Cosine,
                 ScheduleName::Linear => ScheduleKind::Linear,
@@ -242,6 +253,8 @@ impl RunArguments {
             clip: self.clip,
             max_len: self.max_len,
             group_by_length: self.group_by_length,
+            group_by_modality_length: self.group_by_modality_length,
+            packing: self.packing,
             shuffle: !self.no_shuffle,
             optimizer: match self.optimizer {
                 OptimizerName::Adamw => OptimizerKind::AdamW,

@@ -74,6 +74,21 @@ impl Adapter {
         })
     }
 
+    /// An adapter of no pairs, which changes nothing: of a run in which something else learns.
+    pub(crate) fn none(base: BaseIdentity) -> Self {
+        Self {
+            name: "none".into(),
+            base,
+            alpha: 1.0,
+            pairs: Vec::new(),
+        }
+    }
+
+    /// Whether it has no pairs.
+    pub fn is_empty(&self) -> bool {
+        self.pairs.is_empty()
+    }
+
     /// Reads an adapter file or a PEFT folder and checks that it fits `model`.
     ///
     /// # Errors

@@ -63,7 +63,7 @@ struct Slot {
 /// What decides how much memory training takes.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ActivationPlan {
-    /// Longest sequence.
+    /// Most rows at once: of the longest sequence, or of all that run together.
     pub tokens: usize,
     /// Lowest layer that backward visits: the lowest trained one, or 0 for gradients of the rows.
     pub lowest: usize,
@@ -264,17 +264,19 @@ impl Slot {
 }
 
 impl Llama {
-    /// Runs rows `[T, W]`, a whole sequence, through all layers in place and keeps what
-    /// [`Llama::backward`] needs.
+    /// Runs rows `[T, W]` through all layers in place and keeps what [`Llama::backward`] needs. They
+    /// are the whole sequences that end at `ends`, one behind the other ([`Pass::ends`]); one sequence
+    /// if there are none.
     ///
     /// # Errors
     /// If the disk refuses the inputs of the layers.
     ///
     /// # Panics
-    /// If the sequence is longer than planned.
+    /// If there are more rows than planned.
     pub fn forward_saving(
         &self,
         rows: &mut [f32],
+        ends: &[usize],
         adapters: &dyn AdapterView,
         activations: &mut Activations,
     ) -> Result<()> {
@@ -293,6 +295,7 @@ impl Llama {
                 let (saved, kv) = activations.slots[slot].parts();
                 let pass = Pass {
                     start: 0,
+                    ends,
                     rope: &activations.rope,
                     adapters,
                 };
@@ -306,16 +309,17 @@ impl Llama {
     /// gradients of adapter 0 and, if `needs_rows` (the plan's `lowest` is 0 then), leaves the
     /// gradient of the rows it was given in `drows`, which is meaningless otherwise.
     ///
-    /// `adapters` are those of the forward.
+    /// `ends` and `adapters` are those of the forward.
     ///
     /// # Errors
     /// If the disk refuses the inputs of the layers.
     ///
     /// # Panics
-    /// If the sequence is longer than planned, or gradients of rows were not planned for.
+    /// If there are more rows than planned, or gradients of rows were not planned for.
     pub fn backward(
         &self,
         drows: &mut [f32],
+        ends: &[usize],
         adapters: &(dyn AdapterView + '_),
         gradients: &mut (dyn GradientView + Send + '_),
         needs_rows: bool,
@@ -333,6 +337,7 @@ impl Llama {
                 let recompute = i + activations.slots.len() < layers;
                 let pass = Pass {
                     start: 0,
+                    ends,
                     rope: &activations.rope,
                     adapters,
                 };

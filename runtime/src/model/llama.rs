@@ -141,6 +141,7 @@ impl Llama {
             for rows in rows.chunks_mut(chunk) {
                 let pass = Pass {
                     start: kv.len(),
+                    ends: &[],
                     rope: &run.rope,
                     adapters,
                 };

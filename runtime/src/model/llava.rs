@@ -64,6 +64,12 @@ impl Sequence {
         ids.sum::<usize>() + self.labels.len() * size_of::<i32>()
     }
 
+    /// Whether any position is an image's.
+    pub fn shows_image(&self) -> bool {
+        let image = |span: &Span| matches!(span, Span::Image { .. });
+        self.spans.iter().any(image)
+    }
+
     /// Positions whose next position is learned, and the label there.
     pub fn targets(&self) -> impl Iterator<Item = (usize, i32)> {
         let next = self.labels.iter().enumerate().skip(1);

@@ -119,10 +119,10 @@ impl Trial {
             drows.fill(0.001);
             let at = Instant::now();
             let Self { llama, terms, sums } = self;
-            llama.forward_saving(&mut rows, terms, &mut activations)?;
+            llama.forward_saving(&mut rows, &[], terms, &mut activations)?;
             forward.push(at.elapsed());
             let at = Instant::now();
-            llama.backward(&mut drows, terms, sums, true, &mut activations)?;
+            llama.backward(&mut drows, &[], terms, sums, true, &mut activations)?;
             backward.push(at.elapsed());
         }
         Ok((median(forward), median(backward)))
@@ -171,11 +171,11 @@ impl Trial {
         };
         let pool = self.llama.pool();
         let forward =
-            measure(|| pool.run(|| attention::forward(&mut out, &mut lse, &arrays, &some)));
+            measure(|| pool.run(|| attention::forward(&mut out, &mut lse, &arrays, &[], &some)));
         let backward = measure(|| {
             pool.run(|| {
                 let grads = (&mut dq[..], &mut dk[..], &mut dv[..]);
-                attention::backward(grads, &out, &arrays, (&out, &lse), &some);
+                attention::backward(grads, &out, &arrays, (&out, &lse), &[], &some);
             });
         });
         let all = shape.kv_heads as f64 / kv_heads as f64;

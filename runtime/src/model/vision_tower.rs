@@ -240,7 +240,7 @@ impl Block {
             v: &work.v,
         };
         let lse = &mut work.lse[..tokens * attention.heads];
-        attention::forward(&mut work.attended, lse, &arrays, attention);
+        attention::forward(&mut work.attended, lse, &arrays, &[], attention);
         self.o.forward(&mut work.normed, &work.attended);
         kernels.add(&mut work.x, &work.normed);
         self.norm2

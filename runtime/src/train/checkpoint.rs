@@ -4,7 +4,7 @@
 //! checkpoint-120/
 //!   state.safetensors   parameters and both moments of each, f32
 //!   state.json          updates done, options, digests of the base, the tower and the examples
-//!   adapter.gguf        the adapter as it is now, ready to attach
+//!   adapter.gguf        the adapter as it is now, ready to attach, if it has pairs
 //!   mmproj.gguf         the vision half with the projector as it is now, if that learns
 //! ```
 //! The folder is written under a temporary name, synced, and renamed.
@@ -159,13 +159,15 @@ impl Trainer {
         Ok(target)
     }
 
-    /// Writes what the run has learned so far into `folder`: the adapter, and the vision half if
-    /// its projector learns.
+    /// Writes what the run has learned so far into `folder`: the adapter if it has pairs, and the
+    /// vision half if its projector learns.
     ///
     /// # Errors
     /// If the disk refuses.
     pub fn write_results(&self, folder: &Path) -> Result<()> {
-        gguf_file::write(&folder.join(ADAPTER), &self.parameters().adapter)?;
+        if !self.parameters().adapter.is_empty() {
+            gguf_file::write(&folder.join(ADAPTER), &self.parameters().adapter)?;
+        }
         if let (Some(projector), Some(vision)) =
             (&self.parameters().projector, self.model().vision())
         {

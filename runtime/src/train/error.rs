@@ -25,6 +25,10 @@ pub enum TrainError {
     },
     #[error("sample {id} has an image, but the model has no vision part: give --mmproj")]
     NoVision { id: String },
+    #[error("--train-projector needs the model's vision part: give --mmproj")]
+    NoProjector,
+    #[error("no sample shows an image, so the projector has nothing to learn from")]
+    NoImages,
     #[error(
         "sample {id} lists {listed} images and shows {shown}: each needs one <image> in its text"
     )]

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::loss::CHUNK as LOSS_TOKENS;
 use super::moments::{MomentKind, MomentStore};
+use super::workload::Load;
 use super::{AdamW, Levers, TrainOptions, TrainPlan, Workload};
 use crate::Result;
 use crate::memory::{Arena, FloatFile};
@@ -69,8 +70,8 @@ pub fn pace(
     let shape = llama.shape();
     let sizes = SiteKind::ALL.map(|kind| shape.linear(kind));
     let weights: usize = sizes.iter().map(|(outputs, inputs)| outputs * inputs).sum();
-    let tokens = (work.tokens as f64 / work.examples as f64).max(1.0);
-    let learned = work.learned as f64 / work.examples as f64;
+    let load = Load::new(work, options)?;
+    let (tokens, learned) = (load.tokens.max(1.0), load.learned);
     let mut trial = Trial::new(llama, &kinds(options, shape.layers), options.rank)?;
     let (forward, backward) = layer(&mut trial, tokens, weights)?;
 
@@ -95,12 +96,11 @@ pub fn pace(
         let projector = vision.projector();
         let (inputs, width) = (projector.inputs() as f64, projector.outputs() as f64);
         let each = 2.0 * width * (inputs + width) * vision.tower().shape().patches() as f64;
-        let images = work.images as f64 / work.examples as f64;
         // A trained one goes forward again, and has a gradient for the weights and one for the rows.
         let passes = if options.train_projector { 4.0 } else { 1.0 };
         add(
             "projector",
-            group * images * passes * each / flops_per_second,
+            group * load.images * passes * each / flops_per_second,
         );
     }
     add("optimizer", planned.parameters as f64 * optimizer(options)?);

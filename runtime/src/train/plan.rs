@@ -1,114 +1,17 @@
 //! What a run will take: bytes per part, time per update, and what fits a budget.
 
-use std::collections::HashSet;
-
 use serde::Serialize;
 
 use super::sequence_step::ImageSizes;
+use super::workload::Load;
 use super::{
-    Example, Features, Levers, MomentStore, OptimizerKind, Place, SavedKind, SequenceBuffers,
-    TrainError, TrainOptions,
+    Levers, MomentStore, OptimizerKind, Place, SavedKind, SequenceBuffers, TrainError,
+    TrainOptions, Workload,
 };
 use crate::Result;
 use crate::adapter::Adapter;
-use crate::dataset::{Sample, prompt};
 use crate::memory::{MemoryPlan, Part};
-use crate::model::{ActivationPlan, LlamaShape, Model, Site, VisionWork, llava, worker_bytes};
-use crate::tokenizer::ChatTemplate;
-
-/// What there is to learn from, as far as memory and time depend on it.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
-pub struct Workload {
-    /// Examples with something to learn.
-    pub examples: usize,
-    /// Positions of the longest.
-    pub longest: usize,
-    /// Positions of all.
-    pub tokens: usize,
-    /// Learned positions of all.
-    pub learned: usize,
-    /// Different images.
-    pub images: usize,
-    /// Examples that are only looked at.
-    pub held_out: usize,
-    /// Their positions.
-    pub held_out_tokens: usize,
-}
-
-impl Workload {
-    /// Of prepared examples.
-    pub fn of(examples: &[Example]) -> Self {
-        let lengths = examples.iter().map(|e| (e.sequence.len(), e.targets()));
-        let images: HashSet<_> = examples
-            .iter()
-            .flat_map(|e| e.features.iter().map(Features::digest))
-            .collect();
-        Self::sum(lengths, images.len())
-    }
-
-    /// Of samples, without looking at their images.
-    ///
-    /// # Errors
-    /// If the template refuses a conversation or the vocabulary cannot spell it.
-    pub fn measure(
-        model: &Model,
-        template: &ChatTemplate,
-        samples: &[Sample],
-        max_len: usize,
-    ) -> Result<Self> {
-        let tokenizer = model.tokenizer()?;
-        let patches = model.vision().map_or(0, |v| v.tower().shape().patches());
-        let mut lengths = Vec::with_capacity(samples.len());
-        let mut images = HashSet::new();
-        for sample in samples {
-            let (prompt, _) = prompt::training(sample, template, tokenizer)?;
-            let sequence = llava::splice(&prompt.ids, &prompt.labels, patches, max_len);
-            lengths.push((sequence.len(), sequence.targets().count()));
-            images.extend(sample.images.iter().map(|image| format!("{image:?}")));
-        }
-        Ok(Self::sum(lengths.into_iter(), images.len()))
-    }
-
-    /// The same with other examples to look at on the way.
-    pub fn with_evaluation(self, other: &Self) -> Self {
-        Self {
-            longest: self.longest.max(other.longest),
-            images: self.images + other.images,
-            held_out: self.held_out + other.examples,
-            held_out_tokens: self.held_out_tokens + other.tokens,
-            ..self
-        }
-    }
-
-    /// Bytes of the examples' ids and labels, and of what belongs to each.
-    pub(super) fn sample_bytes(&self) -> usize {
-        const EACH: usize = 256;
-        let (tokens, examples) = (
-            self.tokens + self.held_out_tokens,
-            self.examples + self.held_out,
-        );
-        tokens * (size_of::<u32>() + size_of::<i32>()) + examples * EACH
-    }
-
-    fn sum(lengths: impl Iterator<Item = (usize, usize)>, images: usize) -> Self {
-        let mut work = Self {
-            examples: 0,
-            longest: 0,
-            tokens: 0,
-            learned: 0,
-            images,
-            held_out: 0,
-            held_out_tokens: 0,
-        };
-        for (tokens, learned) in lengths.filter(|&(_, learned)| learned > 0) {
-            work.examples += 1;
-            work.longest = work.longest.max(tokens);
-            work.tokens += tokens;
-            work.learned += learned;
-        }
-        work
-    }
-}
+use crate::model::{ActivationPlan, LlamaShape, Model, Site, VisionWork, worker_bytes};
 
 /// What a run will take, and what was chosen so that it fits.
 #[derive(Clone, Debug, Serialize)]
@@ -125,6 +28,10 @@ pub struct TrainPlan {
     pub layers: usize,
     /// Peak with every lever that is free in its leanest position: no budget below works.
     pub smallest_bytes: u64,
+    /// What runs at once: packs, or samples without packing.
+    pub packs: usize,
+    /// Positions of the longest of them.
+    pub rows: usize,
     /// Updates of the run.
     pub steps: u64,
     /// Trained values.
@@ -156,10 +63,6 @@ pub fn plan(
     budget: Option<u64>,
 ) -> Result<TrainPlan> {
     options.check()?;
-    if work.examples == 0 {
-        let max_tokens = options.max_len;
-        return Err(TrainError::NothingToLearn { max_tokens }.into());
-    }
     let subject = Subject::new(model, options, work, initial)?;
     let mut choices = subject.choices(&options.levers);
     choices.sort_by(|a, b| subject.seconds(a).total_cmp(&subject.seconds(b)));
@@ -172,20 +75,20 @@ pub fn plan(
             needed: choices.first().map_or(0, peak),
             budget: budget.unwrap_or(u64::MAX),
             smallest: smallest_bytes,
-            longest: work.longest,
+            longest: subject.load.rows,
         }
         .into());
     };
     let memory = subject.memory(levers);
-    let group = options.batch * options.grad_accum;
-    let epochs = options.epochs * work.examples.div_ceil(group) as u64;
     Ok(TrainPlan {
         peak_bytes: memory.peak(),
         memory,
         kept_layers: subject.kept(levers),
         layers: subject.shape.layers,
         smallest_bytes,
-        steps: options.steps.unwrap_or(epochs),
+        packs: subject.load.packs,
+        rows: subject.load.rows,
+        steps: options.updates(subject.load.packs),
         parameters: subject.parameters(),
         flops_per_step: subject.flops(levers),
         disk_bytes_per_step: subject.disk_bytes(levers),
@@ -207,6 +110,7 @@ struct Subject<'a> {
     model: &'a Model,
     options: &'a TrainOptions,
     work: &'a Workload,
+    load: Load,
     shape: &'a LlamaShape,
     /// Lowest layer that backward visits.
     lowest: usize,
@@ -226,6 +130,9 @@ impl<'a> Subject<'a> {
         initial: Option<&Adapter>,
     ) -> Result<Self> {
         let shape = model.llama().shape();
+        if options.train_projector && model.vision().is_none() {
+            return Err(TrainError::NoProjector.into());
+        }
         let pairs: Vec<(Site, usize)> = match initial {
             Some(adapter) => adapter.iter().map(|(site, p)| (site, p.rank())).collect(),
             None => {
@@ -247,6 +154,7 @@ impl<'a> Subject<'a> {
             model,
             options,
             work,
+            load: Load::new(work, options)?,
             shape,
             lowest: match options.train_projector {
                 true => 0,
@@ -282,7 +190,7 @@ impl<'a> Subject<'a> {
             None => (1..=self.visited()).rev().collect(),
         };
         let mut choices = Vec::new();
-        let features = match self.work.images {
+        let features = match self.work.all_images() {
             0 => vec![fixed.features.unwrap_or(Place::Memory)],
             _ => places(fixed.features),
         };
@@ -326,12 +234,9 @@ impl<'a> Subject<'a> {
 
     /// Multiplications and additions of an average update.
     fn flops(&self, levers: &Levers) -> f64 {
-        let Self { work, shape, .. } = *self;
-        let mean = work.tokens as f64 / work.examples as f64;
-        let learned = work.learned as f64 / work.examples as f64;
-        let each = flops(shape, self.lowest, self.kept(levers), mean, learned);
+        let each = flops(self.shape, self.lowest, self.kept(levers), &self.load);
         let group = (self.options.batch * self.options.grad_accum) as f64;
-        group * (each + 6.0 * self.adapter as f64 * mean)
+        group * (each + 6.0 * self.adapter as f64 * self.load.tokens)
     }
 
     /// Bytes that an average update reads and writes besides the weights.
@@ -343,20 +248,18 @@ impl<'a> Subject<'a> {
         if let (Some(Place::Disk), Some(vision)) = (levers.features, self.model.vision()) {
             let tower = vision.tower().shape();
             let group = (self.options.batch * self.options.grad_accum) as f64;
-            let images = self.work.images as f64 / self.work.examples as f64;
-            bytes += 4.0 * group * images * (tower.patches() * tower.width) as f64;
+            bytes += 4.0 * group * self.load.images * (tower.patches() * tower.width) as f64;
         }
         if levers.inputs == Some(Place::Disk) {
-            let mean = self.work.tokens as f64 / self.work.examples as f64;
             let group = (self.options.batch * self.options.grad_accum) as f64;
-            bytes += 8.0 * group * mean * (self.visited() * self.shape.width) as f64;
+            bytes += 8.0 * group * self.load.tokens * (self.visited() * self.shape.width) as f64;
         }
         bytes
     }
 
     fn activations(&self, levers: &Levers) -> ActivationPlan {
         ActivationPlan {
-            tokens: self.work.longest,
+            tokens: self.load.rows,
             lowest: self.lowest,
             kept: self.kept(levers),
             max_rank: self.rank,
@@ -369,7 +272,7 @@ impl<'a> Subject<'a> {
 
     fn images(&self, levers: &Levers) -> ImageSizes {
         match self.model.vision() {
-            Some(vision) if self.work.images > 0 => {
+            Some(vision) if self.work.all_images() > 0 => {
                 let tower = vision.tower().shape();
                 let patches = tower.patches();
                 let features = match levers.features {
@@ -391,26 +294,32 @@ impl<'a> Subject<'a> {
         let mut plan = MemoryPlan::default();
         plan.add(Part::Program, PROGRAM);
         plan.add(Part::Samples, work.sample_bytes());
-        if let Some(vision) = model.vision().filter(|_| work.images > 0) {
+        if let Some(vision) = model.vision().filter(|_| work.all_images() > 0) {
             let tower = vision.tower().shape();
             let each = tower.patches() * tower.width * size_of::<f32>();
             // On the disk, one goes through the tower, and is written.
-            let kept = if images.features > 0 { 3 } else { work.images };
+            let kept = if images.features > 0 {
+                3
+            } else {
+                work.all_images()
+            };
             plan.add(Part::ImageFeatures, kept * each);
             plan.add(Part::VisionWeights, vision.gguf().file_bytes() as usize);
             plan.add(Part::VisionTower, VisionWork::bytes(tower));
             plan.add(Part::ProjectorWeights, vision.projector().bytes());
         }
         let llama = model.llama();
+        // The tower's tokens go through the same threads.
+        let longest = self.load.longest.max(images.patches + 1);
         if levers.stream_weights() {
-            plan.add(Part::StreamedWeights, llama.streamed_bytes(work.longest));
+            plan.add(Part::StreamedWeights, llama.streamed_bytes(self.load.rows));
         } else {
             plan.add(Part::Weights, model.gguf().file_bytes() as usize);
         }
         SequenceBuffers::add_to(&mut plan, shape, &activations, images);
         plan.add(
             Part::Attention,
-            llama.pool().threads() * worker_bytes(activations.tokens, activations.tokens, true),
+            llama.pool().threads() * worker_bytes(longest, longest, true),
         );
         let values = self.parameters() * size_of::<f32>();
         plan.add(Part::Trained, values);
@@ -421,18 +330,18 @@ impl<'a> Subject<'a> {
     }
 }
 
-/// Multiplications and additions of one example: `tokens` positions, `learned` of them with a loss.
-fn flops(shape: &LlamaShape, lowest: usize, kept: usize, tokens: f64, learned: f64) -> f64 {
+/// Multiplications and additions of an average pack.
+fn flops(shape: &LlamaShape, lowest: usize, kept: usize, load: &Load) -> f64 {
     let sizes = crate::model::SiteKind::ALL.map(|kind| shape.linear(kind));
     let weights: usize = sizes.iter().map(|(outputs, inputs)| outputs * inputs).sum();
-    let linear = 2.0 * weights as f64 * tokens;
-    // Every position looks at half of the others on average, once for scores and once for values.
-    let attention = 2.0 * tokens * tokens * shape.query_width() as f64;
+    let linear = 2.0 * weights as f64 * load.tokens;
+    // Every position looks at half of its sample's on average, once for scores and once for values.
+    let attention = 2.0 * load.squares * shape.query_width() as f64;
     let forward = linear + attention;
     let (layers, visited) = (shape.layers as f64, (shape.layers - lowest) as f64);
     let recomputed = visited - (kept as f64).min(visited);
     // Frozen weights have no gradient, so backward costs a forward; attention's costs 2.5.
     let backward = linear + 2.5 * attention;
-    let output = 4.0 * shape.width as f64 * shape.vocabulary as f64 * learned;
+    let output = 4.0 * shape.width as f64 * shape.vocabulary as f64 * load.learned;
     forward * (layers + recomputed) + backward * visited + output
 }

@@ -7,7 +7,7 @@
 //!   loss.svg         their losses as a picture, when the run is over
 //!   tb/              the same for TensorBoard
 //!   checkpoint-N/    see `checkpoint`
-//!   adapter.gguf     the result (and mmproj.gguf if the projector learned)
+//!   adapter.gguf     the result (and mmproj.gguf if the projector learned, or only that)
 //! ```
 
 use std::collections::VecDeque;
@@ -123,7 +123,9 @@ impl RunFolder {
         if !path.exists() {
             return Ok(());
         }
-        if !checkpoint::all(path)?.is_empty() || path.join(checkpoint::ADAPTER).exists() {
+        let results = [checkpoint::ADAPTER, checkpoint::MMPROJ];
+        let finished = results.iter().any(|name| path.join(name).exists());
+        if finished || !checkpoint::all(path)?.is_empty() {
             return Err(TrainError::RunExists { path: path.into() }.into());
         }
         check_idle(path)

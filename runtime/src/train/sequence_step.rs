@@ -1,7 +1,8 @@
-//! One sequence: forward, loss, backward, into gradients.
+//! One pack, a sequence or several: forward, loss, backward, into gradients.
 
 use super::features::Features;
 use super::loss::{LossBuffers, loss};
+use super::packs::{Extent, Pack};
 use super::parameters::{Gradients, Parameters, Training};
 use crate::Result;
 use crate::memory::{Arena, Floats, MemoryPlan, Part};
@@ -26,6 +27,28 @@ impl Example {
     pub fn targets(&self) -> usize {
         self.sequence.targets().count()
     }
+
+    /// What packs and the order of a run depend on.
+    pub fn extent(&self) -> Extent {
+        Extent::of(&self.sequence)
+    }
+}
+
+/// Examples that run together.
+#[derive(Clone, Copy, Debug)]
+pub struct Packed<'a> {
+    /// The examples of the run.
+    pub examples: &'a [Example],
+    /// Which of them.
+    pub pack: &'a Pack,
+}
+
+impl<'a> Packed<'a> {
+    /// Each example with its first row.
+    fn places(&self) -> impl Iterator<Item = (&'a Example, usize)> + use<'a> {
+        let Self { examples, pack } = *self;
+        pack.places().map(|(i, row)| (&examples[i], row))
+    }
 }
 
 /// The largest image of a run.
@@ -37,7 +60,7 @@ pub struct ImageSizes {
     pub features: usize,
 }
 
-/// Buffers for one sequence at a time.
+/// Buffers for one pack at a time.
 #[derive(Debug)]
 pub struct SequenceBuffers {
     stream_weights: bool,
@@ -54,7 +77,7 @@ pub struct SequenceBuffers {
 }
 
 impl SequenceBuffers {
-    /// Buffers for sequences as planned, with images of these sizes.
+    /// Buffers for packs as planned, with images of these sizes.
     ///
     /// # Errors
     /// If the arena refuses, or the disk refuses what the plan puts there.
@@ -102,14 +125,14 @@ impl SequenceBuffers {
     }
 }
 
-/// Runs one sequence and returns its summed loss. With `gradients`, adds the gradient of
+/// Runs one pack and returns its summed loss. With `gradients`, adds the gradient of
 /// `scale * loss` to them.
 ///
 /// # Errors
 /// If a token is outside the vocabulary, or the disk refuses what lies there.
 pub fn run(
     model: &Model,
-    example: &Example,
+    packed: &Packed<'_>,
     parameters: &Parameters,
     training: &Training<'_>,
     gradients: Option<&mut Gradients>,
@@ -118,19 +141,26 @@ pub fn run(
 ) -> Result<f64> {
     let llama = model.llama();
     let width = llama.shape().width;
-    let length = example.sequence.len() * width;
+    let length = packed.pack.rows() * width;
+    let ends = packed.pack.ends();
     let images = Images {
         frozen: model.vision().map(|v| v.projector()),
         parameters,
     };
-    embed(llama, example, &images, buffers)?;
+    for (example, row) in packed.places() {
+        embed(llama, example, row, &images, buffers)?;
+    }
     let rows = &mut buffers.rows[..length];
     if buffers.stream_weights {
         llama.release_embedding();
     }
-    llama.forward_saving(rows, training, &mut buffers.activations)?;
+    llama.forward_saving(rows, ends, training, &mut buffers.activations)?;
     buffers.targets.clear();
-    buffers.targets.extend(example.sequence.targets());
+    for (example, row) in packed.places() {
+        let targets = example.sequence.targets();
+        let targets = targets.map(|(position, label)| (row + position, label));
+        buffers.targets.extend(targets);
+    }
     let mut drows = gradients.is_some().then(|| {
         let drows = &mut buffers.drows[..length];
         drows.fill(0.0);
@@ -144,10 +174,15 @@ pub fn run(
     let (Some(gradients), Some(drows)) = (gradients, drows) else {
         return Ok(sum);
     };
-    let learns = parameters.projector.is_some() && !example.features.is_empty();
-    llama.backward(drows, training, gradients, learns, &mut buffers.activations)?;
+    let learns = parameters.projector.is_some() && packed.pack.image();
+    let activations = &mut buffers.activations;
+    llama.backward(drows, ends, training, gradients, learns, activations)?;
     if let (Some(projector), Some(dprojector)) = (&parameters.projector, &mut gradients.projector) {
-        for (start, image, rows) in image_places(&example.sequence) {
+        let places = packed.places().flat_map(|(example, row)| {
+            let places = image_places(&example.sequence).into_iter();
+            places.map(move |(start, image, rows)| (example, row + start, image, rows))
+        });
+        for (example, start, image, rows) in places {
             let x = example.features[image].get(&mut buffers.features)?;
             // Computed again: keeping it for every image would cost more than it saves.
             let y = &mut buffers.projected[..x.len() / projector.inputs() * width];
@@ -184,15 +219,15 @@ fn image_places(sequence: &Sequence) -> Vec<(usize, usize, usize)> {
     places
 }
 
-/// Fills the rows: embeddings of tokens, projected features of images.
+/// Fills an example's rows, from row `at` on: embeddings of tokens, projected features of images.
 fn embed(
     llama: &Llama,
     example: &Example,
+    mut at: usize,
     images: &Images<'_>,
     buffers: &mut SequenceBuffers,
 ) -> Result<()> {
     let width = llama.shape().width;
-    let mut at = 0;
     for span in &example.sequence.spans {
         let rows = &mut buffers.rows[at * width..(at + span.len()) * width];
         match span {

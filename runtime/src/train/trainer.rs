@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use super::moments::{MomentKind, MomentStore};
 use super::optimizer::AdamW;
-use super::order::{self, Order};
+use super::order;
+use super::packs::{Pack, nothing_to_learn, packs};
 use super::parameters::{Gradients, Group, Parameters, Training};
 use super::schedule::Schedule;
-use super::sequence_step::{self, Example, SequenceBuffers};
+use super::sequence_step::{self, Example, Packed, SequenceBuffers};
 use super::{Features, Place, TrainError, TrainOptions, TrainPlan, Workload, plan};
 use crate::Result;
 use crate::adapter::{Adapter, BaseIdentity, LoraPair};
@@ -25,7 +26,7 @@ pub struct StepReport {
     pub steps: u64,
     /// Mean loss over the learned tokens of its micro-batches, averaged over these.
     pub loss: f64,
-    /// Learning rate of the pairs.
+    /// Learning rate of the pairs; of the projector, if that learns alone.
     pub lr: f64,
     /// Norm of the gradient before clipping.
     pub grad_norm: f64,
@@ -44,6 +45,7 @@ pub struct Trainer {
     model: Arc<Model>,
     options: TrainOptions,
     examples: Vec<Example>,
+    packs: Vec<Pack>,
     schedule: Schedule,
     steps: u64,
     pub(super) parameters: Parameters,
@@ -74,12 +76,20 @@ impl Trainer {
         initial: Option<Adapter>,
     ) -> Result<Self> {
         options.check()?;
-        examples.retain(|e| e.targets() > 0);
-        if examples.is_empty() {
-            let max_tokens = options.max_len;
-            return Err(TrainError::NothingToLearn { max_tokens }.into());
+        if !examples.iter().any(|e| e.extent().teaches(&options)) {
+            let extents = examples.iter().map(Example::extent);
+            return Err(nothing_to_learn(extents, &options).into());
         }
+        examples.retain(|e| e.extent().teaches(&options));
         let adapter = match initial {
+            Some(_) if options.projector_alone() => {
+                return Err(TrainError::Option {
+                    option: "--targets",
+                    value: options.targets,
+                    reason: "the pairs of the initial adapter are there to learn",
+                }
+                .into());
+            }
             Some(adapter) => {
                 adapter.check_base(&model)?;
                 adapter
@@ -88,19 +98,15 @@ impl Trainer {
         };
         let projector = match (options.train_projector, model.vision()) {
             (true, Some(vision)) => Some(vision.projector().parameters()),
-            (true, None) => {
-                let id = "--train-projector".into();
-                return Err(TrainError::NoVision { id }.into());
-            }
+            (true, None) => return Err(TrainError::NoProjector.into()),
             (false, _) => None,
         };
         let parameters = Parameters { adapter, projector };
         let names = parameters.names();
         let lengths: Vec<usize> = names.iter().map(|&(_, _, len)| len).collect();
-        let group = options.batch * options.grad_accum;
-        let steps = options
-            .steps
-            .unwrap_or_else(|| options.epochs * examples.len().div_ceil(group) as u64);
+        let extents: Vec<_> = examples.iter().map(Example::extent).collect();
+        let packs = packs(&extents, &options, options.max_len);
+        let steps = options.updates(packs.len());
         let work = Workload::of(&examples);
         let plan = own_plan(&model, &options, &work, &examples, &parameters.adapter)?;
         let arena = Arena::new(plan.memory);
@@ -129,6 +135,7 @@ impl Trainer {
             model,
             options,
             examples,
+            packs,
             parameters,
             done: 0,
             order: None,
@@ -158,6 +165,11 @@ impl Trainer {
     /// What it learns from.
     pub fn examples(&self) -> &[Example] {
         &self.examples
+    }
+
+    /// Which of them run together.
+    pub fn packs(&self) -> &[Pack] {
+        &self.packs
     }
 
     /// Updates of the whole run.
@@ -200,19 +212,24 @@ impl Trainer {
         self.gradients.clear();
         let (mut loss, mut tokens, mut learned) = (0.0, 0, 0);
         for (micro, indices) in micro_batches.iter().enumerate() {
-            let targets: usize = indices.iter().map(|&i| self.examples[i].targets()).sum();
+            let members = indices.iter().flat_map(|&i| self.packs[i].members());
+            let targets: usize = members.map(|&i| self.examples[i].targets()).sum();
             let scale = 1.0 / (targets * micro_batches.len()) as f64;
             for (place, &index) in indices.iter().enumerate() {
                 let sequence =
                     self.done * (chosen.len() as u64) + (micro * self.options.batch + place) as u64;
-                loss += scale * self.sequence(index, sequence, scale as f32)?;
-                tokens += self.examples[index].sequence.len() as u64;
+                loss += scale * self.pack(index, sequence, scale as f32)?;
+                tokens += self.packs[index].rows() as u64;
             }
             learned += targets as u64;
         }
         let step = self.done + 1;
         let grad_norm = self.norm(step, loss)?;
-        let lr = self.options.lr * self.schedule.factor(self.done);
+        let rate = match self.options.projector_alone() {
+            true => self.options.projector_lr,
+            false => self.options.lr,
+        };
+        let lr = rate * self.schedule.factor(self.done);
         self.update(step, grad_norm)?;
         self.done = step;
         Ok(Some(StepReport {
@@ -234,8 +251,10 @@ impl Trainer {
     pub fn evaluate(&mut self, examples: &[Example]) -> Result<f64> {
         self.make_room(examples)?;
         let buffers = self.buffers.as_mut().expect("there was room");
-        let (mut sum, mut targets) = (0.0, 0);
-        for example in examples {
+        let extents: Vec<_> = examples.iter().map(Example::extent).collect();
+        let packs = packs(&extents, &self.options, most_rows(&self.packs));
+        let mut sum = 0.0;
+        for pack in &packs {
             let training = Training {
                 adapter: &self.parameters.adapter,
                 rate: 0.0,
@@ -244,25 +263,26 @@ impl Trainer {
             };
             sum += sequence_step::run(
                 &self.model,
-                example,
+                &Packed { examples, pack },
                 &self.parameters,
                 &training,
                 None,
                 0.0,
                 buffers,
             )?;
-            targets += example.targets();
         }
+        let targets: usize = extents.iter().map(|extent| extent.learned).sum();
         Ok(sum / targets.max(1) as f64)
     }
 
     /// Makes the buffers large enough for examples that are longer than the run's own.
     fn make_room(&mut self, examples: &[Example]) -> Result<()> {
         let more = Workload::of(examples);
-        if more.longest <= self.work.longest && (more.images == 0 || self.work.images > 0) {
+        let plan = &self.plan;
+        if more.longest <= plan.rows && (more.images == 0 || self.work.all_images() > 0) {
             return Ok(());
         }
-        self.work = self.work.with_evaluation(&more);
+        self.work = self.work.clone().with_evaluation(&more);
         let adapter = &self.parameters.adapter;
         self.plan = own_plan(&self.model, &self.options, &self.work, examples, adapter)?;
         // The old ones go first.
@@ -272,19 +292,13 @@ impl Trainer {
         Ok(())
     }
 
-    /// The samples of an update.
+    /// The packs of an update.
     fn chosen(&mut self, step: u64) -> Vec<usize> {
         let group = self.options.batch * self.options.grad_accum;
-        let per_epoch = self.examples.len().div_ceil(group) as u64;
+        let per_epoch = self.packs.len().div_ceil(group) as u64;
         let (epoch, place) = (step / per_epoch, (step % per_epoch) as usize);
         if self.order.as_ref().is_none_or(|(of, _)| *of != epoch) {
-            let order = match (self.options.shuffle, self.options.group_by_length) {
-                (_, true) => Order::ByLength,
-                (true, false) => Order::Shuffled,
-                (false, false) => Order::Given,
-            };
-            let lengths: Vec<usize> = self.examples.iter().map(|e| e.sequence.len()).collect();
-            let indices = order::epoch(order, &lengths, group, self.options.seed, epoch);
+            let indices = order::epoch(&self.packs, &self.options, epoch);
             self.order = Some((epoch, indices));
         }
         let indices = self
@@ -300,7 +314,7 @@ impl Trainer {
             .collect()
     }
 
-    fn sequence(&mut self, index: usize, sequence: u64, scale: f32) -> Result<f64> {
+    fn pack(&mut self, index: usize, sequence: u64, scale: f32) -> Result<f64> {
         let buffers = self.buffers.as_mut().expect("there is room");
         let training = Training {
             adapter: &self.parameters.adapter,
@@ -310,7 +324,10 @@ impl Trainer {
         };
         sequence_step::run(
             &self.model,
-            &self.examples[index],
+            &Packed {
+                examples: &self.examples,
+                pack: &self.packs[index],
+            },
             &self.parameters,
             &training,
             Some(&mut self.gradients),
@@ -387,16 +404,19 @@ fn begin(model: &Model, options: &TrainOptions) -> Result<Adapter> {
     let shape = model.llama().shape();
     let sites = options.sites(shape.layers)?;
     let scale = options.scale();
+    let base = BaseIdentity {
+        fingerprint: Some(model.fingerprint().to_owned()),
+        name: Some(model.name()),
+    };
+    if options.projector_alone() {
+        return Ok(Adapter::none(base));
+    }
     let pair = |site: Site| {
         let sizes = shape.linear(site.linear);
         (
             site,
             LoraPair::begin(site, sizes, options.rank, scale, options.seed),
         )
-    };
-    let base = BaseIdentity {
-        fingerprint: Some(model.fingerprint().to_owned()),
-        name: Some(model.name()),
     };
     // Files state one alpha, and readers divide it by the rank.
     let alpha = if options.rslora {
@@ -433,6 +453,11 @@ fn own_plan(
 
 fn buffers(model: &Model, plan: &TrainPlan, arena: &Arena) -> Result<SequenceBuffers> {
     SequenceBuffers::new(model.llama(), &plan.activations, plan.images, arena)
+}
+
+/// Rows of the longest pack.
+fn most_rows(packs: &[Pack]) -> usize {
+    packs.iter().map(Pack::rows).max().unwrap_or(0)
 }
 
 /// Counts what was made before there was an arena: trained values, examples, features of images.

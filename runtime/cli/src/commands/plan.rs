@@ -57,6 +57,14 @@ pub fn run(arguments: &PlanArguments, setting: &Setting) -> Result<(), Failure> 
         work.longest,
         counted(work.images as u64, "image")
     )?;
+    if config.options.packing {
+        writeln!(
+            out,
+            "they run in {}, the longest of {} tokens",
+            counted(planned.packs as u64, "pack"),
+            planned.rows
+        )?;
+    }
     write_parts(&mut out, &planned)?;
     let budget = match run.memory {
         Some(budget) => format!(" of {}", short_bytes(budget)),
