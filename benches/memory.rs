@@ -32,7 +32,7 @@ fn main() -> graft::Result<()> {
     };
     let work = Workload::new([extent], 0);
     let budget = (mib > 0).then_some((mib as u64) << 20);
-    let planned = plan(&model, &options, &work, budget)?;
+    let planned = plan(&model, &options, &work, None, budget)?;
     let as_mib = |bytes: u64| bytes as f64 / (1 << 20) as f64;
     for part in planned.memory.parts() {
         println!("{:44} {:9.1} MiB", part.name, as_mib(part.bytes));

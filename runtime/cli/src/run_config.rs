@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use graft::train::{Levers, OptimizerKind, Place, SavedKind, ScheduleKind, TrainOptions};
+use graft::train::{
+    GradientPlace, Levers, OptimizerKind, Place, SavedKind, ScheduleKind, TrainOptions,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::model_arguments::threads;
@@ -161,6 +163,9 @@ pub struct RunArguments {
     /// How the inputs of layers are kept between forward and backward; in bf16 gradients are rounded
     #[arg(long, value_name = "TYPE", default_value = "f32", help_heading = ROUNDED)]
     pub saved_activations: SavedName,
+    /// When the gradients of the pairs are used; a layer's at once needs --batch 1, --grad-accum 1, --clip 0
+    #[arg(long, value_name = "WHEN", help_heading = MEMORY)]
+    pub gradients: Option<GradientName>,
     /// Where AdamW's moments lie
     #[arg(long, value_name = "PLACE", help_heading = MEMORY)]
     pub moments: Option<PlaceName>,
@@ -185,6 +190,15 @@ impl PlaceName {
             Self::Disk => Place::Disk,
         }
     }
+}
+
+/// Names of [`GradientPlace`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum GradientName {
+    /// When all are there
+    Whole,
+    /// A layer's as soon as they are complete
+    Layer,
 }
 
 /// Names of [`OptimizerKind`].
@@ -272,6 +286,10 @@ impl RunArguments {
                     Some(_) => Some(Place::Disk),
                     None => self.image_features.map(PlaceName::place),
                 },
+                gradients: self.gradients.map(|place| match place {
+                    GradientName::Whole => GradientPlace::Whole,
+                    GradientName::Layer => GradientPlace::Layer,
+                }),
                 moments: self.moments.map(PlaceName::place),
                 folder: None,
             },

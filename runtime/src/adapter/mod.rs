@@ -192,8 +192,10 @@ impl Adapter {
     }
 
     /// All pairs in the same order, to change; for training.
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut LoraPair> {
-        self.pairs.iter_mut().flatten()
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (Site, &mut LoraPair)> {
+        let layers = self.pairs.len().div_ceil(crate::model::SiteKind::ALL.len());
+        let pairs = Site::all(layers).zip(&mut self.pairs);
+        pairs.filter_map(|(site, pair)| Some((site, pair.as_mut()?)))
     }
 
     /// The name of its content. Reads every value, so keep the answer.

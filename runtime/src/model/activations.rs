@@ -173,6 +173,11 @@ impl Activations {
         );
     }
 
+    /// The layers that backward visits, bottom up.
+    pub fn visited(&self, llama: &Llama) -> std::ops::Range<usize> {
+        self.lowest..llama.layers().len()
+    }
+
     /// A layer's turn: if weights are streamed, the next layer's are read while it lasts, and its own
     /// leave memory when it ends.
     fn turn<'a>(&self, layer: &'a Layer, next: Option<&Layer>) -> Option<Turn<'a>> {
@@ -325,42 +330,76 @@ impl Llama {
         needs_rows: bool,
         activations: &mut Activations,
     ) -> Result<()> {
+        for layer in activations.visited(self).rev() {
+            self.backward_layer(
+                layer,
+                drows,
+                ends,
+                adapters,
+                gradients,
+                needs_rows,
+                activations,
+            )?;
+        }
+        Ok(())
+    }
+
+    /// One layer's part of [`Llama::backward`], for whoever has something to do in between. The layers
+    /// come in the order of [`Activations::visited`], the top one first.
+    ///
+    /// # Errors
+    /// As [`Llama::backward`].
+    ///
+    /// # Panics
+    /// As [`Llama::backward`].
+    #[allow(clippy::too_many_arguments)] // those of backward, and which layer
+    pub fn backward_layer(
+        &self,
+        layer: usize,
+        drows: &mut [f32],
+        ends: &[usize],
+        adapters: &(dyn AdapterView + '_),
+        gradients: &mut (dyn GradientView + Send + '_),
+        needs_rows: bool,
+        activations: &mut Activations,
+    ) -> Result<()> {
         let layers = self.layers().len();
         let lowest = activations.lowest;
         assert!(
             !needs_rows || lowest == 0,
             "layers below {lowest} were not kept"
         );
+        let slot = activations.slot(layer, layers);
+        let recompute = layer + activations.slots.len() < layers;
+        let below = layer.checked_sub(1).filter(|&below| below >= lowest);
+        let below = below.map(|below| &self.layers()[below]);
+        let needs_input = needs_rows || layer > lowest;
+        let number = layer - lowest;
+        let layer = &self.layers()[layer];
         self.pool().run(|| {
-            for (i, layer) in self.layers().iter().enumerate().skip(lowest).rev() {
-                let slot = activations.slot(i, layers);
-                let recompute = i + activations.slots.len() < layers;
-                let pass = Pass {
-                    start: 0,
-                    ends,
-                    rope: &activations.rope,
-                    adapters,
-                };
-                let below = i.checked_sub(1).filter(|&below| below >= lowest);
-                let _turn = activations.turn(layer, below.map(|i| &self.layers()[i]));
-                let x = activations.inputs.get(i - lowest, drows.len())?;
-                let scratch = &mut activations.scratch;
-                if recompute {
-                    let stream = &mut activations.stream[..drows.len()];
-                    stream.copy_from_slice(x);
-                    let (saved, kv) = activations.slots[slot].parts();
-                    layer.forward(stream, saved, kv, &pass, scratch);
-                }
+            let pass = Pass {
+                start: 0,
+                ends,
+                rope: &activations.rope,
+                adapters,
+            };
+            let _turn = activations.turn(layer, below);
+            let x = activations.inputs.get(number, drows.len())?;
+            let scratch = &mut activations.scratch;
+            if recompute {
+                let stream = &mut activations.stream[..drows.len()];
+                stream.copy_from_slice(x);
                 let (saved, kv) = activations.slots[slot].parts();
-                let kept = Kept { x, saved, kv };
-                let work = Work {
-                    gradients,
-                    needs_input: needs_rows || i > lowest,
-                    scratch,
-                    back: &mut activations.back,
-                };
-                layer.backward(drows, kept, &pass, work);
+                layer.forward(stream, saved, kv, &pass, scratch);
             }
+            let (saved, kv) = activations.slots[slot].parts();
+            let work = Work {
+                gradients,
+                needs_input,
+                scratch,
+                back: &mut activations.back,
+            };
+            layer.backward(drows, Kept { x, saved, kv }, &pass, work);
             Ok(())
         })
     }

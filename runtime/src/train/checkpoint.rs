@@ -116,6 +116,7 @@ impl Trainer {
     /// # Errors
     /// If the disk refuses; older checkpoints are untouched then.
     pub fn save(&mut self, run_folder: &Path) -> Result<PathBuf> {
+        self.check_whole()?;
         let target = run_folder.join(format!("checkpoint-{}", self.done));
         let io = |action: &'static str, path: &Path| {
             let path = path.to_owned();

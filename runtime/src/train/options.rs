@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Levers, Place, ScheduleKind, TrainError};
+use super::{GradientPlace, Levers, Place, ScheduleKind, TrainError};
 use crate::model::{Site, SiteKind};
 
 /// How the optimizer keeps its state. Both follow AdamW.
@@ -190,6 +190,13 @@ impl TrainOptions {
                 "the moments of adamw8bit stay in memory; use --optimizer adamw for moments on the disk",
             );
         }
+        if self.levers.gradients == Some(GradientPlace::Layer) && !self.updates_by_layer() {
+            return refuse(
+                "--gradients",
+                "layer".into(),
+                "it needs --batch 1, --grad-accum 1 and --clip 0",
+            );
+        }
         for (option, value) in [
             ("--lr", self.lr),
             ("--projector-lr", self.projector_lr),
@@ -226,6 +233,12 @@ impl TrainOptions {
     /// Whether there are no pairs, and the projector learns alone.
     pub fn projector_alone(&self) -> bool {
         self.targets == NONE
+    }
+
+    /// Whether a layer's gradients may be used as soon as they are complete: nothing is added to them
+    /// later, and nothing asks for the norm of all before.
+    pub fn updates_by_layer(&self) -> bool {
+        self.batch == 1 && self.grad_accum == 1 && self.clip == 0.0
     }
 
     /// What the product of a pair is multiplied by.

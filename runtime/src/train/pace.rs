@@ -7,7 +7,7 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -42,6 +42,13 @@ pub struct PacePart {
 }
 
 impl Pace {
+    /// How long the whole run takes, images included.
+    pub fn whole(&self, planned: &TrainPlan, work: &Workload) -> Duration {
+        let images = work.all_images() as f64 * self.seconds_per_image;
+        let seconds = planned.steps as f64 * self.seconds_per_step + images;
+        Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
+    }
+
     /// The part that takes longest: to be faster, begin there.
     pub fn bottleneck(&self) -> Option<PacePart> {
         let parts = self.parts.iter().copied();

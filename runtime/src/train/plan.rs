@@ -5,13 +5,13 @@ use serde::Serialize;
 use super::sequence_step::ImageSizes;
 use super::workload::Load;
 use super::{
-    Levers, MomentStore, OptimizerKind, Place, SavedKind, SequenceBuffers, TrainError,
-    TrainOptions, Workload,
+    GradientPlace, Levers, MomentStore, OptimizerKind, Place, SavedKind, SequenceBuffers,
+    TrainError, TrainOptions, Workload,
 };
 use crate::Result;
 use crate::adapter::Adapter;
 use crate::memory::{MemoryPlan, Part};
-use crate::model::{ActivationPlan, LlamaShape, Model, Site, VisionWork, worker_bytes};
+use crate::model::{ActivationPlan, LlamaShape, Model, Site, SiteKind, VisionWork, worker_bytes};
 
 /// What a run will take, and what was chosen so that it fits.
 #[derive(Clone, Debug, Serialize)]
@@ -26,8 +26,14 @@ pub struct TrainPlan {
     pub kept_layers: usize,
     /// Layers of the model.
     pub layers: usize,
+    /// Those that backward visits: from the lowest trained one up.
+    pub visited_layers: usize,
     /// Peak with every lever that is free in its leanest position: no budget below works.
     pub smallest_bytes: u64,
+    /// Peak of the fastest choice: no budget above makes a run faster.
+    pub fastest_bytes: u64,
+    /// What each lever that was pulled saves.
+    pub savings: Savings,
     /// What runs at once: packs, or samples without packing.
     pub packs: usize,
     /// Positions of the longest of them.
@@ -49,6 +55,18 @@ pub struct TrainPlan {
     pub(super) images: ImageSizes,
 }
 
+/// Bytes that the peak would rise by, if a lever stood where it saves nothing.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[allow(missing_docs)] // named as the levers
+pub struct Savings {
+    pub kept_layers: u64,
+    pub weights: u64,
+    pub inputs: u64,
+    pub features: u64,
+    pub gradients: u64,
+    pub moments: u64,
+}
+
 /// Plans a run. Levers that `options` leave free are chosen: of everything that fits in `budget`
 /// bytes what takes the least time; without a budget all stays in memory. `initial` is the adapter that
 /// training goes on from, if it is no new one.
@@ -67,15 +85,15 @@ pub fn plan(
     let mut choices = subject.choices(&options.levers);
     choices.sort_by(|a, b| subject.seconds(a).total_cmp(&subject.seconds(b)));
     let peak = |levers: &Levers| subject.memory(levers).peak();
-    let least = choices.iter().min_by_key(|levers| peak(levers));
-    let smallest_bytes = least.map_or(0, peak);
+    let smallest_bytes = choices.iter().map(peak).min().unwrap_or(0);
+    let fastest_bytes = choices.first().map_or(0, peak);
     let fits = |levers: &&Levers| budget.is_none_or(|budget| peak(levers) <= budget);
     let Some(levers) = choices.iter().find(fits) else {
         return Err(TrainError::Budget {
-            needed: choices.first().map_or(0, peak),
+            needed: fastest_bytes,
             budget: budget.unwrap_or(u64::MAX),
             smallest: smallest_bytes,
-            longest: subject.load.rows,
+            ways: ways(&subject, initial, smallest_bytes),
         }
         .into());
     };
@@ -85,7 +103,10 @@ pub fn plan(
         memory,
         kept_layers: subject.kept(levers),
         layers: subject.shape.layers,
+        visited_layers: subject.visited(),
         smallest_bytes,
+        fastest_bytes,
+        savings: subject.savings(levers),
         packs: subject.load.packs,
         rows: subject.load.rows,
         steps: options.updates(subject.load.packs),
@@ -96,6 +117,61 @@ pub fn plan(
         activations: subject.activations(levers),
         images: subject.images(levers),
     })
+}
+
+/// Options that would make a smaller budget do, and which: what changes the result only a little first.
+fn ways(subject: &Subject<'_>, initial: Option<&Adapter>, smallest: u64) -> Vec<(String, u64)> {
+    let Subject {
+        model,
+        options,
+        work,
+        ref load,
+        ..
+    } = *subject;
+    let mut found = Vec::new();
+    let mut consider = |option: String, work: &Workload, change: &dyn Fn(&mut TrainOptions)| {
+        let mut options = options.clone();
+        change(&mut options);
+        let subject = match options.check() {
+            Ok(()) => Subject::new(model, &options, work, initial),
+            Err(error) => Err(error.into()),
+        };
+        if let Ok(needed) = subject.map(|subject| subject.smallest())
+            && needed < smallest
+        {
+            found.push((option, needed));
+        }
+    };
+    let folder = options.levers.folder.clone();
+    consider("no lever set by hand".into(), work, &|o| {
+        o.levers = Levers {
+            folder: folder.clone(),
+            ..Levers::default()
+        };
+    });
+    if options.batch * options.grad_accum == 1 {
+        consider("--clip 0".into(), work, &|o| o.clip = 0.0);
+    }
+    consider("--optimizer adamw8bit".into(), work, &|o| {
+        o.optimizer = OptimizerKind::AdamW8bit;
+    });
+    consider("--saved-activations bf16".into(), work, &|o| {
+        o.saved = SavedKind::Bf16;
+    });
+    if options.train_projector && !options.projector_alone() {
+        consider("no --train-projector".into(), work, &|o| {
+            o.train_projector = false;
+        });
+    }
+    if initial.is_none() && options.rank > 1 {
+        let rank = options.rank / 2;
+        consider(format!("--rank {rank}"), work, &|o| o.rank = rank);
+    }
+    let half = load.rows / 2;
+    consider(format!("--max-len {half}"), &work.cut(half), &|o| {
+        o.max_len = half;
+    });
+    found
 }
 
 /// Anonymous memory that a run may take beyond its plan: what allocators round up and keep back.
@@ -118,6 +194,8 @@ struct Subject<'a> {
     rank: usize,
     /// Values of the adapter.
     adapter: usize,
+    /// Values of the largest pair of each kind of site.
+    layer: usize,
     /// Of every trained array.
     lengths: Vec<usize>,
 }
@@ -141,9 +219,12 @@ impl<'a> Subject<'a> {
             }
         };
         let mut lengths = Vec::with_capacity(2 * pairs.len() + 4);
+        let mut largest = [0; SiteKind::ALL.len()];
         for &(site, rank) in &pairs {
             let (outputs, inputs) = shape.linear(site.linear);
             lengths.extend([rank * inputs, outputs * rank]);
+            let largest = &mut largest[site.linear as usize];
+            *largest = (*largest).max(rank * (inputs + outputs));
         }
         let adapter = lengths.iter().sum();
         if let (true, Some(vision)) = (options.train_projector, model.vision()) {
@@ -162,12 +243,36 @@ impl<'a> Subject<'a> {
             },
             rank: pairs.iter().map(|&(_, rank)| rank).max().unwrap_or(0),
             adapter,
+            layer: largest.iter().sum(),
             lengths,
         })
     }
 
     fn parameters(&self) -> usize {
         self.lengths.iter().sum()
+    }
+
+    fn smallest(&self) -> u64 {
+        let choices = self.choices(&self.options.levers);
+        let peaks = choices.iter().map(|levers| self.memory(levers).peak());
+        peaks.min().unwrap_or(0)
+    }
+
+    fn savings(&self, levers: &Levers) -> Savings {
+        let peak = self.memory(levers).peak();
+        let without = |release: fn(&mut Levers)| {
+            let mut other = levers.clone();
+            release(&mut other);
+            self.memory(&other).peak().saturating_sub(peak)
+        };
+        Savings {
+            kept_layers: without(|l| l.kept_layers = None),
+            weights: without(|l| l.weights = None),
+            inputs: without(|l| l.inputs = None),
+            features: without(|l| l.features = None),
+            gradients: without(|l| l.gradients = None),
+            moments: without(|l| l.moments = None),
+        }
     }
 
     fn visited(&self) -> usize {
@@ -198,15 +303,23 @@ impl<'a> Subject<'a> {
             OptimizerKind::AdamW => places(fixed.moments),
             OptimizerKind::AdamW8bit => vec![Place::Memory],
         };
+        let gradients = match fixed.gradients {
+            Some(place) => vec![place],
+            None if self.options.updates_by_layer() => {
+                vec![GradientPlace::Whole, GradientPlace::Layer]
+            }
+            None => vec![GradientPlace::Whole],
+        };
         for weights in places(fixed.weights) {
             for inputs in places(fixed.inputs) {
                 for &moments in &moments {
-                    for &features in &features {
+                    for (&features, &gradients) in pairs(&features, &gradients) {
                         choices.extend(kept.iter().map(|&kept| Levers {
                             kept_layers: Some(kept),
                             weights: Some(weights),
                             inputs: Some(inputs),
                             features: Some(features),
+                            gradients: Some(gradients),
                             moments: Some(moments),
                             folder: fixed.folder.clone(),
                         }));
@@ -321,18 +434,28 @@ impl<'a> Subject<'a> {
             Part::Attention,
             llama.pool().threads() * worker_bytes(longest, longest, true),
         );
-        let values = self.parameters() * size_of::<f32>();
-        plan.add(Part::Trained, values);
-        plan.add(Part::Gradients, values);
+        let float = size_of::<f32>();
+        plan.add(Part::Trained, self.parameters() * float);
+        let pairs = match levers.gradients {
+            Some(GradientPlace::Layer) => self.layer,
+            _ => self.adapter,
+        };
+        let projector = self.parameters() - self.adapter;
+        plan.add(Part::Gradients, (pairs + projector) * float);
         let lengths = self.lengths.iter().copied();
         MomentStore::add_to(&mut plan, lengths, self.options.optimizer, levers.moments);
         plan
     }
 }
 
+/// Every combination of two choices.
+fn pairs<'a, A, B>(a: &'a [A], b: &'a [B]) -> impl Iterator<Item = (&'a A, &'a B)> {
+    a.iter().flat_map(move |a| b.iter().map(move |b| (a, b)))
+}
+
 /// Multiplications and additions of an average pack.
 fn flops(shape: &LlamaShape, lowest: usize, kept: usize, load: &Load) -> f64 {
-    let sizes = crate::model::SiteKind::ALL.map(|kind| shape.linear(kind));
+    let sizes = SiteKind::ALL.map(|kind| shape.linear(kind));
     let weights: usize = sizes.iter().map(|(outputs, inputs)| outputs * inputs).sum();
     let linear = 2.0 * weights as f64 * load.tokens;
     // Every position looks at half of its sample's on average, once for scores and once for values.

@@ -3,7 +3,7 @@
 use super::features::Features;
 use super::loss::{LossBuffers, loss};
 use super::packs::{Extent, Pack};
-use super::parameters::{Gradients, Parameters, Training};
+use super::parameters::{DropoutStream, Gradients, Parameters};
 use crate::Result;
 use crate::memory::{Arena, Floats, MemoryPlan, Part};
 use crate::model::llava::{Sequence, Span};
@@ -125,18 +125,30 @@ impl SequenceBuffers {
     }
 }
 
-/// Runs one pack and returns its summed loss. With `gradients`, adds the gradient of
-/// `scale * loss` to them.
+/// What is to become of a pack's loss.
+pub struct Learning<'a> {
+    /// The gradient of `scale * loss` is added to these.
+    pub gradients: &'a mut Gradients,
+    /// What the loss is multiplied by.
+    pub scale: f32,
+    /// Called when a layer's gradients are complete.
+    pub after_layer: Option<&'a mut AfterLayer<'a>>,
+}
+
+/// Gets the number of a layer, which no later part of the backward needs, the parameters and the
+/// gradients.
+pub type AfterLayer<'a> = dyn FnMut(usize, &mut Parameters, &mut Gradients) -> Result<()> + 'a;
+
+/// Runs one pack and returns its summed loss; a loss that is not finite has no gradient.
 ///
 /// # Errors
 /// If a token is outside the vocabulary, or the disk refuses what lies there.
 pub fn run(
     model: &Model,
     packed: &Packed<'_>,
-    parameters: &Parameters,
-    training: &Training<'_>,
-    gradients: Option<&mut Gradients>,
-    scale: f32,
+    parameters: &mut Parameters,
+    dropout: DropoutStream,
+    learning: Option<Learning<'_>>,
     buffers: &mut SequenceBuffers,
 ) -> Result<f64> {
     let llama = model.llama();
@@ -154,29 +166,53 @@ pub fn run(
     if buffers.stream_weights {
         llama.release_embedding();
     }
-    llama.forward_saving(rows, ends, training, &mut buffers.activations)?;
+    let training = dropout.view(&parameters.adapter);
+    llama.forward_saving(rows, ends, &training, &mut buffers.activations)?;
     buffers.targets.clear();
     for (example, row) in packed.places() {
         let targets = example.sequence.targets();
         let targets = targets.map(|(position, label)| (row + position, label));
         buffers.targets.extend(targets);
     }
-    let mut drows = gradients.is_some().then(|| {
+    let mut drows = learning.is_some().then(|| {
         let drows = &mut buffers.drows[..length];
         drows.fill(0.0);
         drows
     });
     let (targets, work) = (&buffers.targets, &mut buffers.loss);
+    let scale = learning.as_ref().map_or(0.0, |l| l.scale);
     let sum = loss(llama, rows, drows.as_deref_mut(), targets, scale, work);
     if buffers.stream_weights {
         llama.output().release();
     }
-    let (Some(gradients), Some(drows)) = (gradients, drows) else {
+    let (Some(learning), Some(drows)) = (learning, drows) else {
         return Ok(sum);
     };
+    if !sum.is_finite() {
+        return Ok(sum);
+    }
+    let Learning {
+        gradients,
+        mut after_layer,
+        ..
+    } = learning;
     let learns = parameters.projector.is_some() && packed.pack.image();
     let activations = &mut buffers.activations;
-    llama.backward(drows, ends, training, gradients, learns, activations)?;
+    for layer in activations.visited(llama).rev() {
+        let training = dropout.view(&parameters.adapter);
+        llama.backward_layer(
+            layer,
+            drows,
+            ends,
+            &training,
+            gradients,
+            learns,
+            activations,
+        )?;
+        if let Some(after) = &mut after_layer {
+            after(layer, parameters, gradients)?;
+        }
+    }
     if let (Some(projector), Some(dprojector)) = (&parameters.projector, &mut gradients.projector) {
         let places = packed.places().flat_map(|(example, row)| {
             let places = image_places(&example.sequence).into_iter();

@@ -5,17 +5,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::moments::{MomentKind, MomentStore};
-use super::optimizer::AdamW;
 use super::order;
 use super::packs::{Pack, nothing_to_learn, packs};
-use super::parameters::{Gradients, Group, Parameters, Training};
+use super::parameters::{DropoutStream, Gradients, Group, Parameters};
 use super::schedule::Schedule;
-use super::sequence_step::{self, Example, Packed, SequenceBuffers};
-use super::{Features, Place, TrainError, TrainOptions, TrainPlan, Workload, plan};
+use super::sequence_step::{self, Example, Learning, Packed, SequenceBuffers};
+use super::update::{Update, clipped};
+use super::{Features, GradientPlace, Place, TrainError, TrainOptions, TrainPlan, Workload, plan};
 use crate::Result;
 use crate::adapter::{Adapter, BaseIdentity, LoraPair};
 use crate::memory::{Arena, Hold, Part};
-use crate::model::{Model, Site};
+use crate::model::{GradientView, LoraGradient, Model, Site};
 
 /// What one update did.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
@@ -57,7 +57,8 @@ pub struct Trainer {
     plan: TrainPlan,
     arena: Arena,
     _counted: Vec<Hold>,
-    optimizer: AdamW,
+    /// Whether an update stopped half-way.
+    torn: bool,
     groups: Vec<(String, Group)>,
     pub(super) done: u64,
     order: Option<(u64, Vec<usize>)>,
@@ -117,7 +118,11 @@ impl Trainer {
         Ok(Self {
             schedule: Schedule::new(options.schedule, steps, options.warmup_ratio),
             steps,
-            gradients: Gradients::new(&parameters, &arena)?,
+            gradients: Gradients::new(
+                &parameters,
+                options.levers.gradients.unwrap_or_default(),
+                &arena,
+            )?,
             moments: MomentStore::new(&lengths, &moments, &arena)?,
             _counted: counted(&parameters, &examples, &arena)?,
             groups: names
@@ -128,16 +133,13 @@ impl Trainer {
             work,
             plan,
             arena,
-            optimizer: AdamW {
-                weight_decay: options.weight_decay,
-                ..AdamW::default()
-            },
             model,
             options,
             examples,
             packs,
             parameters,
             done: 0,
+            torn: false,
             order: None,
         })
     }
@@ -187,7 +189,8 @@ impl Trainer {
         &self.parameters
     }
 
-    /// The gradients of the last update, before clipping.
+    /// The gradients of the last update, before clipping; of the pairs only if they are all there at
+    /// once.
     pub fn gradients(&self) -> &Gradients {
         &self.gradients
     }
@@ -200,16 +203,19 @@ impl Trainer {
     /// Does the next update; `None` when the run is over.
     ///
     /// # Errors
-    /// If the loss or a gradient is not finite: then nothing was changed. If the disk refuses what lies
-    /// there: then the run must go on from its last checkpoint.
+    /// If the loss or a gradient is not finite, or the disk refuses what lies there. Unless the gradients
+    /// were all looked at before the first was used, the run must go on from its last checkpoint then.
     pub fn step(&mut self) -> Result<Option<StepReport>> {
         if self.done >= self.steps {
             return Ok(None);
         }
+        self.check_whole()?;
         let begun = Instant::now();
         let chosen = self.chosen(self.done);
         let micro_batches: Vec<&[usize]> = chosen.chunks(self.options.batch).collect();
         self.gradients.clear();
+        let step = self.done + 1;
+        let mut squares = vec![0.0; self.groups.len()];
         let (mut loss, mut tokens, mut learned) = (0.0, 0, 0);
         for (micro, indices) in micro_batches.iter().enumerate() {
             let members = indices.iter().flat_map(|&i| self.packs[i].members());
@@ -218,19 +224,21 @@ impl Trainer {
             for (place, &index) in indices.iter().enumerate() {
                 let sequence =
                     self.done * (chosen.len() as u64) + (micro * self.options.batch + place) as u64;
-                loss += scale * self.pack(index, sequence, scale as f32)?;
+                loss += scale * self.pack(index, sequence, scale as f32, &mut squares)?;
                 tokens += self.packs[index].rows() as u64;
             }
             learned += targets as u64;
         }
-        let step = self.done + 1;
-        let grad_norm = self.norm(step, loss)?;
+        if !loss.is_finite() {
+            let tensor = "the loss".into();
+            return Err(TrainError::NotFinite { step, tensor }.into());
+        }
+        let grad_norm = self.update(&mut squares)?;
         let rate = match self.options.projector_alone() {
             true => self.options.projector_lr,
             false => self.options.lr,
         };
         let lr = rate * self.schedule.factor(self.done);
-        self.update(step, grad_norm)?;
         self.done = step;
         Ok(Some(StepReport {
             step,
@@ -244,6 +252,16 @@ impl Trainer {
         }))
     }
 
+    /// Refuses to go on, or to save, after an update that stopped half-way.
+    pub(super) fn check_whole(&self) -> Result<(), TrainError> {
+        match self.torn {
+            true => Err(TrainError::Torn {
+                step: self.done + 1,
+            }),
+            false => Ok(()),
+        }
+    }
+
     /// The mean loss over the learned tokens of other examples, without dropout or gradients.
     ///
     /// # Errors
@@ -255,19 +273,12 @@ impl Trainer {
         let packs = packs(&extents, &self.options, most_rows(&self.packs));
         let mut sum = 0.0;
         for pack in &packs {
-            let training = Training {
-                adapter: &self.parameters.adapter,
-                rate: 0.0,
-                seed: 0,
-                sequence: 0,
-            };
             sum += sequence_step::run(
                 &self.model,
                 &Packed { examples, pack },
-                &self.parameters,
-                &training,
+                &mut self.parameters,
+                DropoutStream::default(),
                 None,
-                0.0,
                 buffers,
             )?;
         }
@@ -314,10 +325,49 @@ impl Trainer {
             .collect()
     }
 
-    fn pack(&mut self, index: usize, sequence: u64, scale: f32) -> Result<f64> {
-        let buffers = self.buffers.as_mut().expect("there is room");
-        let training = Training {
-            adapter: &self.parameters.adapter,
+    /// Runs a pack; if layers are updated as soon as their gradients are complete, does that and
+    /// leaves the squares of their gradients.
+    fn pack(
+        &mut self,
+        index: usize,
+        sequence: u64,
+        scale: f32,
+        squares: &mut [f64],
+    ) -> Result<f64> {
+        let by_layer = self.options.levers.gradients == Some(GradientPlace::Layer);
+        let (step, factor) = (self.done + 1, self.schedule.factor(self.done));
+        let update = Update::new(&self.options, &self.groups, step, factor);
+        let moments = &mut self.moments;
+        let torn = &mut self.torn;
+        let mut after = |layer: usize, parameters: &mut Parameters, gradients: &mut Gradients| {
+            *torn = true;
+            let mut array = 0;
+            for (site, pair) in parameters.adapter.iter_mut() {
+                if site.layer == layer
+                    && let Some(LoraGradient { da, db }) = gradients.at(site)
+                {
+                    for (values, gradient) in [(&mut pair.a, &*da), (&mut pair.b, &*db)] {
+                        squares[array] = update.square(array, gradient)?;
+                        update.apply(array, values, gradient, 1.0, moments)?;
+                        array += 1;
+                    }
+                    da.fill(0.0);
+                    db.fill(0.0);
+                } else {
+                    array += 2;
+                }
+            }
+            Ok(())
+        };
+        let learning = Learning {
+            gradients: &mut self.gradients,
+            scale,
+            after_layer: match by_layer {
+                true => Some(&mut after),
+                false => None,
+            },
+        };
+        let dropout = DropoutStream {
             rate: self.options.dropout,
             seed: self.options.seed,
             sequence,
@@ -328,75 +378,32 @@ impl Trainer {
                 examples: &self.examples,
                 pack: &self.packs[index],
             },
-            &self.parameters,
-            &training,
-            Some(&mut self.gradients),
-            scale,
-            buffers,
+            &mut self.parameters,
+            dropout,
+            Some(learning),
+            self.buffers.as_mut().expect("there is room"),
         )
     }
 
-    /// The norm of the whole gradient, having made sure that everything is finite.
-    fn norm(&self, step: u64, loss: f64) -> Result<f64, TrainError> {
-        if !loss.is_finite() {
-            return Err(TrainError::NotFinite {
-                step,
-                tensor: "the loss".into(),
-            });
+    /// Uses the gradients that were not used layer by layer, whose squares are there already. Returns
+    /// the norm of all.
+    fn update(&mut self, squares: &mut [f64]) -> Result<f64> {
+        let (step, factor) = (self.done + 1, self.schedule.factor(self.done));
+        let update = Update::new(&self.options, &self.groups, step, factor);
+        let gradients = self.gradients.arrays();
+        let first = self.groups.len() - gradients.len();
+        for (array, gradient) in (first..).zip(&gradients) {
+            squares[array] = update.square(array, gradient)?;
         }
-        let mut sum = 0.0;
-        for (gradient, (name, _)) in self.gradients.arrays().iter().zip(&self.groups) {
-            let square: f64 = gradient.iter().map(|&g| f64::from(g) * f64::from(g)).sum();
-            if !square.is_finite() {
-                let tensor = format!("the gradient of {name}");
-                return Err(TrainError::NotFinite { step, tensor });
-            }
-            sum += square;
+        let norm = squares.iter().sum::<f64>().sqrt();
+        let scale = clipped(norm, self.options.clip);
+        self.torn = true;
+        let arrays = self.parameters.arrays_mut().into_iter().skip(first);
+        for (array, (parameters, gradient)) in (first..).zip(arrays.zip(gradients)) {
+            update.apply(array, parameters, gradient, scale, &mut self.moments)?;
         }
-        Ok(sum.sqrt())
-    }
-
-    fn update(&mut self, step: u64, grad_norm: f64) -> Result<()> {
-        // PyTorch's clip_grad_norm_.
-        let clip = self.options.clip;
-        let gradient_scale = if clip > 0.0 {
-            (clip / (grad_norm + 1e-6)).min(1.0) as f32
-        } else {
-            1.0
-        };
-        let factor = self.schedule.factor(step - 1);
-        let (lr, projector_lr) = (self.options.lr * factor, self.options.projector_lr * factor);
-        let arrays = self
-            .parameters
-            .arrays_mut()
-            .into_iter()
-            .zip(self.gradients.arrays());
-        for (array, ((parameters, gradients), (name, group))) in
-            arrays.zip(&self.groups).enumerate()
-        {
-            let rate = match group {
-                Group::Adapter => lr,
-                Group::Projector => projector_lr,
-            };
-            // As PyTorch's trainers group parameters: biases do not decay.
-            let weight_decay = if name.ends_with(".bias") {
-                0.0
-            } else {
-                self.optimizer.weight_decay
-            };
-            let optimizer = AdamW {
-                weight_decay,
-                ..self.optimizer
-            };
-            self.moments.update(array, |first, mean, square| {
-                let piece = first..first + mean.len();
-                let (parameters, gradients) = (&mut parameters[piece.clone()], &gradients[piece]);
-                let moments = (mean, square);
-                optimizer.update(parameters, moments, gradients, gradient_scale, rate, step);
-                Ok::<(), crate::Error>(())
-            })?;
-        }
-        Ok(())
+        self.torn = false;
+        Ok(norm)
     }
 }
 
