@@ -338,7 +338,7 @@ fn a_pack_with_images_learns_what_its_samples_do() {
         let mut worst = 0f32;
         for ((name, got), want) in packs.names().zip(gradients.0).zip(gradients.1) {
             let error = relative_error(got, want);
-            assert!(error < 2e-6, "{name}: {error:e}");
+            assert!(error < 3e-6, "{name}: {error:e}");
             worst = worst.max(error);
         }
         println!("{name}: loss {loss:.1e}, gradients {worst:.1e}");

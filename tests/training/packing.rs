@@ -17,6 +17,8 @@ use graft::train::{
 };
 use lora::{Lora, Outcome, differentiate, differentiate_packed};
 
+/// Few and many rows are summed in other orders, each off by some 1e-6 of the largest value at most.
+const WITHIN: f32 = 3e-6;
 const SHAPES: [&str; 2] = ["grouped_heads", "wide_heads"];
 /// Of the sequences of a pack: more and fewer than the rows that threads take at once.
 const LENGTHS: [usize; 5] = [7, 40, 1, 19, 3];
@@ -77,7 +79,7 @@ fn a_pack_has_the_logits_and_gradients_of_its_sequences() {
             let logits = relative_error(&together.logits[part(i, vocabulary)], &alone.logits);
             let drows = relative_error(&together.drows[part(i, width)], &alone.drows);
             println!("{name} {len}: logits {logits:.1e}, rows {drows:.1e}");
-            assert!(logits < 1e-6 && drows < 1e-6, "{name} {len}");
+            assert!(logits < WITHIN && drows < WITHIN, "{name} {len}");
             if i == 0 {
                 sums = alone.gradients.0;
                 continue;
@@ -91,7 +93,7 @@ fn a_pack_has_the_logits_and_gradients_of_its_sequences() {
         }
         for (got, want) in together.gradients.0.iter().zip(&sums) {
             let error = relative_error(&got.0, &want.0).max(relative_error(&got.1, &want.1));
-            assert!(error < 1e-6, "{name}: {error:e}");
+            assert!(error < WITHIN, "{name}: {error:e}");
         }
     }
 }
@@ -204,7 +206,7 @@ fn an_update_of_packs_is_that_of_their_samples() {
     let loss = (alone.loss / together.loss - 1.0).abs();
     let error = relative_error(&same, &gradients);
     println!("loss {loss:.1e}, gradients {error:.1e}");
-    assert!(loss < 1e-6 && error < 1e-6, "{loss:e} {error:e}");
+    assert!(loss < 1e-6 && error < WITHIN, "{loss:e} {error:e}");
 }
 
 #[test]
