@@ -11,6 +11,7 @@ use closeness::relative_error;
 use graft::convert_hf::ConvertOptions;
 use graft::gguf::Gguf;
 use graft::kv_cache::{KvCache, MadeBy};
+use graft::memory::Arena;
 use graft::model::{Inference, Model, ModelOptions, ProjectorSaved, Unadapted, VisionWork};
 use graft::tokenizer::TokenKind;
 use graft_kernels::QuantType;
@@ -121,14 +122,14 @@ fn check_sight(scene: &Scene) {
     let mut features = vec![0.0; shape.patches() * shape.width];
     let mut rows = vec![0.0; shape.patches() * model.llama().shape().width];
     model.llama().pool().run(|| {
-        let mut work = VisionWork::new(shape, &graft::memory::Arena::unlimited()).unwrap();
+        let mut work = VisionWork::new(shape, &Arena::unlimited()).unwrap();
         vision
             .tower()
             .features(&mut features, &expected["pixels"], &mut work);
         let mut saved = ProjectorSaved::new(
             shape.patches(),
             model.llama().shape().width,
-            &graft::memory::Arena::unlimited(),
+            &Arena::unlimited(),
         )
         .unwrap();
         vision.projector().forward(&mut rows, &features, &mut saved);

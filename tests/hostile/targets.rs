@@ -12,6 +12,7 @@ use graft::adapter::{Attached, gguf_file, peft};
 use graft::dataset::{llava_json, prompt};
 use graft::gguf::Gguf;
 use graft::image::{AspectRatio, ImageLimits, Preprocessing, RgbImage, decode};
+use graft::memory::Arena;
 use graft::model::{Model, ModelOptions, Vision, VisionWork};
 use graft::session::{Session, SessionOptions};
 use graft::threads::Pool;
@@ -105,7 +106,7 @@ pub fn vision(bytes: &[u8]) -> Option<()> {
     let features = POOL.run(|| {
         vision.features(
             &image,
-            &mut VisionWork::new(shape, &graft::memory::Arena::unlimited()).unwrap(),
+            &mut VisionWork::new(shape, &Arena::unlimited()).unwrap(),
         )
     });
     assert_eq!(features.len(), shape.patches() * shape.width);

@@ -78,7 +78,13 @@ fn every_budget_is_kept_and_gives_the_same_bits() {
         "budgets differ visibly"
     );
     assert!(outcomes.iter().all(|outcome| *outcome == outcomes[0]));
-    let refused = plan(&model, &options, &work, None, Some(free.smallest_bytes * 7 / 10));
+    let refused = plan(
+        &model,
+        &options,
+        &work,
+        None,
+        Some(free.smallest_bytes * 7 / 10),
+    );
     let sentence = refused.unwrap_err().to_string();
     assert!(sentence.contains("smallest"), "{sentence}");
 }

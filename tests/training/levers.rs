@@ -179,7 +179,10 @@ fn inputs_in_bf16_are_close_and_the_levers_stay_exact() {
         ..options()
     };
     let (exact, half) = (course(options()), course(rounded(Levers::default())));
-    assert_eq!(exact.losses[0], half.losses[0], "the first forward is exact");
+    assert_eq!(
+        exact.losses[0], half.losses[0],
+        "the first forward is exact"
+    );
     let off = (half.norms[0] / exact.norms[0] - 1.0).abs();
     assert!(off > 0.0 && off < 4e-3, "{off}");
     let last = STEPS as usize - 1;

@@ -259,7 +259,13 @@ fn a_budget_decides_how_much_is_computed_twice() {
     let kept = plan(&model, &fixed, &work, None, Some(free.peak_bytes)).unwrap();
     assert_eq!(kept.kept_layers, layers);
     assert!(kept.smallest_bytes > free.smallest_bytes);
-    let refused = plan(&model, &options(), &work, None, Some(free.smallest_bytes - 1));
+    let refused = plan(
+        &model,
+        &options(),
+        &work,
+        None,
+        Some(free.smallest_bytes - 1),
+    );
     let sentence = refused.unwrap_err().to_string();
     assert!(sentence.contains("MiB"), "{sentence}");
 }
