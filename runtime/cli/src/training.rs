@@ -16,7 +16,7 @@ use graft::train::{
 
 use crate::failure::Failure;
 use crate::model_arguments::{about, open_model};
-use crate::progress::{Progress, short};
+use crate::progress::Progress;
 use crate::run_config::RunConfig;
 
 /// An opened base model with its data, nothing prepared yet.
