@@ -52,7 +52,9 @@ impl Subject {
     /// What a run will take.
     pub fn plan(&self, config: &RunConfig, work: &Workload) -> Result<TrainPlan, Failure> {
         plan(&self.model, &config.options, work, config.memory).map_err(|error| match error {
-            graft::Error::Train(TrainError::NothingToLearn { .. }) => about(&config.data, error),
+            graft::Error::Train(TrainError::NothingToLearn { .. } | TrainError::NoImages) => {
+                about(&config.data, error)
+            }
             other => other.into(),
         })
     }
