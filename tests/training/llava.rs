@@ -209,6 +209,7 @@ fn levers_and_threads_change_no_bit() {
                     weights,
                     inputs,
                     features: None,
+                    gradients: None,
                     moments,
                     folder: Some(folder.path().to_owned()),
                 },

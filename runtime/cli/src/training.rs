@@ -78,7 +78,9 @@ impl Subject {
         let initial = self.initial.as_deref();
         let planned = plan(&self.model, &config.options, work, initial, config.memory);
         planned.map_err(|error| match error {
-            graft::Error::Train(TrainError::NothingToLearn { .. }) => about(&config.data, error),
+            graft::Error::Train(TrainError::NothingToLearn { .. } | TrainError::NoImages) => {
+                about(&config.data, error)
+            }
             other => other.into(),
         })
     }
