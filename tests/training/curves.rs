@@ -20,8 +20,9 @@ use graft::train::{Preparation, StepReport, TrainOptions, Trainer, prepare};
 use graft_kernels::QuantType;
 use serde_json::Value;
 
-/// Most that the loss of an update may differ from PyTorch's.
-const LOSS: f64 = 1e-3;
+/// Most that the loss of an update may differ from PyTorch's. Rounding alone makes 3e-6 of difference,
+/// between PyTorch's f32 and f64 as well; a weight decay of 0.01 that is forgotten makes over 1e-3.
+const LOSS: f64 = 1e-4;
 /// Most that a base in 4 bits may end from its floats, relative to where these end.
 const END: f64 = 0.02;
 /// Updates at the end whose mean loss is the end of a run.
@@ -199,14 +200,15 @@ fn the_demo_on_4_bits_ends_where_it_ends_on_floats() {
         "turning changed the model: {} {first}",
         on_floats[0].loss
     );
-    for mix in [Mix::Q4KM, Mix::Q4KS] {
-        let report = stored(&floats, &blocks, mix);
-        let lost = report.worst().unwrap().error.relative();
-        assert!(lost > 0.03, "{mix} has cost nothing, so this shows nothing");
-        assert!(count(&report, QuantType::Q4K) >= 20);
-        let on_blocks = course.train(&open(&blocks, Some(&mmproj)));
-        compare_ends(&format!("demo, F32 and {mix}"), &on_floats, &on_blocks);
-    }
+    let report = stored(&floats, &blocks, Mix::Q4KM);
+    let lost = report.worst().unwrap().error.relative();
+    assert!(
+        lost > 0.03,
+        "4 bits have cost nothing, so this shows nothing"
+    );
+    assert!(count(&report, QuantType::Q4K) >= 20);
+    let on_blocks = course.train(&open(&blocks, Some(&mmproj)));
+    compare_ends("demo, F32 and Q4_K_M", &on_floats, &on_blocks);
 }
 
 #[test]
