@@ -169,8 +169,7 @@ fn every_buffer_is_as_large_as_planned() {
     }
 }
 
-/// Rounded to bf16, gradients are close; and where the inputs lie, or how many layers are computed
-/// twice, still makes no difference.
+/// Rounded to bf16, gradients are close; and where the inputs lie still makes no difference.
 #[test]
 fn inputs_in_bf16_are_close_and_the_levers_stay_exact() {
     let rounded = |levers| TrainOptions {

@@ -160,7 +160,8 @@ pub struct RunArguments {
     /// How AdamW's moments are kept; in 8 bits the result is another one, nearly as good
     #[arg(long, value_name = "NAME", default_value = "adamw", help_heading = ROUNDED)]
     pub optimizer: OptimizerName,
-    /// How the inputs of layers are kept between forward and backward; in bf16 gradients are rounded
+    /// How the inputs of layers are kept between forward and backward; in bf16 gradients are rounded, and all
+    /// layers computed twice
     #[arg(long, value_name = "TYPE", default_value = "f32", help_heading = ROUNDED)]
     pub saved_activations: SavedName,
     /// When the gradients of the pairs are used; a layer's at once needs --batch 1, --grad-accum 1, --clip 0

@@ -174,7 +174,10 @@ mod tests {
     #[test]
     fn codes_mean_the_nearest_size() {
         for (book, bits) in [(&*MEANS, 7), (&*SQUARES, 8)] {
-            assert!((1 << bits) - book.sizes.len() <= 1, "hardly a code is unused");
+            assert!(
+                (1 << bits) - book.sizes.len() <= 1,
+                "hardly a code is unused"
+            );
             assert!(book.sizes.is_sorted());
             for i in 0..=20_000 {
                 let size = (i as f32 / 20_000.0).powi(5);
@@ -195,10 +198,7 @@ mod tests {
         let square: Vec<f32> = mean.iter().map(|m| m * m).collect();
         let (_, m, v) = round(&mean, &square);
         for (got, want) in m.iter().zip(&mean) {
-            assert!(
-                (got - want).abs() <= 0.15 * want.abs(),
-                "{got} {want}"
-            );
+            assert!((got - want).abs() <= 0.15 * want.abs(), "{got} {want}");
         }
         for (got, want) in v.iter().zip(&square) {
             assert!((got - want).abs() <= 0.15 * want, "{got} {want}");

@@ -23,7 +23,8 @@ pub enum SavedKind {
     /// As they are.
     #[default]
     F32,
-    /// Rounded to bf16: gradients are no longer exact.
+    /// Rounded to bf16, and every layer but the top one computed again from them: gradients are no longer
+    /// exact.
     Bf16,
 }
 
@@ -188,6 +189,13 @@ impl TrainOptions {
                 "--moments",
                 "disk".into(),
                 "the moments of adamw8bit stay in memory; use --optimizer adamw for moments on the disk",
+            );
+        }
+        if let (SavedKind::Bf16, Some(kept @ 2..)) = (self.saved, self.levers.kept_layers) {
+            return refuse(
+                "--kept-layers",
+                kept.to_string(),
+                "with --saved-activations bf16 every layer but the top one is computed again",
             );
         }
         if self.levers.gradients == Some(GradientPlace::Layer) && !self.updates_by_layer() {

@@ -292,6 +292,9 @@ impl<'a> Subject<'a> {
         };
         let kept: Vec<usize> = match fixed.kept_layers {
             Some(kept) => vec![kept.min(self.visited()).max(1)],
+            // A layer that is computed again begins with its rounded input: which do must not be left
+            // to a lever, or it would change the result.
+            None if self.options.saved == SavedKind::Bf16 => vec![1],
             None => (1..=self.visited()).rev().collect(),
         };
         let mut choices = Vec::new();
