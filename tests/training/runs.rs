@@ -217,6 +217,8 @@ fn evaluation_looks_and_does_not_learn() {
     let evaluation = Evaluation {
         examples: &held_out,
         every: 2,
+        stop: None,
+        keep_best: false,
     };
     run(
         &mut watched,

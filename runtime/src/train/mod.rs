@@ -1,5 +1,6 @@
 //! The low-memory trainer: LoRA pairs, and if asked for the projector, over a frozen quantized base.
 
+mod append_file;
 pub mod checkpoint;
 mod error;
 mod features;
@@ -13,9 +14,11 @@ mod order;
 mod parameters;
 mod plan;
 mod prepare;
+mod room;
 mod run;
 mod schedule;
 mod sequence_step;
+mod standing;
 mod state_file;
 mod tensorboard;
 mod trainer;
@@ -29,7 +32,9 @@ pub use options::TrainOptions;
 pub use parameters::{Gradients, Group, Parameters, Training};
 pub use plan::{PLAN_SLACK, TrainPlan, Workload, measured_flops, plan};
 pub use prepare::{Preparation, PrepareProgress, Prepared, prepare};
+pub use room::{BETWEEN_TRIES, Lack, Room, when_there_is_room};
 pub use run::{Evaluation, RunEnd, RunEvent, RunFolder, run};
 pub use schedule::{Schedule, ScheduleKind};
 pub use sequence_step::{Example, SequenceBuffers};
+pub use standing::{Best, EarlyStop, Standing};
 pub use trainer::{StepReport, Trainer};

@@ -10,7 +10,7 @@ use super::order::{self, Order};
 use super::parameters::{Gradients, Group, Parameters, Training};
 use super::schedule::Schedule;
 use super::sequence_step::{self, Example, ImageSizes, SequenceBuffers};
-use super::{TrainError, TrainOptions};
+use super::{Standing, TrainError, TrainOptions};
 use crate::Result;
 use crate::adapter::{Adapter, BaseIdentity, LoraPair};
 use crate::model::{ActivationPlan, LlamaShape, Model, Site};
@@ -54,6 +54,7 @@ pub struct Trainer {
     optimizer: AdamW,
     groups: Vec<(String, Group)>,
     pub(super) done: u64,
+    pub(super) standing: Standing,
     order: Option<(u64, Vec<usize>)>,
 }
 
@@ -120,6 +121,7 @@ impl Trainer {
             examples,
             parameters,
             done: 0,
+            standing: Standing::default(),
             order: None,
         })
     }
@@ -147,6 +149,11 @@ impl Trainer {
     /// Updates done.
     pub fn done(&self) -> u64 {
         self.done
+    }
+
+    /// What evaluations have shown so far.
+    pub fn standing(&self) -> &Standing {
+        &self.standing
     }
 
     /// The parameters as they are now.
