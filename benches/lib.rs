@@ -6,6 +6,7 @@
 
 pub mod limits;
 pub mod random_model;
+pub mod random_vision;
 
 use std::time::{Duration, Instant};
 

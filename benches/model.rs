@@ -34,8 +34,8 @@ fn run(model: &Model, shape: &Shape, ty: &str, tokens: usize, threads: usize, li
     let llama = model.llama();
     let mut timeline = Timeline {
         llama,
-        kv: KvCache::new(llama.shape(), CONTEXT),
-        run: Inference::new(llama, Inference::CHUNK, CONTEXT),
+        kv: KvCache::new(llama.shape(), CONTEXT).expect("memory for a session"),
+        run: Inference::new(llama, Inference::CHUNK, CONTEXT).expect("memory for a session"),
         rows: vec![0.0; tokens * shape.width],
         logits: vec![0.0; shape.vocabulary],
     };

@@ -8,7 +8,7 @@ use graft::gguf::{Array, Metadata, TensorDeclaration, Value, Writer};
 use graft::model::{Model, ModelOptions};
 use graft_kernels::{QuantType, blocks};
 
-use crate::random;
+use crate::{random, random_vision};
 
 /// Sizes of a LLaMA, in the letters of the house.
 #[derive(Clone, Copy, Debug)]
@@ -92,6 +92,23 @@ pub fn open(
     ty: &str,
     threads: usize,
 ) -> Result<(&'static Shape, Arc<Model>)> {
+    open_with_vision(folder, shape, ty, threads, false)
+}
+
+/// The same, with a vision half if it is to see.
+///
+/// # Errors
+/// As [`open`].
+///
+/// # Panics
+/// As [`open`].
+pub fn open_with_vision(
+    folder: &str,
+    shape: &str,
+    ty: &str,
+    threads: usize,
+    sees: bool,
+) -> Result<(&'static Shape, Arc<Model>)> {
     let known = SHAPES.iter().find(|s| s.name == shape);
     let shape = known.expect("a shape's name");
     let known = QuantType::ALL.iter().find(|t| t.to_string() == ty);
@@ -101,10 +118,11 @@ pub fn open(
     if !path.exists() {
         write(&path, shape, ty)?;
     }
-    let options = ModelOptions {
-        threads,
-        ..ModelOptions::default()
+    let mmproj = match sees {
+        true => Some(random_vision::path(folder, shape.width)?),
+        false => None,
     };
+    let options = ModelOptions { threads, mmproj };
     Ok((shape, Model::open(&path, &options)?))
 }
 

@@ -56,6 +56,16 @@ const MAP: &[(&str, &str, &str)] = &[
         "pub fn plan",
     ),
     (
+        "Where do large buffers come from?",
+        "runtime/src/memory/arena.rs",
+        "pub fn buffer",
+    ),
+    (
+        "Where is it said how long an update takes?",
+        "runtime/src/train/pace.rs",
+        "pub fn pace",
+    ),
+    (
         "Where is an update of training?",
         "runtime/src/train/trainer.rs",
         "pub fn step",
@@ -132,12 +142,13 @@ const UNSAFE: &[&str] = &[
     "runtime/kernels/src/panel.rs",
     "runtime/kernels/src/vector/mod.rs",
     "runtime/src/gguf/mapping.rs",
-    "runtime/src/memory/arena.rs",
     "plugins/src/cache.rs",
     "plugins/sdk/",
     "plugins/guests/",
     // The probe of the processor's peak, compiled per instruction set.
     "benches/limits.rs",
+    // Mapping a file by hand, to compare.
+    "benches/streaming.rs",
     // Calls into ggml, an optional feature.
     "tests/model/ggml.rs",
     "abi/src/",

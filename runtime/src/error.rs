@@ -66,6 +66,9 @@ pub enum Error {
     /// Something does not fit its byte budget.
     #[error(transparent)]
     Budget(#[from] crate::memory::BudgetError),
+    /// A buffer was refused.
+    #[error(transparent)]
+    Arena(#[from] crate::memory::ArenaError),
     /// The caller raised the cancel flag.
     #[error("interrupted")]
     Cancelled,

@@ -1,6 +1,7 @@
 //! Keys and values of past positions, each run of positions marked with the adapter
 //! set that made it. Per layer, keys and values are `[capacity, K * D]`.
 
+use crate::memory::{Arena, ArenaError, Floats, Part};
 use crate::model::LlamaShape;
 
 /// The adapter set (names, versions and strengths) that computed some positions, as a
@@ -16,8 +17,8 @@ impl MadeBy {
 /// Keys and values of one sequence.
 #[derive(Debug)]
 pub struct KvCache {
-    keys: Vec<f32>,
-    values: Vec<f32>,
+    keys: Floats,
+    values: Floats,
     layer_floats: usize,
     capacity: usize,
     /// Ends of the runs of positions, ascending, and who made each; the last end is the length.
@@ -26,15 +27,20 @@ pub struct KvCache {
 
 impl KvCache {
     /// An empty cache for `capacity` positions of a model of this shape.
-    pub fn new(shape: &LlamaShape, capacity: usize) -> Self {
+    ///
+    /// # Errors
+    /// If the system has no memory left.
+    pub fn new(shape: &LlamaShape, capacity: usize) -> Result<Self, ArenaError> {
         let layer_floats = Self::layer_floats(shape, capacity);
-        Self {
-            keys: vec![0.0; shape.layers * layer_floats],
-            values: vec![0.0; shape.layers * layer_floats],
+        let len = shape.layers.saturating_mul(layer_floats);
+        let [keys, values] = Arena::unlimited().arrays(Part::KeysAndValues, [len, len])?;
+        Ok(Self {
+            keys,
+            values,
             layer_floats,
             capacity,
             runs: Vec::with_capacity(16),
-        }
+        })
     }
 
     /// Bytes that [`KvCache::new`] allocates.
@@ -43,7 +49,7 @@ impl KvCache {
     }
 
     fn layer_floats(shape: &LlamaShape, capacity: usize) -> usize {
-        capacity * shape.kv_width()
+        capacity.saturating_mul(shape.kv_width())
     }
 
     /// Positions held.
@@ -119,7 +125,7 @@ mod tests {
     use super::*;
 
     fn cache(capacity: usize) -> KvCache {
-        KvCache::new(&LlamaShape::tiny(), capacity)
+        KvCache::new(&LlamaShape::tiny(), capacity).unwrap()
     }
 
     #[test]

@@ -25,8 +25,8 @@ pub fn golden() -> PathBuf {
 pub fn logits(model: &Model, attached: &Attached, tokens: &[u32]) -> Vec<f32> {
     let llama = model.llama();
     let shape = llama.shape();
-    let mut kv = KvCache::new(shape, tokens.len());
-    let mut inference = Inference::new(llama, 64, tokens.len());
+    let mut kv = KvCache::new(shape, tokens.len()).unwrap();
+    let mut inference = Inference::new(llama, 64, tokens.len()).unwrap();
     let mut rows = vec![0.0; tokens.len() * shape.width];
     llama.embed(&mut rows, tokens).unwrap();
     let made_by = attached.made_by();

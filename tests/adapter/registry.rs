@@ -59,7 +59,7 @@ fn a_session_keeps_its_generation_in_memory_after_everyone_else_let_go() {
     registry
         .load("a", &folder("plain"), Publish::Create)
         .unwrap();
-    let mut session = Session::new(base(), &SessionOptions::default());
+    let mut session = Session::new(base(), &SessionOptions::default()).unwrap();
     session
         .set_adapters(set(&registry.lease("a").unwrap()))
         .unwrap();

@@ -11,6 +11,7 @@ use closeness::relative_error;
 use graft::convert_hf::ConvertOptions;
 use graft::gguf::Gguf;
 use graft::kv_cache::{KvCache, MadeBy};
+use graft::memory::Arena;
 use graft::model::{Inference, Model, ModelOptions, ProjectorSaved, Unadapted, VisionWork};
 use graft::tokenizer::TokenKind;
 use graft_kernels::QuantType;
@@ -59,8 +60,8 @@ fn logits(model: &Model, mut rows: Vec<f32>) -> Vec<f32> {
     let llama = model.llama();
     let shape = llama.shape();
     let tokens = rows.len() / shape.width;
-    let mut kv = KvCache::new(shape, tokens);
-    let mut inference = Inference::new(llama, 64, tokens);
+    let mut kv = KvCache::new(shape, tokens).unwrap();
+    let mut inference = Inference::new(llama, 64, tokens).unwrap();
     llama.forward(&mut rows, &mut kv, &Unadapted, MadeBy::BASE, &mut inference);
     let mut normed = vec![0.0; rows.len()];
     llama.final_norm(&mut normed, &mut vec![0.0; tokens], &rows);
@@ -121,11 +122,16 @@ fn check_sight(scene: &Scene) {
     let mut features = vec![0.0; shape.patches() * shape.width];
     let mut rows = vec![0.0; shape.patches() * model.llama().shape().width];
     model.llama().pool().run(|| {
-        let mut work = VisionWork::new(shape);
+        let mut work = VisionWork::new(shape, &Arena::unlimited()).unwrap();
         vision
             .tower()
             .features(&mut features, &expected["pixels"], &mut work);
-        let mut saved = ProjectorSaved::new(shape.patches(), model.llama().shape().width);
+        let mut saved = ProjectorSaved::new(
+            shape.patches(),
+            model.llama().shape().width,
+            &Arena::unlimited(),
+        )
+        .unwrap();
         vision.projector().forward(&mut rows, &features, &mut saved);
     });
     let mut sequence = embed(&model, &[1.0]);

@@ -12,6 +12,7 @@ use graft::adapter::{Attached, gguf_file, peft};
 use graft::dataset::{llava_json, prompt};
 use graft::gguf::Gguf;
 use graft::image::{AspectRatio, ImageLimits, Preprocessing, RgbImage, decode};
+use graft::memory::Arena;
 use graft::model::{Model, ModelOptions, Vision, VisionWork};
 use graft::session::{Session, SessionOptions};
 use graft::threads::Pool;
@@ -80,7 +81,7 @@ pub fn model(bytes: &[u8]) -> Option<()> {
     let gguf = Gguf::from_bytes(bytes.to_vec()).ok()?;
     let model = Model::new(Arc::new(gguf), &ONE_THREAD).ok()?;
     let options = SessionOptions { context_length: 4 };
-    let mut session = Session::new(Arc::clone(&model), &options);
+    let mut session = Session::new(Arc::clone(&model), &options).unwrap();
     session
         .feed(&[0, 0, 0])
         .expect("every vocabulary has a token");
@@ -102,7 +103,12 @@ pub fn vision(bytes: &[u8]) -> Option<()> {
         return None;
     }
     let image = RgbImage::new(3, 2, (0..18).collect()).expect("18 bytes");
-    let features = POOL.run(|| vision.features(&image, &mut VisionWork::new(shape)));
+    let features = POOL.run(|| {
+        vision.features(
+            &image,
+            &mut VisionWork::new(shape, &Arena::unlimited()).unwrap(),
+        )
+    });
     assert_eq!(features.len(), shape.patches() * shape.width);
     Some(())
 }
@@ -116,7 +122,7 @@ pub fn adapter(bytes: &[u8]) -> Option<()> {
 
 fn attach(adapter: graft::adapter::Adapter) -> Option<()> {
     let options = SessionOptions { context_length: 4 };
-    let mut session = Session::new(Arc::clone(&SOUND), &options);
+    let mut session = Session::new(Arc::clone(&SOUND), &options).unwrap();
     let attached = Attached::new([(Arc::new(adapter), 1.0)]);
     session.set_adapters(attached).ok()?;
     session.feed(&[1, 2, 3]).expect("three tokens of 80");

@@ -16,6 +16,7 @@ use closeness::relative_error;
 use formula::formula_image;
 use golden::{Golden, folder};
 use graft::gguf::{Array, Metadata, TensorDeclaration, Value, Writer};
+use graft::memory::Arena;
 use graft::model::{ProjectorSaved, Vision, VisionStage, VisionWork};
 use graft::threads::Pool;
 use graft_kernels::{QuantType, blocks};
@@ -153,7 +154,7 @@ fn the_real_size_agrees_with_transformers() {
     check("pixels", &pixels);
     let mut features = vec![0.0; 576 * WIDTH];
     let mut projected = vec![0.0; 576 * HIDDEN];
-    let mut work = VisionWork::new(&shape);
+    let mut work = VisionWork::new(&shape, &Arena::unlimited()).unwrap();
     let mut seen = vec![];
     Pool::new(0).unwrap().run(|| {
         let mut watch = |stage: VisionStage, stream: &[f32]| {
@@ -166,7 +167,7 @@ fn the_real_size_agrees_with_transformers() {
         };
         let tower = vision.tower();
         tower.features_watched(&mut features, &pixels, &mut work, &mut watch);
-        let mut saved = ProjectorSaved::new(shape.patches(), HIDDEN);
+        let mut saved = ProjectorSaved::new(shape.patches(), HIDDEN, &Arena::unlimited()).unwrap();
         let projector = vision.projector();
         projector.forward(&mut projected, &features, &mut saved);
     });

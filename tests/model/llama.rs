@@ -22,8 +22,8 @@ const SHAPES: [&str; 6] = [
 fn logits(model: &Model, tokens: &[u32], piece: usize, chunk: usize) -> Vec<f32> {
     let llama = model.llama();
     let shape = llama.shape();
-    let mut kv = KvCache::new(shape, tokens.len());
-    let mut inference = Inference::new(llama, chunk, tokens.len());
+    let mut kv = KvCache::new(shape, tokens.len()).unwrap();
+    let mut inference = Inference::new(llama, chunk, tokens.len()).unwrap();
     let mut all = vec![];
     for tokens in tokens.chunks(piece) {
         let mut rows = vec![0.0; tokens.len() * shape.width];

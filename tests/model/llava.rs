@@ -13,6 +13,7 @@ use edited::Edited;
 use formula::{IMAGES, formula_image};
 use golden::{Golden, folder};
 use graft::gguf::{Array, Value};
+use graft::memory::Arena;
 use graft::model::{Model, ModelOptions, VisionStage, VisionWork};
 use graft::session::{Item, Session, SessionOptions};
 use graft::tokenizer::IMAGE;
@@ -39,7 +40,7 @@ fn golden() -> Golden {
 /// Features of the first formula image, `[P, Wv]`.
 fn features(model: &Model) -> Vec<f32> {
     let vision = model.vision().unwrap();
-    let mut work = VisionWork::new(vision.tower().shape());
+    let mut work = VisionWork::new(vision.tower().shape(), &Arena::unlimited()).unwrap();
     let image = formula_image(IMAGES[0]);
     let pool = model.llama().pool();
     pool.run(|| vision.features(&image, &mut work))
@@ -65,7 +66,7 @@ fn every_stage_agrees_with_transformers() {
     let mut stages = vec![];
     let mut watch = |stage: VisionStage, stream: &[f32]| stages.push((stage, stream.to_vec()));
     let mut features = vec![0.0; shape.patches() * shape.width];
-    let mut work = VisionWork::new(shape);
+    let mut work = VisionWork::new(shape, &Arena::unlimited()).unwrap();
     model.llama().pool().run(|| {
         let tower = vision.tower();
         tower.features_watched(&mut features, &pixels, &mut work, &mut watch);
@@ -84,14 +85,15 @@ fn every_stage_agrees_with_transformers() {
     assert_close("projected", &rows, golden.get("projected"));
     // In training it runs from its f32 copy, by other kernels.
     let projector = vision.projector().parameters();
-    let mut saved = graft::model::ProjectorSaved::new(shape.patches(), 32);
+    let mut saved =
+        graft::model::ProjectorSaved::new(shape.patches(), 32, &Arena::unlimited()).unwrap();
     let mut copy = vec![0.0; rows.len()];
     projector.forward(&mut copy, &features, &mut saved);
     assert_close("projected in f32", &copy, golden.get("projected"));
 
     // The session gives the logits of its last position: all of them, one prefix after another.
     let mut items: Vec<Item> = vec![];
-    let mut session = Session::new(Arc::clone(&model), &SessionOptions::default());
+    let mut session = Session::new(Arc::clone(&model), &SessionOptions::default()).unwrap();
     let vocabulary = model.llama().shape().vocabulary;
     let mut want = golden.get("logits").chunks_exact(vocabulary);
     for &id in golden.get("ids") {
@@ -103,7 +105,7 @@ fn every_stage_agrees_with_transformers() {
         session.feed_items(vec![item]).unwrap();
         let want = want.nth(skipped).unwrap();
         assert_close("logits", session.logits().unwrap(), want);
-        let mut at_once = Session::new(Arc::clone(&model), &SessionOptions::default());
+        let mut at_once = Session::new(Arc::clone(&model), &SessionOptions::default()).unwrap();
         at_once.feed_items(items.clone()).unwrap();
         assert_close("logits at once", at_once.logits().unwrap(), want);
     }

@@ -75,8 +75,8 @@ fn rows(tokens: usize) -> Vec<f32> {
 fn forward(model: &Model, rows: &[f32], piece: usize) -> Vec<f32> {
     let llama = model.llama();
     let tokens = rows.len() / SIZES.width;
-    let mut kv = KvCache::new(llama.shape(), tokens);
-    let mut inference = Inference::new(llama, 64, tokens);
+    let mut kv = KvCache::new(llama.shape(), tokens).unwrap();
+    let mut inference = Inference::new(llama, 64, tokens).unwrap();
     let lora = Lora::random(model, 0.0);
     inference.reserve(llama, &lora);
     let mut rows = rows.to_vec();

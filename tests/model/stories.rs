@@ -41,8 +41,8 @@ struct Timeline {
 impl Timeline {
     fn new(model: &Arc<Model>) -> Self {
         Self {
-            kv: KvCache::new(model.llama().shape(), 256),
-            inference: Inference::new(model.llama(), 64, 256),
+            kv: KvCache::new(model.llama().shape(), 256).unwrap(),
+            inference: Inference::new(model.llama(), 64, 256).unwrap(),
             model: Arc::clone(model),
         }
     }

@@ -7,7 +7,7 @@ mod random;
 use graft::memory::anonymous_bytes;
 use graft::model::llava::{Sequence, Span};
 use graft::model::{Model, ModelOptions};
-use graft::train::{Example, PLAN_SLACK, Place, TrainOptions, Trainer, Workload, plan};
+use graft::train::{Example, PLAN_SLACK, TrainOptions, Trainer, Workload, plan};
 use graft_kernels::QuantType;
 use random::Sizes;
 
@@ -47,13 +47,12 @@ fn every_budget_is_kept_and_gives_the_same_bits() {
         steps: Some(2),
         ..TrainOptions::default()
     };
-    let free = plan(&model, &options, &work, None).unwrap();
-    let mapped = model.gguf().file_bytes();
+    let free = plan(&model, &options, &work, None, None).unwrap();
     let mut outcomes = vec![];
     let half = (free.peak_bytes + free.smallest_bytes) / 2;
     // The least first: what an allocator keeps back must not be counted for a later run.
     for budget in [free.smallest_bytes, half, free.peak_bytes] {
-        let planned = plan(&model, &options, &work, Some(budget)).unwrap();
+        let planned = plan(&model, &options, &work, None, Some(budget)).unwrap();
         assert!(planned.peak_bytes <= budget);
         let mut options = options.clone();
         options.levers = planned.levers.clone();
@@ -68,11 +67,7 @@ fn every_budget_is_kept_and_gives_the_same_bits() {
             // Elsewhere the system does not say.
             continue;
         };
-        let resident = match planned.levers.weights {
-            Some(Place::Memory) => mapped,
-            _ => 0,
-        };
-        let most = planned.peak_bytes - resident + PLAN_SLACK;
+        let most = planned.memory.anonymous_peak() + PLAN_SLACK;
         assert!(
             held <= most,
             "{held} bytes are held, {most} were planned for a budget of {budget}"
@@ -83,7 +78,13 @@ fn every_budget_is_kept_and_gives_the_same_bits() {
         "budgets differ visibly"
     );
     assert!(outcomes.iter().all(|outcome| *outcome == outcomes[0]));
-    let refused = plan(&model, &options, &work, Some(free.smallest_bytes * 7 / 10));
+    let refused = plan(
+        &model,
+        &options,
+        &work,
+        None,
+        Some(free.smallest_bytes * 7 / 10),
+    );
     let sentence = refused.unwrap_err().to_string();
     assert!(sentence.contains("smallest"), "{sentence}");
 }

@@ -14,11 +14,13 @@ use closeness::relative_error;
 use formula::{IMAGES, formula_image};
 use golden::{Golden, folder};
 use graft::adapter::{Adapter, BaseIdentity, LoraPair};
+use graft::memory::Arena;
 use graft::model::llava::splice;
 use graft::model::{Model, ModelOptions, Site, VisionWork};
 use graft::tokenizer::{IGNORED, IMAGE};
 use graft::train::{
-    Example, FeatureCache, Features, Levers, Place, StepReport, TrainOptions, Trainer,
+    Example, FeatureCache, Features, Levers, Place, StepReport, TrainOptions, Trainer, Workload,
+    plan,
 };
 
 const MODELS: [&str; 2] = ["text", "text_quantized"];
@@ -79,7 +81,7 @@ fn golden(name: &str) -> Golden {
 /// The samples, their images having gone through the tower.
 fn examples(model: &Model, options: &TrainOptions) -> Vec<Example> {
     let vision = model.vision().unwrap();
-    let mut work = VisionWork::new(vision.tower().shape());
+    let mut work = VisionWork::new(vision.tower().shape(), &Arena::unlimited()).unwrap();
     let mut see = |size| {
         let image = formula_image(size);
         let pool = model.llama().pool();
@@ -304,4 +306,152 @@ fn a_trained_projector_is_written_and_read_again() {
     let rows = |model: &Model| model.image_rows(&image).unwrap();
     let moved = relative_error(&rows(&reopened), &rows(trainer.model()));
     assert!(moved > 1e-2, "training moved the projector: {moved}");
+}
+
+/// Samples with two images, one and none, the projector learning with the pairs.
+#[test]
+fn a_pack_with_images_learns_what_its_samples_do() {
+    for name in MODELS {
+        let update = |packing, threads| {
+            let options = TrainOptions {
+                packing,
+                batch: 5,
+                grad_accum: 1,
+                ..options(1)
+            };
+            let mut trainer = trainer(name, threads, options);
+            let report = trainer.step().unwrap().unwrap();
+            (report, trainer)
+        };
+        let (alone, samples) = update(false, 2);
+        let (together, packs) = update(true, 2);
+        assert!(packs.packs().len() < samples.packs().len());
+        assert!(
+            packs
+                .packs()
+                .iter()
+                .any(|p| p.members().len() > 1 && p.image())
+        );
+        assert_eq!(alone.tokens, together.tokens);
+        let loss = (alone.loss / together.loss - 1.0).abs();
+        assert!(loss < 1e-6, "{name}: {loss:e}");
+        let gradients = (packs.gradients().arrays(), samples.gradients().arrays());
+        let mut worst = 0f32;
+        for ((name, got), want) in packs.names().zip(gradients.0).zip(gradients.1) {
+            let error = relative_error(got, want);
+            assert!(error < 3e-6, "{name}: {error:e}");
+            worst = worst.max(error);
+        }
+        println!("{name}: loss {loss:.1e}, gradients {worst:.1e}");
+        let (again, other) = update(true, 1);
+        assert_eq!(again.loss.to_bits(), together.loss.to_bits());
+        assert!(other.gradients().arrays() == packs.gradients().arrays());
+    }
+}
+
+/// Pairs begin with B = 0: until the first update the projector learns as if there were none.
+#[test]
+fn a_projector_alone_learns_what_it_learns_beside_new_pairs() {
+    for name in MODELS {
+        let begin = |targets: &str, packing| {
+            let options = TrainOptions {
+                targets: targets.into(),
+                packing,
+                ..options(1)
+            };
+            let model = open(name, 2);
+            let mut examples = examples(&model, &options);
+            // A sample without an image teaches the projector nothing, and a run of it alone leaves it out.
+            examples.retain(|e| !e.features.is_empty());
+            Trainer::new(model, options, examples, None).unwrap()
+        };
+        for packing in [false, true] {
+            let mut both = begin("all-linear", packing);
+            let mut alone = begin("none", packing);
+            assert!(alone.parameters().adapter.is_empty());
+            assert_eq!(alone.names().count(), 4);
+            let reports = [&mut both, &mut alone].map(|t| t.step().unwrap().unwrap());
+            assert_eq!(reports[0].loss.to_bits(), reports[1].loss.to_bits());
+            let projector = |t: &Trainer| t.gradients().projector.clone();
+            assert!(projector(&both) == projector(&alone), "{name}");
+            let size = |t: &Trainer| {
+                let arrays = &t.gradients().projector.as_ref().unwrap().arrays;
+                arrays.iter().flatten().fold(0f32, |m, v| m.max(v.abs()))
+            };
+            assert!(size(&alone) > 0.0);
+        }
+    }
+}
+
+#[test]
+fn a_projector_alone_goes_on_from_a_checkpoint_and_leaves_no_adapter() {
+    let options = TrainOptions {
+        targets: "none".into(),
+        ..options(1)
+    };
+    let begin = || {
+        let model = open("text", 2);
+        let examples = examples(&model, &options);
+        Trainer::new(model, options.clone(), examples, None).unwrap()
+    };
+    let mut whole = begin();
+    assert_eq!(whole.examples().len(), 4, "those with images");
+    let mut losses = vec![];
+    while let Some(report) = whole.step().unwrap() {
+        losses.push(report.loss);
+    }
+    assert!(losses[losses.len() - 1] < losses[0], "{losses:?}");
+    let folder = tempfile::tempdir().unwrap();
+    let mut stopped = begin();
+    for _ in 0..4 {
+        stopped.step().unwrap();
+    }
+    let saved = stopped.save(folder.path()).unwrap();
+    assert!(saved.join("mmproj.gguf").exists() && !saved.join("adapter.gguf").exists());
+    let mut resumed = begin();
+    resumed.resume(&saved).unwrap();
+    while resumed.step().unwrap().is_some() {}
+    assert!(resumed.parameters() == whole.parameters());
+}
+
+#[test]
+fn a_projector_alone_needs_images_and_no_adapter_to_go_on_from() {
+    let options = TrainOptions {
+        targets: "none".into(),
+        ..options(1)
+    };
+    let model = open("text", 2);
+    let mut unseen = examples(&model, &options);
+    unseen.retain(|e| e.features.is_empty());
+    let work = Workload::of(&unseen);
+    let planned = plan(&model, &options, &work, None, None).unwrap_err();
+    let begun = Trainer::new(Arc::clone(&model), options.clone(), unseen, None).unwrap_err();
+    for error in [planned, begun] {
+        assert!(
+            error.to_string().contains("no sample shows an image"),
+            "{error}"
+        );
+    }
+    let pairs = trainer("text", 2, self::options(1))
+        .parameters()
+        .adapter
+        .clone();
+    let seen = examples(&model, &options);
+    let work = Workload::of(&seen);
+    let planned = plan(&model, &options, &work, None, None).unwrap();
+    let error = Trainer::new(
+        Arc::clone(&model),
+        options.clone(),
+        seen.clone(),
+        Some(pairs),
+    );
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("--targets is none"), "{error}");
+    let trainer = Trainer::new(model, options, seen, None).unwrap();
+    assert_eq!(planned.parameters, trainer.parameters().len());
+    assert_eq!((planned.packs, planned.steps), (4, 10));
+    let blind = golden::folder("llava").join("text.gguf");
+    let blind = Model::open(&blind, &ModelOptions::default()).unwrap();
+    let error = plan(&blind, trainer.options(), &work, None, None).unwrap_err();
+    assert!(error.to_string().contains("give --mmproj"), "{error}");
 }

@@ -1,5 +1,6 @@
 //! A LoRA at every site, and the gradients of a whole model.
 
+use graft::memory::Arena;
 use graft::model::{
     ActivationPlan, Activations, AdapterView, Dropout, GradientView, LoraGradient, LoraRef, Model,
     Site,
@@ -99,6 +100,17 @@ pub fn differentiate(
     lora: &Lora,
     kept: usize,
 ) -> Outcome {
+    differentiate_packed(model, (rows, &[]), dlogits, lora, kept)
+}
+
+/// The same of the sequences that end at `ends`, one behind the other.
+pub fn differentiate_packed(
+    model: &Model,
+    (rows, ends): (&[f32], &[usize]),
+    dlogits: &[f32],
+    lora: &Lora,
+    kept: usize,
+) -> Outcome {
     let llama = model.llama();
     let shape = llama.shape();
     let tokens = rows.len() / shape.width;
@@ -110,10 +122,11 @@ pub fn differentiate(
         dropout: lora.dropout > 0.0,
         stream_weights: false,
         inputs_in: None,
+        half_inputs: false,
     };
-    let mut activations = Activations::new(llama, &plan).unwrap();
+    let mut activations = Activations::new(llama, &plan, &Arena::unlimited()).unwrap();
     let mut stream = rows.to_vec();
-    let forward = llama.forward_saving(&mut stream, lora, &mut activations);
+    let forward = llama.forward_saving(&mut stream, ends, lora, &mut activations);
     forward.unwrap();
     let (mut normed, mut inv_rms) = (vec![0.0; rows.len()], vec![0.0; tokens]);
     llama.final_norm(&mut normed, &mut inv_rms, &stream);
@@ -126,7 +139,14 @@ pub fn differentiate(
     llama.final_norm_backward(&mut drows, &dnormed, &stream, &inv_rms);
     let zeros = |(a, b): &(Vec<f32>, Vec<f32>)| (vec![0.0; a.len()], vec![0.0; b.len()]);
     let mut gradients = Pairs(lora.pairs.0.iter().map(zeros).collect());
-    let backward = llama.backward(&mut drows, lora, &mut gradients, true, &mut activations);
+    let backward = llama.backward(
+        &mut drows,
+        ends,
+        lora,
+        &mut gradients,
+        true,
+        &mut activations,
+    );
     backward.unwrap();
     Outcome {
         logits,

@@ -380,10 +380,10 @@ fn a_budget_decides_how_much_is_computed_twice() {
     let work = Workload::of(&examples());
     assert_eq!((work.examples, work.longest, work.images), (7, 8, 0));
     let layers = model.llama().shape().layers;
-    let free = plan(&model, &options(), &work, None).unwrap();
+    let free = plan(&model, &options(), &work, None, None).unwrap();
     assert_eq!((free.kept_layers, free.steps), (layers, 4));
     assert_eq!(free.parameters, trainer(options()).parameters().len());
-    let least = plan(&model, &options(), &work, Some(free.smallest_bytes)).unwrap();
+    let least = plan(&model, &options(), &work, None, Some(free.smallest_bytes)).unwrap();
     assert_eq!(least.peak_bytes, free.smallest_bytes);
     assert!(least.peak_bytes < free.peak_bytes);
     assert_ne!(least.levers, free.levers);
@@ -391,10 +391,16 @@ fn a_budget_decides_how_much_is_computed_twice() {
     let mut fixed = options();
     fixed.levers.kept_layers = Some(layers);
     fixed.levers.weights = Some(Place::Memory);
-    let kept = plan(&model, &fixed, &work, Some(free.peak_bytes)).unwrap();
+    let kept = plan(&model, &fixed, &work, None, Some(free.peak_bytes)).unwrap();
     assert_eq!(kept.kept_layers, layers);
     assert!(kept.smallest_bytes > free.smallest_bytes);
-    let refused = plan(&model, &options(), &work, Some(free.smallest_bytes - 1));
+    let refused = plan(
+        &model,
+        &options(),
+        &work,
+        None,
+        Some(free.smallest_bytes - 1),
+    );
     let sentence = refused.unwrap_err().to_string();
     assert!(sentence.contains("MiB"), "{sentence}");
 }

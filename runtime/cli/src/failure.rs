@@ -47,6 +47,7 @@ impl From<graft::Error> for Failure {
             graft::Error::Cancelled => Self::Interrupted(None),
             graft::Error::Train(
                 TrainError::NoVision { .. }
+                | TrainError::NoProjector
                 | TrainError::Option { .. }
                 | TrainError::NoTargets { .. }
                 | TrainError::Pattern { .. },

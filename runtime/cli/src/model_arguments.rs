@@ -101,7 +101,7 @@ impl Opened {
         let options = SessionOptions {
             context_length: context,
         };
-        let mut session = Session::new(Arc::clone(&self.model), &options);
+        let mut session = Session::new(Arc::clone(&self.model), &options)?;
         session.set_adapters(self.attached())?;
         Ok(session)
     }

@@ -24,19 +24,19 @@ pub struct Positions<'m> {
 
 impl<'m> Positions<'m> {
     /// Room for sequences of up to `capacity` positions.
-    pub fn new(model: &'m Model, attached: Attached, capacity: usize) -> Self {
+    pub fn new(model: &'m Model, attached: Attached, capacity: usize) -> Result<Self, Failure> {
         let llama = model.llama();
         let shape = llama.shape();
         let chunk = Inference::CHUNK.min(capacity).max(1);
-        Self {
-            kv: KvCache::new(shape, capacity),
-            run: Inference::new(llama, chunk, capacity),
+        Ok(Self {
+            kv: KvCache::new(shape, capacity).map_err(graft::Error::from)?,
+            run: Inference::new(llama, chunk, capacity).map_err(graft::Error::from)?,
             rows: Vec::with_capacity(chunk * shape.width),
             normed: vec![0.0; LOGIT_ROWS * shape.width],
             logits: vec![0.0; LOGIT_ROWS * shape.vocabulary],
             attached,
             model,
-        }
+        })
     }
 
     /// Runs `items` and gives `on_logits` the number of each position from `from` on with its

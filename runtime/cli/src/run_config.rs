@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use graft::train::{EarlyStop, Levers, Place, ScheduleKind, TrainOptions};
+use graft::train::{
+    EarlyStop, GradientPlace, Levers, OptimizerKind, Place, SavedKind, ScheduleKind, TrainOptions,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
@@ -96,7 +98,8 @@ pub struct RunArguments {
     /// Multiply by alpha / sqrt(rank) instead
     #[arg(long, help_heading = "Adapter")]
     pub rslora: bool,
-    /// all-linear, names such as q_proj,v_proj, or a regular expression over full names
+    /// all-linear, names such as q_proj,v_proj, a regular expression over full names, or none to
+    /// train the projector alone
     #[arg(
         long,
         default_value = "all-linear",
@@ -114,7 +117,7 @@ pub struct RunArguments {
     /// Updates, instead of epochs
     #[arg(long, help_heading = "Course")]
     pub steps: Option<u64>,
-    /// Samples of a micro-batch: its loss is the mean over their learned tokens
+    /// Samples (packs, with --packing) of a micro-batch: its loss is the mean over their learned tokens
     #[arg(long, default_value_t = 1, help_heading = "Course")]
     pub batch: usize,
     /// Micro-batches of an update
@@ -123,9 +126,9 @@ pub struct RunArguments {
     /// Learning rate
     #[arg(long, default_value_t = 2e-4, help_heading = "Course")]
     pub lr: f64,
-    /// Learning rate of the projector
-    #[arg(long, default_value_t = 2e-5, help_heading = "Course")]
-    pub projector_lr: f64,
+    /// Learning rate of the projector [default: 2e-5; 1e-3 where it learns alone]
+    #[arg(long, help_heading = "Course")]
+    pub projector_lr: Option<f64>,
     /// How the learning rate runs
     #[arg(long, default_value = "cosine", help_heading = "Course")]
     pub schedule: ScheduleName,
@@ -144,6 +147,12 @@ pub struct RunArguments {
     /// Put samples of like length into one update
     #[arg(long, help_heading = "Course")]
     pub group_by_length: bool,
+    /// Put only samples with images, or only samples without, into one update, of like length
+    #[arg(long, help_heading = "Course")]
+    pub group_by_modality_length: bool,
+    /// Run samples together, as many as fit in --max-len: the same arithmetic, faster if they are short
+    #[arg(long, help_heading = "Course")]
+    pub packing: bool,
     /// Take the samples in the order of the file
     #[arg(long, help_heading = "Course")]
     pub no_shuffle: bool,
@@ -166,11 +175,21 @@ pub struct RunArguments {
     /// Where features of images are kept on the disk for later runs [default: the run folder]
     #[arg(long, value_name = "DIR", help_heading = MEMORY)]
     pub feature_cache: Option<PathBuf>,
+    /// How AdamW's moments are kept; in 8 bits the result is another one, nearly as good
+    #[arg(long, value_name = "NAME", default_value = "adamw", help_heading = ROUNDED)]
+    pub optimizer: OptimizerName,
+    /// How the inputs of layers are kept between forward and backward; in bf16 gradients are rounded
+    #[arg(long, value_name = "TYPE", default_value = "f32", help_heading = ROUNDED)]
+    pub saved_activations: SavedName,
+    /// When the gradients of the pairs are used; a layer's at once needs --batch 1, --grad-accum 1, --clip 0
+    #[arg(long, value_name = "WHEN", help_heading = MEMORY)]
+    pub gradients: Option<GradientName>,
     /// Where AdamW's moments lie
     #[arg(long, value_name = "PLACE", help_heading = MEMORY)]
     pub moments: Option<PlaceName>,
 }
 
+const ROUNDED: &str = "Memory: less of it for a rounded result";
 const MEMORY: &str = "Memory: same result, other time [default: the fastest that fits --memory]";
 
 /// Names of [`Place`].
@@ -189,6 +208,33 @@ impl PlaceName {
             Self::Disk => Place::Disk,
         }
     }
+}
+
+/// Names of [`GradientPlace`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum GradientName {
+    /// When all are there
+    Whole,
+    /// A layer's as soon as they are complete
+    Layer,
+}
+
+/// Names of [`OptimizerKind`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum OptimizerName {
+    /// Two floats for each trained value
+    Adamw,
+    /// Two bytes for each
+    Adamw8bit,
+}
+
+/// Names of [`SavedKind`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum SavedName {
+    /// As they are
+    F32,
+    /// Rounded
+    Bf16,
 }
 
 /// What of the projector learns.
@@ -224,7 +270,11 @@ impl RunArguments {
             batch: self.batch,
             grad_accum: self.grad_accum,
             lr: self.lr,
-            projector_lr: self.projector_lr,
+            projector_lr: self.projector_lr.unwrap_or(match self.targets.as_str() {
+                // The rates of LLaVA's two phases.
+                "none" => 1e-3,
+                _ => 2e-5,
+            }),
             schedule: match self.schedule {
                 ScheduleName::Cosine => ScheduleKind::Cosine,
                 ScheduleName::Linear => ScheduleKind::Linear,
@@ -235,7 +285,17 @@ impl RunArguments {
             clip: self.clip,
             max_len: self.max_len,
             group_by_length: self.group_by_length,
+            group_by_modality_length: self.group_by_modality_length,
+            packing: self.packing,
             shuffle: !self.no_shuffle,
+            optimizer: match self.optimizer {
+                OptimizerName::Adamw => OptimizerKind::AdamW,
+                OptimizerName::Adamw8bit => OptimizerKind::AdamW8bit,
+            },
+            saved: match self.saved_activations {
+                SavedName::F32 => SavedKind::F32,
+                SavedName::Bf16 => SavedKind::Bf16,
+            },
             levers: Levers {
                 kept_layers: self.kept_layers,
                 weights: self.weights.map(PlaceName::place),
@@ -244,6 +304,10 @@ impl RunArguments {
                     Some(_) => Some(Place::Disk),
                     None => self.image_features.map(PlaceName::place),
                 },
+                gradients: self.gradients.map(|place| match place {
+                    GradientName::Whole => GradientPlace::Whole,
+                    GradientName::Layer => GradientPlace::Layer,
+                }),
                 moments: self.moments.map(PlaceName::place),
                 folder: None,
             },

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use graft::adapter::Adapter;
 use graft::cancel::Cancel;
 use graft::dataset::{ImageFolder, Sample, llava_json};
+use graft::memory::Arena;
 use graft::model::{Model, ModelOptions};
 use graft::tokenizer::ChatTemplate;
 use graft::train::{
@@ -15,7 +16,7 @@ use graft::train::{
 
 use crate::failure::Failure;
 use crate::model_arguments::{about, open_model};
-use crate::progress::{Progress, short};
+use crate::progress::Progress;
 use crate::run_config::RunConfig;
 
 /// An opened base model with its data, nothing prepared yet.
@@ -24,6 +25,10 @@ pub struct Subject {
     pub template: ChatTemplate,
     pub samples: Vec<Sample>,
     pub images: ImageFolder,
+    /// Samples to look at only, and their images.
+    pub held_out: Option<(Vec<Sample>, ImageFolder)>,
+    /// The adapter to go on from.
+    pub initial: Option<Arc<Adapter>>,
 }
 
 impl Subject {
@@ -34,24 +39,45 @@ impl Subject {
             threads,
         };
         let model = open_model(&config.model, &options)?;
+        let initial = match &config.init_adapter {
+            Some(path) => Some(Adapter::open(path, &model).map_err(|e| about(path, e))?),
+            None => None,
+        };
         Ok(Self {
             template: model.chat_template(config.template.as_deref())?,
             model,
             samples: llava_json::read(&config.data).map_err(graft::Error::from)?,
             images: images(config, &config.data),
+            held_out: match &config.eval_data {
+                Some(data) => {
+                    let samples = llava_json::read(data).map_err(graft::Error::from)?;
+                    Some((samples, images(config, data)))
+                }
+                None => None,
+            },
+            initial,
         })
     }
 
     /// What there is to learn, without looking at the images.
     pub fn workload(&self, config: &RunConfig) -> Result<Workload, Failure> {
-        let max_len = config.options.max_len;
-        Workload::measure(&self.model, &self.template, &self.samples, max_len)
-            .map_err(|e| about(&config.data, e))
+        let measure = |samples, data: &Path| {
+            let max_len = config.options.max_len;
+            Workload::measure(&self.model, &self.template, samples, max_len)
+                .map_err(|e| about(data, e))
+        };
+        let work = measure(&self.samples, &config.data)?;
+        match (&self.held_out, &config.eval_data) {
+            (Some((samples, _)), Some(data)) => Ok(work.with_evaluation(&measure(samples, data)?)),
+            _ => Ok(work),
+        }
     }
 
     /// What a run will take.
     pub fn plan(&self, config: &RunConfig, work: &Workload) -> Result<TrainPlan, Failure> {
-        plan(&self.model, &config.options, work, config.memory).map_err(|error| match error {
+        let initial = self.initial.as_deref();
+        let planned = plan(&self.model, &config.options, work, initial, config.memory);
+        planned.map_err(|error| match error {
             graft::Error::Train(TrainError::NothingToLearn { .. }) => about(&config.data, error),
             other => other.into(),
         })
@@ -61,10 +87,10 @@ impl Subject {
     pub fn examples(
         &self,
         label: &'static str,
-        samples: &[Sample],
-        images: &ImageFolder,
+        (samples, images): (&[Sample], &ImageFolder),
         cache: Option<&FeatureCache>,
         max_len: usize,
+        arena: &Arena,
         cancel: &Cancel,
     ) -> Result<Vec<Example>, Failure> {
         let mut progress = Progress::new(label, samples.len() as u64);
@@ -74,6 +100,7 @@ impl Subject {
             images,
             cache,
             max_len,
+            arena,
         };
         let Prepared { examples, warnings } = prepare(&preparation, samples, cancel, |done| {
             progress.at(done.samples as u64, &format!("{} images", done.images))
@@ -135,36 +162,27 @@ pub fn train(
         }
         _ => None,
     };
+    let arena = Arena::new(planned.memory);
     let examples = subject.examples(
         "preparing",
-        &subject.samples,
-        &subject.images,
+        (&subject.samples, &subject.images),
         cache.as_ref(),
         max_len,
+        &arena,
         cancel,
     )?;
-    let held_out = match &config.eval_data {
-        Some(data) => {
-            let (samples, images) = (llava_json::read(data), images(config, data));
-            let samples = samples.map_err(graft::Error::from)?;
-            subject.examples(
-                "eval data",
-                &samples,
-                &images,
-                cache.as_ref(),
-                max_len,
-                cancel,
-            )?
-        }
+    let held_out = match &subject.held_out {
+        Some((samples, images)) => subject.examples(
+            "eval data",
+            (samples, images),
+            cache.as_ref(),
+            max_len,
+            &arena,
+            cancel,
+        )?,
         None => Vec::new(),
     };
-    let initial = match &config.init_adapter {
-        Some(path) => {
-            let adapter = Adapter::open(path, &subject.model).map_err(|e| about(path, e))?;
-            Some((*adapter).clone())
-        }
-        None => None,
-    };
+    let initial = subject.initial.as_deref().cloned();
     std::fs::create_dir_all(folder).map_err(|source| graft::Error::Io {
         action: "create",
         path: folder.to_owned(),
@@ -284,13 +302,4 @@ pub fn resumed(path: &Path) -> graft::Result<(PathBuf, PathBuf)> {
     let checkpoint = checkpoint::latest(path)?;
     let folder = checkpoint.parent().unwrap_or(Path::new(".")).to_owned();
     Ok((folder, checkpoint))
-}
-
-/// How long the updates of a plan take on this machine, in words.
-pub fn pace(plan: &TrainPlan, flops_per_second: f64) -> (f64, String) {
-    /// Bytes per second of a disk, or of the system's memory in front of it.
-    const DISK: f64 = 1e9;
-    let step = plan.flops_per_step / flops_per_second + plan.disk_bytes_per_step / DISK;
-    let whole = std::time::Duration::from_secs_f64(step * plan.steps as f64);
-    (step, short(whole))
 }

@@ -74,6 +74,21 @@ impl Adapter {
         })
     }
 
+    /// An adapter of no pairs, which changes nothing: of a run in which something else learns.
+    pub(crate) fn none(base: BaseIdentity) -> Self {
+        Self {
+            name: "none".into(),
+            base,
+            alpha: 1.0,
+            pairs: Vec::new(),
+        }
+    }
+
+    /// Whether it has no pairs.
+    pub fn is_empty(&self) -> bool {
+        self.pairs.is_empty()
+    }
+
     /// Reads an adapter file or a PEFT folder and checks that it fits `model`.
     ///
     /// # Errors
@@ -177,8 +192,10 @@ impl Adapter {
     }
 
     /// All pairs in the same order, to change; for training.
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut LoraPair> {
-        self.pairs.iter_mut().flatten()
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (Site, &mut LoraPair)> {
+        let layers = self.pairs.len().div_ceil(crate::model::SiteKind::ALL.len());
+        let pairs = Site::all(layers).zip(&mut self.pairs);
+        pairs.filter_map(|(site, pair)| Some((site, pair.as_mut()?)))
     }
 
     /// The name of its content. Reads every value, so keep the answer.

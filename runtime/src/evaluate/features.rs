@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::Result;
 use crate::dataset::{ImageFolder, ImageRef};
+use crate::memory::Arena;
 use crate::model::{Model, ProjectorSaved, VisionWork};
 use crate::session::SessionError;
 
@@ -88,7 +89,7 @@ impl ImageRows {
 
     fn features(&mut self, model: &Model, image: &crate::image::RgbImage) -> Result<Arc<Vec<f32>>> {
         let vision = model.vision().ok_or(SessionError::NoVision)?;
-        let (work, _) = self.work.get_or_insert_with(|| buffers(model));
+        let (work, _) = made(&mut self.work, model)?;
         let pool = model.llama().pool();
         let features = pool.run(|| vision.features(image, work));
         self.computed += 1;
@@ -97,7 +98,7 @@ impl ImageRows {
 
     fn project(&mut self, model: &Model, features: &[f32]) -> Result<Arc<Vec<f32>>> {
         let projector = model.vision().ok_or(SessionError::NoVision)?.projector();
-        let (_, saved) = self.work.get_or_insert_with(|| buffers(model));
+        let (_, saved) = made(&mut self.work, model)?;
         let width = model.llama().shape().width;
         let mut rows = vec![0.0; features.len() / projector.inputs() * width];
         let pool = model.llama().pool();
@@ -108,12 +109,19 @@ impl ImageRows {
 
 /// Working memory of the tower and the projector. Callers have checked that the model sees; one
 /// that does not gets none.
-fn buffers(model: &Model) -> (VisionWork, ProjectorSaved) {
+fn made<'a>(
+    work: &'a mut Option<(VisionWork, ProjectorSaved)>,
+    model: &Model,
+) -> Result<&'a mut (VisionWork, ProjectorSaved)> {
+    if let Some(work) = work {
+        return Ok(work);
+    }
     let width = model.llama().shape().width;
     let shape = model.vision().map(|v| *v.tower().shape());
     let shape = shape.expect("only models that see have images");
-    (
-        VisionWork::new(&shape),
-        ProjectorSaved::new(shape.patches(), width),
-    )
+    let arena = Arena::unlimited();
+    Ok(work.insert((
+        VisionWork::new(&shape, &arena)?,
+        ProjectorSaved::new(shape.patches(), width, &arena)?,
+    )))
 }

@@ -25,6 +25,7 @@ pub use error::GgufError;
 pub(crate) use mapping::Bytes;
 pub use metadata::{Array, Metadata, Value};
 pub use reader::{Gguf, Tensor, TensorInfo};
+pub(crate) use writer::whole_file;
 pub use writer::{TensorDeclaration, Writer};
 
 /// First bytes of every file.

@@ -71,52 +71,19 @@ impl Writer {
     /// # Errors
     /// If the file cannot be created, a tensor's shape is impossible, or a name stands twice.
     pub fn create(path: &Path, metadata: &Metadata, tensors: &[TensorDeclaration]) -> Result<Self> {
-        let alignment = metadata
-            .opt_u64(ALIGNMENT_KEY)?
-            .unwrap_or(DEFAULT_ALIGNMENT);
-        if !alignment.is_power_of_two() || !(8..=1 << 20).contains(&alignment) {
-            return Err(GgufError::Alignment { found: alignment }.into());
-        }
-        let mut head = Vec::new();
-        head.extend(MAGIC);
-        head.extend(3u32.to_le_bytes());
-        head.extend((tensors.len() as u64).to_le_bytes());
-        head.extend((metadata.len() as u64).to_le_bytes());
-        for (key, value) in metadata.iter() {
-            put_string(&mut head, key);
-            put_value(&mut head, value);
-        }
-        let mut offset = 0u64;
-        let mut sizes = Vec::with_capacity(tensors.len());
-        let mut names = std::collections::HashSet::new();
-        for tensor in tensors {
-            if !names.insert(&tensor.name) {
-                return Err(GgufError::DuplicateTensor {
-                    tensor: tensor.name.clone(),
-                    offset: 0,
-                }
-                .into());
-            }
-            let bytes = tensor.bytes()?;
-            put_string(&mut head, &tensor.name);
-            head.extend((tensor.shape.len() as u32).to_le_bytes());
-            for &axis in &tensor.shape {
-                head.extend((axis as u64).to_le_bytes());
-            }
-            head.extend(tensor.quant_type.gguf_id().to_le_bytes());
-            head.extend(offset.to_le_bytes());
-            offset += (bytes as u64).next_multiple_of(alignment);
-            sizes.push((tensor.name.clone(), bytes));
-        }
-        head.resize(head.len().next_multiple_of(alignment as usize), 0);
+        let Head {
+            bytes,
+            sizes,
+            alignment,
+        } = Head::new(metadata, tensors)?;
         let mut writer = Self {
             out: BufWriter::with_capacity(1 << 20, AtomicFile::create(path)?),
             tensors: sizes,
             written: 0,
             part: 0,
-            alignment: alignment as usize,
+            alignment,
         };
-        writer.put(&head)?;
+        writer.put(&bytes)?;
         Ok(writer)
     }
 
@@ -199,6 +166,83 @@ impl Writer {
         };
         Ok(self.out.write_all(bytes).map_err(io)?)
     }
+}
+
+/// Everything before the data.
+struct Head {
+    bytes: Vec<u8>,
+    /// Name and bytes of each tensor.
+    sizes: Vec<(String, usize)>,
+    alignment: usize,
+}
+
+impl Head {
+    fn new(metadata: &Metadata, tensors: &[TensorDeclaration]) -> Result<Self> {
+        let alignment = metadata
+            .opt_u64(ALIGNMENT_KEY)?
+            .unwrap_or(DEFAULT_ALIGNMENT);
+        if !alignment.is_power_of_two() || !(8..=1 << 20).contains(&alignment) {
+            return Err(GgufError::Alignment { found: alignment }.into());
+        }
+        let mut head = Vec::new();
+        head.extend(MAGIC);
+        head.extend(3u32.to_le_bytes());
+        head.extend((tensors.len() as u64).to_le_bytes());
+        head.extend((metadata.len() as u64).to_le_bytes());
+        for (key, value) in metadata.iter() {
+            put_string(&mut head, key);
+            put_value(&mut head, value);
+        }
+        let mut offset = 0u64;
+        let mut sizes = Vec::with_capacity(tensors.len());
+        let mut names = std::collections::HashSet::new();
+        for tensor in tensors {
+            if !names.insert(&tensor.name) {
+                return Err(GgufError::DuplicateTensor {
+                    tensor: tensor.name.clone(),
+                    offset: 0,
+                }
+                .into());
+            }
+            let bytes = tensor.bytes()?;
+            put_string(&mut head, &tensor.name);
+            head.extend((tensor.shape.len() as u32).to_le_bytes());
+            for &axis in &tensor.shape {
+                head.extend((axis as u64).to_le_bytes());
+            }
+            head.extend(tensor.quant_type.gguf_id().to_le_bytes());
+            head.extend(offset.to_le_bytes());
+            offset += (bytes as u64).next_multiple_of(alignment);
+            sizes.push((tensor.name.clone(), bytes));
+        }
+        head.resize(head.len().next_multiple_of(alignment as usize), 0);
+        Ok(Self {
+            bytes: head,
+            sizes,
+            alignment: alignment as usize,
+        })
+    }
+}
+
+/// A whole file in memory whose every byte of data is `fill`.
+///
+/// # Errors
+/// If a tensor's shape is impossible, or a name stands twice.
+pub(crate) fn whole_file(
+    metadata: &Metadata,
+    tensors: &[TensorDeclaration],
+    fill: u8,
+) -> Result<Vec<u8>> {
+    let Head {
+        mut bytes,
+        sizes,
+        alignment,
+    } = Head::new(metadata, tensors)?;
+    let padded = sizes
+        .iter()
+        .map(|(_, size)| size.next_multiple_of(alignment));
+    bytes.resize(bytes.len() + padded.sum::<usize>(), fill);
+    Ok(bytes)
 }
 
 fn put_string(out: &mut Vec<u8>, text: &str) {

@@ -1,10 +1,12 @@
 //! Who may use how many bytes, decided before anyone does.
 
+mod arena;
 mod budget;
 mod float_file;
 mod plan;
 mod process;
 
+pub use arena::{Arena, ArenaError, Buffer, Floats, Hold};
 pub use budget::{Budget, BudgetError, Reservation};
 pub use float_file::FloatFile;
 pub use plan::{MemoryPlan, Part, Phase};

@@ -10,13 +10,16 @@
 
 use std::path::PathBuf;
 
+use half::bf16;
+use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
+
 use super::layer::{Kept, Work};
 use super::{
     AdapterView, BackwardScratch, GradientView, Layer, Llama, LlamaShape, Pass, Saved, Scratch,
 };
 use crate::Result;
 use crate::kv_cache::KvSlice;
-use crate::memory::FloatFile;
+use crate::memory::{Arena, Buffer, FloatFile, Floats, Hold, MemoryPlan, Part};
 use graft_kernels::ops::rope::RopeTable;
 
 /// What is kept of one sequence between its forward and its backward, and the buffers of both.
@@ -24,6 +27,7 @@ use graft_kernels::ops::rope::RopeTable;
 pub struct Activations {
     /// Inputs of the layers from `lowest` on, `[layers - lowest][T, W]`.
     inputs: Inputs,
+    half_inputs: bool,
     /// The top layers have one each; the lowest of these lends its slot to all layers below.
     slots: Vec<Slot>,
     lowest: usize,
@@ -31,16 +35,19 @@ pub struct Activations {
     rope: RopeTable,
     scratch: Scratch,
     back: BackwardScratch,
-    /// A recomputed layer's stream, `[T, W]`.
-    stream: Vec<f32>,
+    /// A recomputed layer's stream, `[T, W]`; empty if none is.
+    stream: Floats,
+    _counted: [Hold; 2],
 }
 
 /// Inputs of layers, `[T, W]` each.
 #[derive(Debug)]
 enum Inputs {
-    Memory(Vec<Vec<f32>>),
+    Memory(Vec<Floats>),
+    /// As the bits of bf16, and the one in use.
+    Half(Vec<Buffer<u16>>, Floats),
     /// One after the other, and the one in use.
-    File(FloatFile, Vec<f32>),
+    File(FloatFile, Floats),
 }
 
 /// Everything inside one layer.
@@ -48,15 +55,15 @@ enum Inputs {
 struct Slot {
     saved: Saved,
     /// `[T, K * D]`.
-    keys: Vec<f32>,
+    keys: Floats,
     /// `[T, K * D]`.
-    values: Vec<f32>,
+    values: Floats,
 }
 
 /// What decides how much memory training takes.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ActivationPlan {
-    /// Longest sequence.
+    /// Most rows at once: of the longest sequence, or of all that run together.
     pub tokens: usize,
     /// Lowest layer that backward visits: the lowest trained one, or 0 for gradients of the rows.
     pub lowest: usize,
@@ -71,6 +78,8 @@ pub struct ActivationPlan {
     pub stream_weights: bool,
     /// The folder of a file that holds the layers' inputs, instead of memory.
     pub inputs_in: Option<PathBuf>,
+    /// Whether the layers' inputs are rounded to bf16, wherever they lie.
+    pub half_inputs: bool,
 }
 
 impl ActivationPlan {
@@ -81,59 +90,92 @@ impl ActivationPlan {
     fn slots(&self, shape: &LlamaShape) -> usize {
         self.kept.min(self.visited(shape)).max(1)
     }
+
+    fn stream_floats(&self, shape: &LlamaShape) -> usize {
+        match self.slots(shape) < self.visited(shape) {
+            true => self.tokens * shape.width,
+            false => 0,
+        }
+    }
+
+    fn lora_bytes(&self, shape: &LlamaShape) -> usize {
+        let width = if self.dropout {
+            shape.widest_input()
+        } else {
+            0
+        };
+        super::LoraScratch::bytes(self.tokens, self.max_rank, width)
+    }
 }
 
 impl Activations {
     /// Buffers for sequences as planned.
     ///
     /// # Errors
-    /// If the disk refuses the file of the inputs.
-    pub fn new(llama: &Llama, plan: &ActivationPlan) -> Result<Self> {
+    /// If the arena refuses, or the disk refuses the file of the inputs.
+    pub fn new(llama: &Llama, plan: &ActivationPlan, arena: &Arena) -> Result<Self> {
         let (shape, tokens) = (llama.shape(), plan.tokens);
-        let rows = || vec![0.0; tokens * shape.width];
-        let mut scratch = Scratch::new(shape, tokens);
+        let row = tokens * shape.width;
+        let mut scratch = Scratch::new(shape, tokens, arena)?;
+        let lora = arena.hold(Part::LayerBuffers, plan.lora_bytes(shape))?;
         scratch.reserve_rank(shape, plan.max_rank, plan.dropout);
         let visited = plan.visited(shape);
+        let saved = |_| arena.floats(Part::SavedActivations, row);
         Ok(Self {
             inputs: match &plan.inputs_in {
-                Some(folder) => {
-                    let floats = visited * tokens * shape.width;
-                    Inputs::File(FloatFile::create(folder, floats)?, rows())
+                Some(folder) => Inputs::File(FloatFile::create(folder, visited * row)?, saved(0)?),
+                None if plan.half_inputs => {
+                    let half = |_| arena.buffer(Part::SavedActivations, row);
+                    Inputs::Half((0..visited).map(half).collect::<Result<_, _>>()?, saved(0)?)
                 }
-                None => Inputs::Memory((0..visited).map(|_| rows()).collect()),
+                None => Inputs::Memory((0..visited).map(saved).collect::<Result<_, _>>()?),
             },
+            half_inputs: plan.half_inputs,
             slots: (0..plan.slots(shape))
-                .map(|_| Slot::new(shape, tokens))
-                .collect(),
+                .map(|_| Slot::new(shape, tokens, arena))
+                .collect::<Result<_>>()?,
             lowest: plan.lowest,
             stream_weights: plan.stream_weights,
+            _counted: [
+                lora,
+                arena.hold(Part::LayerBuffers, rope_bytes(shape, tokens))?,
+            ],
             rope: llama.rope_table(tokens),
             scratch,
-            back: BackwardScratch::new(shape, tokens),
-            stream: rows(),
+            back: BackwardScratch::new(shape, tokens, arena)?,
+            stream: arena.floats(Part::RecomputeScratch, plan.stream_floats(shape))?,
         })
     }
 
-    /// Bytes that [`Activations::new`] allocates.
-    pub fn bytes(shape: &LlamaShape, plan: &ActivationPlan) -> usize {
+    /// Adds what [`Activations::new`] takes from its arena.
+    pub fn add_to(memory: &mut MemoryPlan, shape: &LlamaShape, plan: &ActivationPlan) {
         let tokens = plan.tokens;
-        let row = tokens * shape.width * size_of::<f32>();
-        let rope = tokens * shape.head_width * size_of::<f32>();
-        let width = if plan.dropout {
-            shape.widest_input()
-        } else {
-            0
-        };
+        let row = tokens * shape.width;
+        let float = size_of::<f32>();
         let inputs = match plan.inputs_in {
-            Some(_) => 1,
-            None => plan.visited(shape),
+            Some(_) => row * float,
+            None if plan.half_inputs => (plan.visited(shape) * size_of::<u16>() + float) * row,
+            None => plan.visited(shape) * row * float,
         };
-        (inputs + 1) * row
-            + plan.slots(shape) * Slot::bytes(shape, tokens)
-            + rope
-            + Scratch::bytes(shape, tokens)
-            + super::LoraScratch::bytes(tokens, plan.max_rank, width)
-            + BackwardScratch::bytes(shape, tokens)
+        let slots = plan.slots(shape);
+        memory.add(
+            Part::SavedActivations,
+            inputs + slots * Saved::bytes(shape, tokens),
+        );
+        memory.add(Part::KeysAndValues, slots * Slot::kv_bytes(shape, tokens));
+        memory.add(Part::RecomputeScratch, plan.stream_floats(shape) * float);
+        memory.add(
+            Part::LayerBuffers,
+            rope_bytes(shape, tokens)
+                + Scratch::bytes(shape, tokens)
+                + plan.lora_bytes(shape)
+                + BackwardScratch::bytes(shape, tokens),
+        );
+    }
+
+    /// The layers that backward visits, bottom up.
+    pub fn visited(&self, llama: &Llama) -> std::ops::Range<usize> {
+        self.lowest..llama.layers().len()
     }
 
     /// A layer's turn: if weights are streamed, the next layer's are read while it lasts, and its own
@@ -163,9 +205,20 @@ impl Drop for Turn<'_> {
 }
 
 impl Inputs {
-    fn keep(&mut self, layer: usize, rows: &[f32]) -> Result<()> {
+    fn keep(&mut self, layer: usize, rows: &[f32], half: bool) -> Result<()> {
         match self {
             Self::Memory(all) => all[layer][..rows.len()].copy_from_slice(rows),
+            Self::Half(all, _) => {
+                let bits: &mut [bf16] = all[layer][..rows.len()].reinterpret_cast_mut();
+                bits.convert_from_f32_slice(rows);
+            }
+            Self::File(file, row) if half => {
+                let rounded = &mut row[..rows.len()];
+                for (to, from) in rounded.iter_mut().zip(rows) {
+                    *to = bf16::from_f32(*from).to_f32();
+                }
+                file.write(layer * row.len(), &row[..rows.len()])?;
+            }
             Self::File(file, row) => file.write(layer * row.len(), rows)?,
         }
         Ok(())
@@ -174,6 +227,11 @@ impl Inputs {
     fn get(&mut self, layer: usize, len: usize) -> Result<&[f32]> {
         match self {
             Self::Memory(all) => Ok(&all[layer][..len]),
+            Self::Half(all, row) => {
+                let bits: &[bf16] = all[layer][..len].reinterpret_cast();
+                bits.convert_to_f32_slice(&mut row[..len]);
+                Ok(&row[..len])
+            }
             Self::File(file, row) => {
                 file.read(layer * row.len(), &mut row[..len])?;
                 Ok(&row[..len])
@@ -182,17 +240,23 @@ impl Inputs {
     }
 }
 
+fn rope_bytes(shape: &LlamaShape, tokens: usize) -> usize {
+    tokens * shape.head_width * size_of::<f32>()
+}
+
 impl Slot {
-    fn new(shape: &LlamaShape, tokens: usize) -> Self {
-        Self {
-            saved: Saved::new(shape, tokens),
-            keys: vec![0.0; tokens * shape.kv_width()],
-            values: vec![0.0; tokens * shape.kv_width()],
-        }
+    fn new(shape: &LlamaShape, tokens: usize, arena: &Arena) -> Result<Self> {
+        let len = tokens * shape.kv_width();
+        let [keys, values] = arena.arrays(Part::KeysAndValues, [len, len])?;
+        Ok(Self {
+            saved: Saved::new(shape, tokens, arena)?,
+            keys,
+            values,
+        })
     }
 
-    fn bytes(shape: &LlamaShape, tokens: usize) -> usize {
-        Saved::bytes(shape, tokens) + 2 * tokens * shape.kv_width() * size_of::<f32>()
+    fn kv_bytes(shape: &LlamaShape, tokens: usize) -> usize {
+        2 * tokens * shape.kv_width() * size_of::<f32>()
     }
 
     fn parts(&mut self) -> (&mut Saved, KvSlice<'_>) {
@@ -205,17 +269,19 @@ impl Slot {
 }
 
 impl Llama {
-    /// Runs rows `[T, W]`, a whole sequence, through all layers in place and keeps what
-    /// [`Llama::backward`] needs.
+    /// Runs rows `[T, W]` through all layers in place and keeps what [`Llama::backward`] needs. They
+    /// are the whole sequences that end at `ends`, one behind the other ([`Pass::ends`]); one sequence
+    /// if there are none.
     ///
     /// # Errors
     /// If the disk refuses the inputs of the layers.
     ///
     /// # Panics
-    /// If the sequence is longer than planned.
+    /// If there are more rows than planned.
     pub fn forward_saving(
         &self,
         rows: &mut [f32],
+        ends: &[usize],
         adapters: &dyn AdapterView,
         activations: &mut Activations,
     ) -> Result<()> {
@@ -223,7 +289,8 @@ impl Llama {
         self.pool().run(|| {
             for (i, layer) in self.layers().iter().enumerate() {
                 if let Some(input) = i.checked_sub(activations.lowest) {
-                    activations.inputs.keep(input, rows)?;
+                    let half = activations.half_inputs;
+                    activations.inputs.keep(input, rows, half)?;
                 }
                 let _turn = activations.turn(layer, self.layers().get(i + 1));
                 if activations.stream_weights && i + 1 == layers {
@@ -233,6 +300,7 @@ impl Llama {
                 let (saved, kv) = activations.slots[slot].parts();
                 let pass = Pass {
                     start: 0,
+                    ends,
                     rope: &activations.rope,
                     adapters,
                 };
@@ -246,16 +314,50 @@ impl Llama {
     /// gradients of adapter 0 and, if `needs_rows` (the plan's `lowest` is 0 then), leaves the
     /// gradient of the rows it was given in `drows`, which is meaningless otherwise.
     ///
-    /// `adapters` are those of the forward.
+    /// `ends` and `adapters` are those of the forward.
     ///
     /// # Errors
     /// If the disk refuses the inputs of the layers.
     ///
     /// # Panics
-    /// If the sequence is longer than planned, or gradients of rows were not planned for.
+    /// If there are more rows than planned, or gradients of rows were not planned for.
     pub fn backward(
         &self,
         drows: &mut [f32],
+        ends: &[usize],
+        adapters: &(dyn AdapterView + '_),
+        gradients: &mut (dyn GradientView + Send + '_),
+        needs_rows: bool,
+        activations: &mut Activations,
+    ) -> Result<()> {
+        for layer in activations.visited(self).rev() {
+            self.backward_layer(
+                layer,
+                drows,
+                ends,
+                adapters,
+                gradients,
+                needs_rows,
+                activations,
+            )?;
+        }
+        Ok(())
+    }
+
+    /// One layer's part of [`Llama::backward`], for whoever has something to do in between. The layers
+    /// come in the order of [`Activations::visited`], the top one first.
+    ///
+    /// # Errors
+    /// As [`Llama::backward`].
+    ///
+    /// # Panics
+    /// As [`Llama::backward`].
+    #[allow(clippy::too_many_arguments)] // those of backward, and which layer
+    pub fn backward_layer(
+        &self,
+        layer: usize,
+        drows: &mut [f32],
+        ends: &[usize],
         adapters: &(dyn AdapterView + '_),
         gradients: &mut (dyn GradientView + Send + '_),
         needs_rows: bool,
@@ -267,35 +369,37 @@ impl Llama {
             !needs_rows || lowest == 0,
             "layers below {lowest} were not kept"
         );
+        let slot = activations.slot(layer, layers);
+        let recompute = layer + activations.slots.len() < layers;
+        let below = layer.checked_sub(1).filter(|&below| below >= lowest);
+        let below = below.map(|below| &self.layers()[below]);
+        let needs_input = needs_rows || layer > lowest;
+        let number = layer - lowest;
+        let layer = &self.layers()[layer];
         self.pool().run(|| {
-            for (i, layer) in self.layers().iter().enumerate().skip(lowest).rev() {
-                let slot = activations.slot(i, layers);
-                let recompute = i + activations.slots.len() < layers;
-                let pass = Pass {
-                    start: 0,
-                    rope: &activations.rope,
-                    adapters,
-                };
-                let below = i.checked_sub(1).filter(|&below| below >= lowest);
-                let _turn = activations.turn(layer, below.map(|i| &self.layers()[i]));
-                let x = activations.inputs.get(i - lowest, drows.len())?;
-                let scratch = &mut activations.scratch;
-                if recompute {
-                    let stream = &mut activations.stream[..drows.len()];
-                    stream.copy_from_slice(x);
-                    let (saved, kv) = activations.slots[slot].parts();
-                    layer.forward(stream, saved, kv, &pass, scratch);
-                }
+            let pass = Pass {
+                start: 0,
+                ends,
+                rope: &activations.rope,
+                adapters,
+            };
+            let _turn = activations.turn(layer, below);
+            let x = activations.inputs.get(number, drows.len())?;
+            let scratch = &mut activations.scratch;
+            if recompute {
+                let stream = &mut activations.stream[..drows.len()];
+                stream.copy_from_slice(x);
                 let (saved, kv) = activations.slots[slot].parts();
-                let kept = Kept { x, saved, kv };
-                let work = Work {
-                    gradients,
-                    needs_input: needs_rows || i > lowest,
-                    scratch,
-                    back: &mut activations.back,
-                };
-                layer.backward(drows, kept, &pass, work);
+                layer.forward(stream, saved, kv, &pass, scratch);
             }
+            let (saved, kv) = activations.slots[slot].parts();
+            let work = Work {
+                gradients,
+                needs_input,
+                scratch,
+                back: &mut activations.back,
+            };
+            layer.backward(drows, Kept { x, saved, kv }, &pass, work);
             Ok(())
         })
     }

@@ -1,5 +1,8 @@
 //! Attention cut for threads: each piece is some key/value heads with the query heads that read
 //! them, which are columns of every array and rows of `lse`.
+//!
+//! Rows may be several sequences, one behind the other. Each is then attention of its own, on its rows
+//! of every array; their `lse`, `[H, length]` each, lie one behind the other as well.
 
 use graft_kernels::Kernels;
 use graft_kernels::ops::attention::AttentionShape;
@@ -19,25 +22,73 @@ pub(super) struct Arrays<'a> {
 
 impl<'a> Arrays<'a> {
     fn views(&self, shape: &AttentionShape) -> Inputs<'a> {
-        let (wide, narrow) = (
-            shape.heads * shape.head_width,
-            shape.kv_heads * shape.head_width,
-        );
+        let (wide, narrow) = widths(shape);
         Inputs {
             q: Mat::new(self.q, self.q.len() / wide, wide),
             k: Mat::new(self.k, self.k.len() / narrow, narrow),
             v: Mat::new(self.v, self.v.len() / narrow, narrow),
         }
     }
+
+    /// The sequences before a row and those behind it.
+    fn split_at(&self, row: usize, shape: &AttentionShape) -> (Self, Self) {
+        let (wide, narrow) = widths(shape);
+        let (q_a, q_b) = self.q.split_at(row * wide);
+        let (k_a, k_b) = self.k.split_at(row * narrow);
+        let (v_a, v_b) = self.v.split_at(row * narrow);
+        let arrays = |q, k, v| Self { q, k, v };
+        (arrays(q_a, k_a, v_a), arrays(q_b, k_b, v_b))
+    }
 }
 
-/// Writes `out` `[T, H * D]` and `lse` `[H, T]`.
+/// Floats of a row of queries, and of keys or values.
+fn widths(shape: &AttentionShape) -> (usize, usize) {
+    let [wide, narrow] = [shape.heads, shape.kv_heads].map(|heads| heads * shape.head_width);
+    (wide, narrow)
+}
+
+/// Where to cut some sequences into two halves of about as many rows: how many sequences come first, and
+/// their rows. `before` is the row at which the first of `ends` begins. `None` for one sequence.
+fn halves(ends: &[usize], before: usize) -> Option<(usize, usize)> {
+    let (&last, rest) = ends.split_last()?;
+    let middle = before.midpoint(last);
+    let first = rest.partition_point(|&end| end <= middle).max(1);
+    Some((first, rest.get(first - 1)? - before))
+}
+
+/// Writes `out` `[T, H * D]` and `lse`, `[H, length]` for each of the sequences that end at `ends` (one
+/// if there are none).
 pub(super) fn forward(
     out: &mut [f32],
     lse: &mut [f32],
     arrays: &Arrays<'_>,
+    ends: &[usize],
     shape: &AttentionShape,
 ) {
+    forward_sequences(out, lse, arrays, (ends, 0), shape);
+}
+
+fn forward_sequences(
+    out: &mut [f32],
+    lse: &mut [f32],
+    arrays: &Arrays<'_>,
+    (ends, before): (&[usize], usize),
+    shape: &AttentionShape,
+) {
+    let Some((first, rows)) = halves(ends, before) else {
+        return forward_sequence(out, lse, arrays, shape);
+    };
+    let (out_a, out_b) = out.split_at_mut(rows * widths(shape).0);
+    let (lse_a, lse_b) = lse.split_at_mut(rows * shape.heads);
+    let (in_a, in_b) = arrays.split_at(rows, shape);
+    let (ends_a, ends_b) = ends.split_at(first);
+    rayon::join(
+        || forward_sequences(out_a, lse_a, &in_a, (ends_a, before), shape),
+        || forward_sequences(out_b, lse_b, &in_b, (ends_b, before + rows), shape),
+    );
+}
+
+fn forward_sequence(out: &mut [f32], lse: &mut [f32], arrays: &Arrays<'_>, shape: &AttentionShape) {
     let inputs = arrays.views(shape);
     let out = MatMut::new(out, inputs.q.rows(), inputs.q.cols());
     forward_heads(out, lse, inputs, shape);
@@ -67,8 +118,49 @@ fn forward_piece(out: MatMut<'_>, lse: &mut [f32], inputs: Inputs<'_>, shape: &A
     });
 }
 
-/// Adds to `dq`, `dk` and `dv`, shaped as `arrays`; `out` and `lse` are what forward wrote.
+/// Adds to `dq`, `dk` and `dv`, shaped as `arrays`; `out` and `lse` are what forward wrote, `ends` what it
+/// was given.
 pub(super) fn backward(
+    grads: (&mut [f32], &mut [f32], &mut [f32]),
+    dout: &[f32],
+    arrays: &Arrays<'_>,
+    saved: (&[f32], &[f32]),
+    ends: &[usize],
+    shape: &AttentionShape,
+) {
+    backward_sequences(grads, dout, arrays, saved, (ends, 0), shape);
+}
+
+fn backward_sequences(
+    (dq, dk, dv): (&mut [f32], &mut [f32], &mut [f32]),
+    dout: &[f32],
+    arrays: &Arrays<'_>,
+    (out, lse): (&[f32], &[f32]),
+    (ends, before): (&[usize], usize),
+    shape: &AttentionShape,
+) {
+    let Some((first, rows)) = halves(ends, before) else {
+        return backward_sequence((dq, dk, dv), dout, arrays, (out, lse), shape);
+    };
+    let (wide, narrow) = widths(shape);
+    let (dq_a, dq_b) = dq.split_at_mut(rows * wide);
+    let (dk_a, dk_b) = dk.split_at_mut(rows * narrow);
+    let (dv_a, dv_b) = dv.split_at_mut(rows * narrow);
+    let (dout_a, dout_b) = dout.split_at(rows * wide);
+    let (in_a, in_b) = arrays.split_at(rows, shape);
+    let (out_a, out_b) = out.split_at(rows * wide);
+    let (lse_a, lse_b) = lse.split_at(rows * shape.heads);
+    let (ends_a, ends_b) = ends.split_at(first);
+    let (grads_a, grads_b) = ((dq_a, dk_a, dv_a), (dq_b, dk_b, dv_b));
+    let (saved_a, saved_b) = ((out_a, lse_a), (out_b, lse_b));
+    let (ends_a, ends_b) = ((ends_a, before), (ends_b, before + rows));
+    rayon::join(
+        || backward_sequences(grads_a, dout_a, &in_a, saved_a, ends_a, shape),
+        || backward_sequences(grads_b, dout_b, &in_b, saved_b, ends_b, shape),
+    );
+}
+
+fn backward_sequence(
     (dq, dk, dv): (&mut [f32], &mut [f32], &mut [f32]),
     dout: &[f32],
     arrays: &Arrays<'_>,

@@ -7,6 +7,8 @@
 //! One code path serves generation, prompts and training; they differ in who owns [`Saved`] and in
 //! where keys and values go. Recomputing a layer is calling `forward` again on its saved input.
 
+use std::ops::Range;
+
 use graft_kernels::Kernels;
 use graft_kernels::ops::attention::AttentionShape;
 use graft_kernels::ops::rope::RopeTable;
@@ -43,10 +45,39 @@ pub struct Layer {
 pub struct Pass<'a> {
     /// Position of the first token.
     pub start: usize,
+    /// If the rows are several sequences, one behind the other: the row at which each ends, the last
+    /// one's being T. Each begins at position 0 then, and attention never looks across an end. Empty
+    /// for one sequence.
+    pub ends: &'a [usize],
     /// Angles of every position reached.
     pub rope: &'a RopeTable,
     /// The attached adapters.
     pub adapters: &'a dyn AdapterView,
+}
+
+impl Pass<'_> {
+    /// Cuts `rows` where sequences end: each part, counted from the first of them, and the position of
+    /// its first row.
+    fn parts(&self, rows: Range<usize>) -> impl Iterator<Item = (Range<usize>, usize)> {
+        let mut sequence = self.ends.partition_point(|&end| end <= rows.start);
+        let (first, mut next) = (rows.start, rows.start);
+        std::iter::from_fn(move || {
+            if next >= rows.end {
+                return None;
+            }
+            let begin = match sequence {
+                0 => 0,
+                n => self.ends[n - 1],
+            };
+            let end = self
+                .ends
+                .get(sequence)
+                .map_or(rows.end, |&e| e.min(rows.end));
+            let part = (next - first..end - first, self.start + next - begin);
+            (next, sequence) = (end, sequence + 1);
+            Some(part)
+        })
+    }
 }
 
 impl Layer {
@@ -86,7 +117,8 @@ impl Layer {
     /// `start..start + T` and reads those before.
     ///
     /// # Panics
-    /// If a buffer or the rotary table has no room for them.
+    /// If a buffer or the rotary table has no room for them, or the pass has ends that contradict
+    /// its start or T.
     pub fn forward(
         &self,
         x: &mut [f32],
@@ -103,8 +135,15 @@ impl Layer {
             feed_forward,
         } = self.sizes(x);
         let Pass {
-            start, adapters, ..
+            start,
+            ends,
+            adapters,
+            ..
         } = *pass;
+        assert!(
+            ends.last().is_none_or(|&end| (start, end) == (0, tokens)),
+            "whole sequences, all of them"
+        );
         let lora = &mut scratch.lora;
 
         let normed = &mut scratch.normed[..tokens * width];
@@ -135,7 +174,7 @@ impl Layer {
             k: keys,
             v: values,
         };
-        attention::forward(attended, lse, &read, &self.attention);
+        attention::forward(attended, lse, &read, ends, &self.attention);
         let update = &mut scratch.update[..tokens * width];
         self.o.forward(update, attended, adapters, lora);
         self.add(x, update);
@@ -223,7 +262,8 @@ impl Layer {
         };
         let lse = &saved.lse[..tokens * self.attention.heads];
         let grads = (&mut *dq, &mut *dk, &mut *dv);
-        attention::backward(grads, dattended, &read, (attended, lse), &self.attention);
+        let wrote = (attended, lse);
+        attention::backward(grads, dattended, &read, wrote, pass.ends, &self.attention);
         self.turn(dq, self.attention.heads, pass, Kernels::rope_backward);
         self.turn(dk, self.attention.kv_heads, pass, Kernels::rope_backward);
 
@@ -320,10 +360,14 @@ impl Layer {
     /// Rotates queries or keys, or their gradients back.
     fn turn(&self, x: &mut [f32], heads: usize, pass: &Pass<'_>, rotate: Rotate) {
         let head_width = self.attention.head_width;
-        let rows = TOKENS_PER_PIECE * heads * head_width;
-        x.par_chunks_mut(rows).enumerate().for_each(|(i, x)| {
-            let start = pass.start + i * TOKENS_PER_PIECE;
-            rotate(self.kernels, x, heads, head_width, start, pass.rope);
+        let width = heads * head_width;
+        let pieces = x.par_chunks_mut(TOKENS_PER_PIECE * width).enumerate();
+        pieces.for_each(|(i, x)| {
+            let first = i * TOKENS_PER_PIECE;
+            for (rows, start) in pass.parts(first..first + x.len() / width) {
+                let x = &mut x[rows.start * width..rows.end * width];
+                rotate(self.kernels, x, heads, head_width, start, pass.rope);
+            }
         });
     }
 

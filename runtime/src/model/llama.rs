@@ -9,6 +9,7 @@ use super::weights::{LlamaWeights, Weight};
 use super::{AdapterView, Layer, Linear, LlamaShape, ModelError, Pass, Saved, Scratch};
 use crate::gguf::Gguf;
 use crate::kv_cache::{KvCache, MadeBy};
+use crate::memory::{Arena, ArenaError};
 use crate::threads::Pool;
 
 /// A LLaMA-architecture model; frozen, shared by any number of sessions and trainers.
@@ -140,6 +141,7 @@ impl Llama {
             for rows in rows.chunks_mut(chunk) {
                 let pass = Pass {
                     start: kv.len(),
+                    ends: &[],
                     rope: &run.rope,
                     adapters,
                 };
@@ -210,12 +212,16 @@ impl Inference {
     pub const CHUNK: usize = 512;
 
     /// Room for chunks of `chunk` tokens and positions up to `context_length`.
-    pub fn new(llama: &Llama, chunk: usize, context_length: usize) -> Self {
-        Self {
-            saved: Saved::new(&llama.shape, chunk),
-            scratch: Scratch::new(&llama.shape, chunk),
+    ///
+    /// # Errors
+    /// If the system has no memory left.
+    pub fn new(llama: &Llama, chunk: usize, context_length: usize) -> Result<Self, ArenaError> {
+        let arena = Arena::unlimited();
+        Ok(Self {
+            saved: Saved::new(&llama.shape, chunk, &arena)?,
+            scratch: Scratch::new(&llama.shape, chunk, &arena)?,
             rope: llama.rope_table(context_length),
-        }
+        })
     }
 
     /// Bytes that [`Inference::new`] allocates.

@@ -55,6 +55,21 @@ impl Sequence {
         self.labels.is_empty()
     }
 
+    /// Bytes of ids and labels.
+    pub fn bytes(&self) -> usize {
+        let ids = self.spans.iter().map(|span| match span {
+            Span::Tokens(ids) => ids.len() * size_of::<u32>(),
+            Span::Image { .. } => 0,
+        });
+        ids.sum::<usize>() + self.labels.len() * size_of::<i32>()
+    }
+
+    /// Whether any position is an image's.
+    pub fn shows_image(&self) -> bool {
+        let image = |span: &Span| matches!(span, Span::Image { .. });
+        self.spans.iter().any(image)
+    }
+
     /// Positions whose next position is learned, and the label there.
     pub fn targets(&self) -> impl Iterator<Item = (usize, i32)> {
         let next = self.labels.iter().enumerate().skip(1);

@@ -12,6 +12,7 @@ mod projector;
 mod saved;
 mod shape;
 mod site;
+mod trial;
 mod vision;
 mod vision_tower;
 mod weights;
@@ -37,6 +38,7 @@ pub use projector::{PROJECTOR_TENSORS, Projector, ProjectorParameters, Projector
 pub use saved::{BackwardScratch, Saved, Scratch};
 pub use shape::LlamaShape;
 pub use site::{AdapterView, GradientView, LoraGradient, LoraRef, Site, SiteKind, Unadapted};
+pub use trial::Trial;
 pub use vision::{Vision, VisionShape};
 pub use vision_tower::{VisionStage, VisionTower, VisionWork};
 pub use weights::{LayerWeights, LlamaWeights, Weight, vector};

@@ -10,6 +10,7 @@ use graft_kernels::product::{Mat, MatMut};
 
 use super::{Linear, ModelError, Weight, product_parallel, vector};
 use crate::gguf::Gguf;
+use crate::memory::{Arena, ArenaError, Floats, Part};
 
 /// The projector of a vision-language model, as the mmproj file stores it.
 #[derive(Clone, Debug)]
@@ -88,18 +89,20 @@ impl Projector {
 #[derive(Debug)]
 pub struct ProjectorSaved {
     /// `W1 x + b1`, `[P, W]`.
-    hidden: Vec<f32>,
+    hidden: Floats,
     /// Its GELU, `[P, W]`.
-    active: Vec<f32>,
+    active: Floats,
 }
 
 impl ProjectorSaved {
     /// Room for `patches` rows.
-    pub fn new(patches: usize, width: usize) -> Self {
-        Self {
-            hidden: vec![0.0; patches * width],
-            active: vec![0.0; patches * width],
-        }
+    ///
+    /// # Errors
+    /// If the arena refuses.
+    pub fn new(patches: usize, width: usize, arena: &Arena) -> Result<Self, ArenaError> {
+        let len = patches * width;
+        let [hidden, active] = arena.arrays(Part::Projector, [len, len])?;
+        Ok(Self { hidden, active })
     }
 
     /// Bytes that [`ProjectorSaved::new`] allocates.
@@ -250,20 +253,21 @@ mod tests {
         };
         let (parameters, direction) = (of(1.0), of(1.0));
         let (x, dy) = (values(patches * inputs), values(patches * width));
+        let rows = || ProjectorSaved::new(patches, width, &Arena::unlimited()).unwrap();
         let loss = |step: f32| -> f64 {
             let mut moved = parameters.clone();
             for (m, d) in moved.arrays.iter_mut().zip(&direction.arrays) {
                 m.iter_mut().zip(d).for_each(|(m, d)| *m += step * d);
             }
             let mut y = vec![0.0; dy.len()];
-            moved.forward(&mut y, &x, &mut ProjectorSaved::new(patches, width));
+            moved.forward(&mut y, &x, &mut rows());
             y.iter().zip(&dy).map(|(y, d)| f64::from(y * d)).sum()
         };
-        let mut saved = ProjectorSaved::new(patches, width);
+        let mut saved = rows();
         let mut y = vec![0.0; dy.len()];
         parameters.forward(&mut y, &x, &mut saved);
         let mut gradients = parameters.zeros();
-        let mut work = ProjectorSaved::new(patches, width);
+        let mut work = rows();
         parameters.backward(&mut gradients, &dy, &x, &saved, &mut work);
         let got: f64 = gradients
             .arrays

@@ -4,31 +4,35 @@
 //! allocated and the memory planner counts them.
 
 use super::{LlamaShape, LoraScratch};
+use crate::memory::{Arena, ArenaError, Floats, Part};
 
 /// What [`super::Layer::forward`] keeps for [`super::Layer::backward`], of up to a number of tokens T.
 #[derive(Debug)]
 pub struct Saved {
     /// `1 / rms` of the layer's input, `[T]`.
-    pub(super) inv_rms_in: Vec<f32>,
+    pub(super) inv_rms_in: Floats,
     /// Rotated queries, `[T, H * D]`.
-    pub(super) queries: Vec<f32>,
+    pub(super) queries: Floats,
     /// What attention read, `[T, H * D]`.
-    pub(super) attended: Vec<f32>,
+    pub(super) attended: Floats,
     /// Log of the softmax's sum, `[H, T]`.
-    pub(super) lse: Vec<f32>,
+    pub(super) lse: Floats,
     /// The residual stream between attention and feed-forward, `[T, W]`.
-    pub(super) middle: Vec<f32>,
+    pub(super) middle: Floats,
     /// `1 / rms` of it, `[T]`.
-    pub(super) inv_rms_middle: Vec<f32>,
+    pub(super) inv_rms_middle: Floats,
     /// `[T, F]`.
-    pub(super) gate: Vec<f32>,
+    pub(super) gate: Floats,
     /// `[T, F]`.
-    pub(super) up: Vec<f32>,
+    pub(super) up: Floats,
 }
 
 impl Saved {
     /// Room for `tokens` tokens.
-    pub fn new(shape: &LlamaShape, tokens: usize) -> Self {
+    ///
+    /// # Errors
+    /// If the arena refuses.
+    pub fn new(shape: &LlamaShape, tokens: usize, arena: &Arena) -> Result<Self, ArenaError> {
         let [
             inv_rms_in,
             queries,
@@ -38,8 +42,11 @@ impl Saved {
             inv_rms_middle,
             gate,
             up,
-        ] = Self::per_token(shape).map(|floats| vec![0.0; floats * tokens]);
-        Self {
+        ] = arena.arrays(
+            Part::SavedActivations,
+            Self::per_token(shape).map(|floats| floats * tokens),
+        )?;
+        Ok(Self {
             inv_rms_in,
             queries,
             attended,
@@ -48,7 +55,7 @@ impl Saved {
             inv_rms_middle,
             gate,
             up,
-        }
+        })
     }
 
     /// Bytes that [`Saved::new`] allocates.
@@ -66,11 +73,11 @@ impl Saved {
 #[derive(Debug)]
 pub struct Scratch {
     /// Input of the linear layers after a norm, `[T, W]`.
-    pub(super) normed: Vec<f32>,
+    pub(super) normed: Floats,
     /// What is about to be added to the residual stream, `[T, W]`.
-    pub(super) update: Vec<f32>,
+    pub(super) update: Floats,
     /// `silu(gate) * up`, `[T, F]`.
-    pub(super) active: Vec<f32>,
+    pub(super) active: Floats,
     /// The low-rank terms' own.
     pub(super) lora: LoraScratch,
     tokens: usize,
@@ -78,16 +85,21 @@ pub struct Scratch {
 
 impl Scratch {
     /// Room for `tokens` tokens and, at once or later by [`Scratch::reserve_rank`], for adapters.
-    pub fn new(shape: &LlamaShape, tokens: usize) -> Self {
-        let [normed, update, active] =
-            Self::per_token(shape).map(|floats| vec![0.0; floats * tokens]);
-        Self {
+    ///
+    /// # Errors
+    /// If the arena refuses.
+    pub fn new(shape: &LlamaShape, tokens: usize, arena: &Arena) -> Result<Self, ArenaError> {
+        let [normed, update, active] = arena.arrays(
+            Part::LayerBuffers,
+            Self::per_token(shape).map(|floats| floats * tokens),
+        )?;
+        Ok(Self {
             normed,
             update,
             active,
             lora: LoraScratch::default(),
             tokens,
-        }
+        })
     }
 
     /// Bytes that [`Scratch::new`] allocates.
@@ -116,26 +128,29 @@ impl Scratch {
 #[derive(Debug)]
 pub struct BackwardScratch {
     /// Of the normed input, `[T, W]`.
-    pub(super) dnormed: Vec<f32>,
+    pub(super) dnormed: Floats,
     /// Of what attention read, `[T, H * D]`.
-    pub(super) dattended: Vec<f32>,
+    pub(super) dattended: Floats,
     /// `[T, H * D]`.
-    pub(super) dqueries: Vec<f32>,
+    pub(super) dqueries: Floats,
     /// `[T, K * D]`.
-    pub(super) dkeys: Vec<f32>,
+    pub(super) dkeys: Floats,
     /// `[T, K * D]`.
-    pub(super) dvalues: Vec<f32>,
+    pub(super) dvalues: Floats,
     /// Of `silu(gate) * up`, `[T, F]`.
-    pub(super) dactive: Vec<f32>,
+    pub(super) dactive: Floats,
     /// `[T, F]`.
-    pub(super) dgate: Vec<f32>,
+    pub(super) dgate: Floats,
     /// `[T, F]`.
-    pub(super) dup: Vec<f32>,
+    pub(super) dup: Floats,
 }
 
 impl BackwardScratch {
     /// Room for `tokens` tokens.
-    pub fn new(shape: &LlamaShape, tokens: usize) -> Self {
+    ///
+    /// # Errors
+    /// If the arena refuses.
+    pub fn new(shape: &LlamaShape, tokens: usize, arena: &Arena) -> Result<Self, ArenaError> {
         let [
             dnormed,
             dattended,
@@ -145,8 +160,11 @@ impl BackwardScratch {
             dactive,
             dgate,
             dup,
-        ] = Self::per_token(shape).map(|floats| vec![0.0; floats * tokens]);
-        Self {
+        ] = arena.arrays(
+            Part::LayerBuffers,
+            Self::per_token(shape).map(|floats| floats * tokens),
+        )?;
+        Ok(Self {
             dnormed,
             dattended,
             dqueries,
@@ -155,7 +173,7 @@ impl BackwardScratch {
             dactive,
             dgate,
             dup,
-        }
+        })
     }
 
     /// Bytes that [`BackwardScratch::new`] allocates.

@@ -17,6 +17,7 @@ use rayon::prelude::*;
 use super::attention::{self, Arrays};
 use super::{Linear, ModelError, VisionShape, Weight, vector};
 use crate::gguf::Gguf;
+use crate::memory::{Arena, ArenaError, Floats, Part};
 
 /// A point on the way through the tower.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -239,7 +240,7 @@ impl Block {
             v: &work.v,
         };
         let lse = &mut work.lse[..tokens * attention.heads];
-        attention::forward(&mut work.attended, lse, &arrays, attention);
+        attention::forward(&mut work.attended, lse, &arrays, &[], attention);
         self.o.forward(&mut work.normed, &work.attended);
         kernels.add(&mut work.x, &work.normed);
         self.norm2
@@ -260,23 +261,25 @@ impl Block {
 /// Buffers of one image's way through the tower; reused from image to image.
 #[derive(Debug)]
 pub struct VisionWork {
-    patches: Vec<f32>,
-    x: Vec<f32>,
-    normed: Vec<f32>,
-    statistics: Vec<f32>,
-    q: Vec<f32>,
-    k: Vec<f32>,
-    v: Vec<f32>,
-    attended: Vec<f32>,
-    lse: Vec<f32>,
-    hidden: Vec<f32>,
-    active: Vec<f32>,
+    patches: Floats,
+    x: Floats,
+    normed: Floats,
+    statistics: Floats,
+    q: Floats,
+    k: Floats,
+    v: Floats,
+    attended: Floats,
+    lse: Floats,
+    hidden: Floats,
+    active: Floats,
 }
 
 impl VisionWork {
     /// Buffers for towers of this shape.
-    pub fn new(shape: &VisionShape) -> Self {
-        let floats = Self::floats(shape).map(|n| vec![0.0; n]);
+    ///
+    /// # Errors
+    /// If the arena refuses.
+    pub fn new(shape: &VisionShape, arena: &Arena) -> Result<Self, ArenaError> {
         let [
             patches,
             x,
@@ -289,8 +292,8 @@ impl VisionWork {
             lse,
             hidden,
             active,
-        ] = floats;
-        Self {
+        ] = arena.arrays(Part::VisionTower, Self::floats(shape))?;
+        Ok(Self {
             patches,
             x,
             normed,
@@ -302,7 +305,7 @@ impl VisionWork {
             lse,
             hidden,
             active,
-        }
+        })
     }
 
     /// Bytes that [`VisionWork::new`] allocates.

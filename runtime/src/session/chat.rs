@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::{GenerateOptions, Generated, Item, Session, SessionError};
 use crate::Result;
 use crate::image::RgbImage;
+use crate::memory::Arena;
 use crate::model::{Model, ProjectorSaved, VisionWork};
 use crate::tokenizer::{ChatTemplate, IMAGE, JinjaTemplate, Message, Role};
 
@@ -45,10 +46,12 @@ impl Model {
         let vision = self.vision().ok_or(SessionError::NoVision)?;
         let shape = vision.tower().shape();
         let width = self.llama().shape().width;
+        let arena = Arena::unlimited();
+        let mut work = VisionWork::new(shape, &arena)?;
+        let mut saved = ProjectorSaved::new(shape.patches(), width, &arena)?;
         let rows = self.llama().pool().run(|| {
-            let features = vision.features(image, &mut VisionWork::new(shape));
+            let features = vision.features(image, &mut work);
             let mut rows = vec![0.0; shape.patches() * width];
-            let mut saved = ProjectorSaved::new(shape.patches(), width);
             vision.projector().forward(&mut rows, &features, &mut saved);
             rows
         });

@@ -95,23 +95,26 @@ impl Session {
     const DEFAULT_CONTEXT: usize = 4096;
 
     /// An empty timeline.
-    pub fn new(model: Arc<Model>, options: &SessionOptions) -> Self {
+    ///
+    /// # Errors
+    /// If the system has no memory for it.
+    pub fn new(model: Arc<Model>, options: &SessionOptions) -> Result<Self> {
         let shape = model.llama().shape().clone();
         let context_length = match options.context_length {
             0 => shape.context_length.clamp(1, Self::DEFAULT_CONTEXT),
             asked => asked,
         };
         let chunk = Inference::CHUNK.min(context_length);
-        Self {
-            kv: KvCache::new(&shape, context_length),
-            run: Inference::new(model.llama(), chunk, context_length),
+        Ok(Self {
+            kv: KvCache::new(&shape, context_length)?,
+            run: Inference::new(model.llama(), chunk, context_length)?,
             history: Vec::new(),
             last: vec![0.0; shape.width],
             rows: vec![0.0; chunk * shape.width],
             logits: vec![0.0; shape.vocabulary],
             attached: Attached::default(),
             model,
-        }
+        })
     }
 
     /// The model it runs on.

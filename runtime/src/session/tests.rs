@@ -20,7 +20,7 @@ fn model() -> Arc<Model> {
 }
 
 fn session(model: &Arc<Model>) -> Session {
-    Session::new(Arc::clone(model), &SessionOptions { context_length: 24 })
+    Session::new(Arc::clone(model), &SessionOptions { context_length: 24 }).unwrap()
 }
 
 /// An adapter that changes the answers: B is not zero.

@@ -5,7 +5,7 @@
 //!   state.safetensors   parameters and both moments of each, f32
 //!   state.json          updates done, options, digests of the base, the tower and the examples, and
 //!                       what evaluations have shown
-//!   adapter.gguf        the adapter as it is now, ready to attach
+//!   adapter.gguf        the adapter as it is now, ready to attach, if it has pairs
 //!   mmproj.gguf         the vision half with the projector as it is now, if that learns
 //! ```
 //! The folder is written under a temporary name, synced, and renamed.
@@ -130,6 +130,7 @@ impl Trainer {
     /// # Errors
     /// If the disk refuses; older checkpoints are untouched then.
     pub fn save(&mut self, run_folder: &Path) -> Result<PathBuf> {
+        self.check_whole()?;
         let target = named(run_folder, self.done);
         let io = |action: &'static str, path: &Path| {
             let path = path.to_owned();
@@ -176,13 +177,15 @@ impl Trainer {
         Ok(target)
     }
 
-    /// Writes what the run has learned so far into `folder`: the adapter, and the vision half if
-    /// its projector learns.
+    /// Writes what the run has learned so far into `folder`: the adapter if it has pairs, and the
+    /// vision half if its projector learns.
     ///
     /// # Errors
     /// If the disk refuses.
     pub fn write_results(&self, folder: &Path) -> Result<()> {
-        gguf_file::write(&folder.join(ADAPTER), &self.parameters().adapter)?;
+        if !self.parameters().adapter.is_empty() {
+            gguf_file::write(&folder.join(ADAPTER), &self.parameters().adapter)?;
+        }
         if let (Some(projector), Some(vision)) =
             (&self.parameters().projector, self.model().vision())
         {
@@ -263,13 +266,13 @@ impl Trainer {
         let mut file = StateWriter::create(path, &self.state_arrays())?;
         for (index, values) in self.parameters.arrays().into_iter().enumerate() {
             file.write(values)?;
-            let (mut mean, mut square) = (vec![0.0; values.len()], vec![0.0; values.len()]);
-            self.moments.update(index, |first, m, s| {
-                mean[first..][..m.len()].copy_from_slice(m);
-                square[first..][..s.len()].copy_from_slice(s);
+            // Twice over the pieces, so that no array needs a copy.
+            self.moments.update(index, |_, mean, _| {
+                file.write(mean).map_err(StateError::File)
             })?;
-            file.write(&mean)?;
-            file.write(&square)?;
+            self.moments.update(index, |_, _, square| {
+                file.write(square).map_err(StateError::File)
+            })?;
         }
         Ok(file.finish()?)
     }
@@ -279,20 +282,20 @@ impl Trainer {
         let arrays = self.state_arrays();
         let values = arrays.iter().map(|(_, len)| len).sum();
         let mut file = StateReader::open(path, arrays.len(), values)?;
-        let longest = arrays.iter().map(|&(_, len)| len).max().unwrap_or(0);
-        let (mut mean, mut square) = (vec![0.0; longest], vec![0.0; longest]);
         for (name, len) in &arrays {
-            file.read(name, &mut mean[..*len])?;
+            file.check(name, *len)?;
         }
         let values = self.parameters.arrays_mut().into_iter();
         for (index, (values, names)) in values.zip(arrays.as_chunks::<3>().0).enumerate() {
-            let len = values.len();
-            file.read(&names[0].0, values)?;
-            file.read(&names[1].0, &mut mean[..len])?;
-            file.read(&names[2].0, &mut square[..len])?;
-            self.moments.update(index, |first, m, s| {
-                m.copy_from_slice(&mean[first..][..m.len()]);
-                s.copy_from_slice(&square[first..][..s.len()]);
+            let [of_values, of_means, of_squares] = names;
+            file.read(&of_values.0, 0, values)?;
+            self.moments.update(index, |first, mean, _| {
+                file.read(&of_means.0, first, mean)
+                    .map_err(StateError::File)
+            })?;
+            self.moments.update(index, |first, _, square| {
+                file.read(&of_squares.0, first, square)
+                    .map_err(StateError::File)
             })?;
         }
         Ok(())

@@ -25,6 +25,10 @@ pub enum TrainError {
     },
     #[error("sample {id} has an image, but the model has no vision part: give --mmproj")]
     NoVision { id: String },
+    #[error("--train-projector needs the model's vision part: give --mmproj")]
+    NoProjector,
+    #[error("no sample shows an image, so the projector has nothing to learn from")]
+    NoImages,
     #[error(
         "sample {id} lists {listed} images and shows {shown}: each needs one <image> in its text"
     )]
@@ -38,15 +42,19 @@ pub enum TrainError {
     )]
     NotFinite { step: u64, tensor: String },
     #[error(
-        "this run needs {:.1} MiB and the budget is {:.1} MiB; the smallest budget that works is {:.1} MiB, a --max-len below {longest} or a lower --rank needs less",
-        mib(.needed), mib(.budget), mib(.smallest)
+        "this run needs {:.1} MiB and the budget is {:.1} MiB; the smallest budget that works is {:.1} MiB{}",
+        mib(.needed), mib(.budget), mib(.smallest), less(.ways)
     )]
     Budget {
         needed: u64,
         budget: u64,
         smallest: u64,
-        longest: usize,
+        ways: Vec<(String, u64)>,
     },
+    #[error(
+        "update {step} stopped half-way and what was learned is no longer whole: go on from the last checkpoint"
+    )]
+    Torn { step: u64 },
     #[error("{path} already holds a run: go on with --resume, or name another folder")]
     RunExists { path: PathBuf },
     #[error("a run is at work in {path}: wait for its end, or name another folder")]
@@ -61,6 +69,18 @@ pub enum TrainError {
         path: PathBuf,
         source: std::io::Error,
     },
+}
+
+/// What would make a budget do that is smaller still.
+fn less(ways: &[(String, u64)]) -> String {
+    let one = |(option, bytes): &(String, u64)| format!("{option} ({:.1} MiB)", mib(bytes));
+    match ways {
+        [] => String::new(),
+        ways => {
+            let ways: Vec<String> = ways.iter().map(one).collect();
+            format!("; less would do with {}", ways.join(" or "))
+        }
+    }
 }
 
 fn mib(bytes: &u64) -> f64 {

@@ -15,6 +15,18 @@ pub enum Place {
     Disk,
 }
 
+/// When gradients are used up.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GradientPlace {
+    /// When all are there.
+    #[default]
+    Whole,
+    /// A layer's as soon as they are complete: only where an update is one pack, and nothing has to
+    /// know the norm of the whole gradient.
+    Layer,
+}
+
 /// What a run does to need less memory; the plan chooses where nothing is said.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default)]
@@ -29,6 +41,8 @@ pub struct Levers {
     pub inputs: Option<Place>,
     /// The vision tower's features of images; each is computed once, wherever it lies.
     pub features: Option<Place>,
+    /// The gradients of the pairs.
+    pub gradients: Option<GradientPlace>,
     /// The moments of AdamW.
     pub moments: Option<Place>,
     /// The folder for what lies on disk; the system's for temporary files, which some systems keep in
@@ -52,7 +66,8 @@ impl Levers {
         (self.moments == Some(Place::Disk)).then(|| self.folder())
     }
 
-    fn folder(&self) -> PathBuf {
+    /// The folder for what lies on disk.
+    pub(super) fn folder(&self) -> PathBuf {
         let given = self.folder.as_deref().map(Path::to_owned);
         given.unwrap_or_else(std::env::temp_dir)
     }

@@ -5,39 +5,50 @@
 
 use graft_kernels::Kernels;
 
+use crate::memory::{Arena, ArenaError, Floats, MemoryPlan, Part};
 use crate::model::{Llama, LlamaShape};
 
 /// Labelled positions whose logits exist at once.
-const CHUNK: usize = 64;
+pub const CHUNK: usize = 64;
 
 /// Buffers of the loss.
 #[derive(Debug)]
 pub struct LossBuffers {
-    rows: Vec<f32>,
-    normed: Vec<f32>,
-    inv_rms: Vec<f32>,
-    dnormed: Vec<f32>,
-    drows: Vec<f32>,
-    logits: Vec<f32>,
+    rows: Floats,
+    normed: Floats,
+    inv_rms: Floats,
+    dnormed: Floats,
+    drows: Floats,
+    logits: Floats,
 }
 
 impl LossBuffers {
     /// Buffers for a model of this shape.
-    pub fn new(shape: &LlamaShape) -> Self {
-        let rows = || vec![0.0; CHUNK * shape.width];
-        Self {
-            rows: rows(),
-            normed: rows(),
-            inv_rms: vec![0.0; CHUNK],
-            dnormed: rows(),
-            drows: rows(),
-            logits: vec![0.0; CHUNK * shape.vocabulary],
-        }
+    ///
+    /// # Errors
+    /// If the arena refuses.
+    pub fn new(shape: &LlamaShape, arena: &Arena) -> Result<Self, ArenaError> {
+        let [rows, normed, inv_rms, dnormed, drows, logits] =
+            arena.arrays(Part::Loss, Self::floats(shape))?;
+        Ok(Self {
+            rows,
+            normed,
+            inv_rms,
+            dnormed,
+            drows,
+            logits,
+        })
     }
 
-    /// Bytes that [`LossBuffers::new`] allocates.
-    pub fn bytes(shape: &LlamaShape) -> usize {
-        CHUNK * (4 * shape.width + 1 + shape.vocabulary) * size_of::<f32>()
+    /// Adds what [`LossBuffers::new`] takes from its arena.
+    pub fn add_to(memory: &mut MemoryPlan, shape: &LlamaShape) {
+        let floats: usize = Self::floats(shape).iter().sum();
+        memory.add(Part::Loss, floats * size_of::<f32>());
+    }
+
+    fn floats(shape: &LlamaShape) -> [usize; 6] {
+        let (w, v) = (shape.width, shape.vocabulary);
+        [w, w, 1, w, w, v].map(|floats| CHUNK * floats)
     }
 }
 

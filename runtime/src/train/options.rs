@@ -2,8 +2,30 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Levers, ScheduleKind, TrainError};
+use super::{GradientPlace, Levers, Place, ScheduleKind, TrainError};
 use crate::model::{Site, SiteKind};
+
+/// How the optimizer keeps its state. Both follow AdamW.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OptimizerKind {
+    /// Two floats for each trained value.
+    #[default]
+    AdamW,
+    /// Two bytes for each trained value, and scales.
+    AdamW8bit,
+}
+
+/// How the inputs of layers are kept between forward and backward.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SavedKind {
+    /// As they are.
+    #[default]
+    F32,
+    /// Rounded to bf16: gradients are no longer exact.
+    Bf16,
+}
 
 /// How to train; the defaults are LLaVA's LoRA recipe at a rank for small data.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -16,8 +38,8 @@ pub struct TrainOptions {
     pub dropout: f32,
     /// Rank-stabilised scaling (Kalajdzievski 2023).
     pub rslora: bool,
-    /// `all-linear`, names separated by commas, or a regular expression over the full names
-    /// (`model.layers.3.self_attn.q_proj` and `blk.3.attn_q`).
+    /// `all-linear`, names separated by commas, a regular expression over the full names
+    /// (`model.layers.3.self_attn.q_proj` and `blk.3.attn_q`), or `none` to train the projector alone.
     pub targets: String,
     /// Train the whole projector together with the adapter.
     pub train_projector: bool,
@@ -25,7 +47,7 @@ pub struct TrainOptions {
     pub epochs: u64,
     /// Updates; instead of epochs where given.
     pub steps: Option<u64>,
-    /// Samples of a micro-batch: its loss is the mean over all its learned tokens.
+    /// Samples, or packs, of a micro-batch: its loss is the mean over all its learned tokens.
     pub batch: usize,
     /// Micro-batches of an update.
     pub grad_accum: usize,
@@ -45,8 +67,21 @@ pub struct TrainOptions {
     pub max_len: usize,
     /// Put samples of like length into one update.
     pub group_by_length: bool,
+    /// Put only samples with images, or only samples without, into one update, of like length.
+    #[serde(default)]
+    pub group_by_modality_length: bool,
+    /// Run samples together, as many as fit in `max_len` positions: packs take the place of samples in
+    /// `batch` and in the number of updates. A sample computes what it would compute alone.
+    #[serde(default)]
+    pub packing: bool,
     /// See the samples in a new order every epoch.
     pub shuffle: bool,
+    /// How AdamW's moments are kept.
+    #[serde(default)]
+    pub optimizer: OptimizerKind,
+    /// How the layers' inputs are kept.
+    #[serde(default)]
+    pub saved: SavedKind,
     /// How the run stays inside its memory.
     #[serde(default)]
     pub levers: Levers,
@@ -79,7 +114,11 @@ impl Default for TrainOptions {
             clip: 1.0,
             max_len: 2048,
             group_by_length: false,
+            group_by_modality_length: false,
+            packing: false,
             shuffle: true,
+            optimizer: OptimizerKind::AdamW,
+            saved: SavedKind::F32,
             levers: Levers::default(),
             seed: 42,
             save_every: 0,
@@ -120,6 +159,13 @@ impl TrainOptions {
                 "a sequence needs two tokens",
             );
         }
+        if self.targets == NONE && !self.train_projector {
+            return refuse(
+                "--targets",
+                NONE.into(),
+                "then only the projector can learn: add --train-projector",
+            );
+        }
         if self.steps.unwrap_or(self.epochs) == 0 {
             return refuse("--epochs or --steps", "0".into(), "there is nothing to do");
         }
@@ -137,6 +183,20 @@ impl TrainOptions {
                 "it must be from 0 to 1",
             );
         }
+        if self.optimizer == OptimizerKind::AdamW8bit && self.levers.moments == Some(Place::Disk) {
+            return refuse(
+                "--moments",
+                "disk".into(),
+                "the moments of adamw8bit stay in memory; use --optimizer adamw for moments on the disk",
+            );
+        }
+        if self.levers.gradients == Some(GradientPlace::Layer) && !self.updates_by_layer() {
+            return refuse(
+                "--gradients",
+                "layer".into(),
+                "it needs --batch 1, --grad-accum 1 and --clip 0",
+            );
+        }
         for (option, value) in [
             ("--lr", self.lr),
             ("--projector-lr", self.projector_lr),
@@ -151,6 +211,13 @@ impl TrainOptions {
         Ok(())
     }
 
+    /// Updates of a run that sees `packs` packs (samples, without packing) in an epoch.
+    pub fn updates(&self, packs: usize) -> u64 {
+        let group = self.batch * self.grad_accum;
+        let epochs = || self.epochs * packs.div_ceil(group) as u64;
+        self.steps.unwrap_or_else(epochs)
+    }
+
     /// Whether a run with `other` would take the same course: only how often it saves, how much it
     /// keeps and how it stays inside its memory may differ.
     pub fn same_course(&self, other: &Self) -> bool {
@@ -163,20 +230,34 @@ impl TrainOptions {
         *self == other
     }
 
+    /// Whether there are no pairs, and the projector learns alone.
+    pub fn projector_alone(&self) -> bool {
+        self.targets == NONE
+    }
+
+    /// Whether a layer's gradients may be used as soon as they are complete: nothing is added to them
+    /// later, and nothing asks for the norm of all before.
+    pub fn updates_by_layer(&self) -> bool {
+        self.batch == 1 && self.grad_accum == 1 && self.clip == 0.0
+    }
+
     /// What the product of a pair is multiplied by.
     pub fn scale(&self) -> f32 {
         let rank = self.rank as f32;
         self.alpha / if self.rslora { rank.sqrt() } else { rank }
     }
 
-    /// The sites that the targets name, in a model with `layers` layers.
+    /// The sites that the targets name, in a model with `layers` layers; there are none if they say so.
     ///
     /// # Errors
-    /// If they name none, or are not a regular expression.
+    /// If they match no site, or are not a regular expression.
     pub fn sites(&self, layers: usize) -> Result<Vec<Site>, TrainError> {
         let none = || TrainError::NoTargets {
             targets: self.targets.clone(),
         };
+        if self.projector_alone() {
+            return Ok(Vec::new());
+        }
         if self.targets == "all-linear" {
             return Ok(Site::all(layers).collect());
         }
@@ -210,6 +291,9 @@ impl TrainOptions {
     }
 }
 
+/// The targets of a run without pairs.
+const NONE: &str = "none";
+
 /// What is wrong with a pattern; the lines before it draw the pattern.
 fn last_line(text: &str) -> String {
     let line = text.lines().last().unwrap_or_default().trim();
@@ -233,6 +317,7 @@ mod tests {
         assert_eq!(sites("q_proj, ffn_down").unwrap(), 4);
         assert_eq!(sites(r"model\.layers\.1\..*(q|v)_proj").unwrap(), 2);
         assert_eq!(sites(r"blk\.0\.attn_.*").unwrap(), 4);
+        assert_eq!(sites("none").unwrap(), 0);
         assert!(sites("lm_head").is_err());
         assert!(sites("(").is_err());
     }
@@ -250,5 +335,6 @@ mod tests {
         assert!(refused(|o| o.dropout = 1.0));
         assert!(refused(|o| o.steps = Some(0)));
         assert!(refused(|o| o.warmup_ratio = 1.5));
+        assert!(refused(|o| o.targets = "none".into()));
     }
 }

@@ -2,9 +2,13 @@
 
 use graft_kernels::ops::dropout::Dropout;
 
+use super::GradientPlace;
+use crate::Result;
 use crate::adapter::{Adapter, LoraPair};
+use crate::memory::{Arena, Floats, Hold, Part};
 use crate::model::{
     AdapterView, GradientView, LoraGradient, LoraRef, PROJECTOR_TENSORS, ProjectorParameters, Site,
+    SiteKind,
 };
 
 /// The parameters in training: an adapter and, if asked for, the whole projector.
@@ -60,7 +64,7 @@ impl Parameters {
         let pairs = self
             .adapter
             .iter_mut()
-            .flat_map(|LoraPair { a, b, .. }| [a.as_mut_slice(), b.as_mut_slice()]);
+            .flat_map(|(_, LoraPair { a, b, .. })| [a.as_mut_slice(), b.as_mut_slice()]);
         let projector = self.projector.iter_mut().flat_map(|p| p.arrays.iter_mut());
         pairs.chain(projector.map(Vec::as_mut_slice)).collect()
     }
@@ -79,32 +83,70 @@ impl Parameters {
 /// Gradients of [`Parameters`], added up over an update.
 #[derive(Debug)]
 pub struct Gradients {
-    pairs: Vec<Option<(Vec<f32>, Vec<f32>)>>,
+    pairs: Pairs,
     /// Of the projector.
     pub projector: Option<ProjectorParameters>,
+    _projector: Hold,
+}
+
+/// Gradients of A and B.
+#[derive(Debug)]
+enum Pairs {
+    /// Of every site.
+    Whole(Vec<Option<[Floats; 2]>>),
+    /// Of one layer at a time: buffers that are large enough for each kind of site, and the lengths at
+    /// every site.
+    Layer([[Floats; 2]; SiteKind::ALL.len()], Vec<Option<[usize; 2]>>),
 }
 
 impl Gradients {
-    /// Zeros.
-    pub fn new(parameters: &Parameters) -> Self {
-        let mut pairs = Vec::new();
+    /// Zeros; `place` tells whether there is room for all layers or for one at a time.
+    ///
+    /// # Errors
+    /// If the arena refuses.
+    pub fn new(parameters: &Parameters, place: GradientPlace, arena: &Arena) -> Result<Self> {
+        let mut lens = Vec::new();
         for (site, pair) in parameters.adapter.iter() {
-            pairs.resize(pairs.len().max(site.index() + 1), None);
-            pairs[site.index()] = Some((vec![0.0; pair.a.len()], vec![0.0; pair.b.len()]));
+            lens.resize(lens.len().max(site.index() + 1), None);
+            lens[site.index()] = Some([pair.a.len(), pair.b.len()]);
         }
-        Self {
+        let pairs = match place {
+            GradientPlace::Whole => {
+                let pair = |lens: &Option<[usize; 2]>| match lens {
+                    Some(lens) => arena.arrays(Part::Gradients, *lens).map(Some),
+                    None => Ok(None),
+                };
+                Pairs::Whole(lens.iter().map(pair).collect::<Result<_, _>>()?)
+            }
+            GradientPlace::Layer => {
+                let mut most = [[0; 2]; SiteKind::ALL.len()];
+                for (site, pair) in parameters.adapter.iter() {
+                    let [a, b] = &mut most[site.linear as usize];
+                    (*a, *b) = ((*a).max(pair.a.len()), (*b).max(pair.b.len()));
+                }
+                let buffers = most.iter().map(|&lens| arena.arrays(Part::Gradients, lens));
+                let buffers = buffers.collect::<Result<Vec<_>, _>>()?;
+                let buffers = buffers.try_into().expect("one for each kind");
+                Pairs::Layer(buffers, lens)
+            }
+        };
+        let projector = parameters.projector.as_ref();
+        let values = projector.map_or(0, ProjectorParameters::len);
+        Ok(Self {
             pairs,
-            projector: parameters
-                .projector
-                .as_ref()
-                .map(ProjectorParameters::zeros),
-        }
+            _projector: arena.hold(Part::Gradients, values * size_of::<f32>())?,
+            projector: projector.map(ProjectorParameters::zeros),
+        })
     }
 
-    /// Every array, in the order of [`Parameters::names`].
+    /// Every array, in the order of [`Parameters::names`]; the projector's alone if those of the pairs
+    /// are there for one layer at a time.
     pub fn arrays(&self) -> Vec<&[f32]> {
-        let pairs = self.pairs.iter().flatten();
-        let pairs = pairs.flat_map(|(a, b)| [a.as_slice(), b.as_slice()]);
+        let pairs: &[Option<[Floats; 2]>] = match &self.pairs {
+            Pairs::Whole(pairs) => pairs,
+            Pairs::Layer(..) => &[],
+        };
+        let pairs = pairs.iter().flatten().flat_map(|[a, b]| [&a[..], &b[..]]);
         let projector = self
             .projector
             .iter()
@@ -114,27 +156,39 @@ impl Gradients {
 
     /// Back to zero.
     pub fn clear(&mut self) {
-        for (a, b) in self.pairs.iter_mut().flatten() {
-            a.fill(0.0);
-            b.fill(0.0);
+        match &mut self.pairs {
+            Pairs::Whole(pairs) => pairs.iter_mut().flatten().flatten().for_each(zero),
+            Pairs::Layer(buffers, _) => buffers.iter_mut().flatten().for_each(zero),
         }
         let projector = self.projector.iter_mut();
         projector.for_each(|p| p.arrays.iter_mut().for_each(|a| a.fill(0.0)));
     }
 }
 
+fn zero(values: &mut Floats) {
+    values.fill(0.0);
+}
+
 impl GradientView for Gradients {
     fn at(&mut self, site: Site) -> Option<LoraGradient<'_>> {
-        let (da, db) = self.pairs.get_mut(site.index())?.as_mut()?;
-        Some(LoraGradient { da, db })
+        match &mut self.pairs {
+            Pairs::Whole(pairs) => {
+                let [da, db] = pairs.get_mut(site.index())?.as_mut()?;
+                Some(LoraGradient { da, db })
+            }
+            Pairs::Layer(buffers, lens) => {
+                let [a, b] = (*lens.get(site.index())?)?;
+                let [da, db] = &mut buffers[site.linear as usize];
+                let (da, db) = (&mut da[..a], &mut db[..b]);
+                Some(LoraGradient { da, db })
+            }
+        }
     }
 }
 
-/// The adapter in training as the layers see it, with this micro-batch's dropout.
-#[derive(Clone, Copy, Debug)]
-pub struct Training<'a> {
-    /// The pairs.
-    pub adapter: &'a Adapter,
+/// Which inputs the pairs do not see while one sequence or pack goes through the model.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DropoutStream {
     /// Probability of an input being dropped.
     pub rate: f32,
     /// The run's seed.
@@ -143,19 +197,41 @@ pub struct Training<'a> {
     pub sequence: u64,
 }
 
+impl DropoutStream {
+    /// The adapter as the layers see it.
+    pub fn view(self, adapter: &Adapter) -> Training<'_> {
+        Training {
+            adapter,
+            stream: self,
+        }
+    }
+}
+
+/// The adapter in training as the layers see it, with this micro-batch's dropout.
+#[derive(Clone, Copy, Debug)]
+pub struct Training<'a> {
+    adapter: &'a Adapter,
+    stream: DropoutStream,
+}
+
 impl AdapterView for Training<'_> {
     fn count(&self) -> usize {
         1
     }
 
     fn term(&self, _: usize, site: Site) -> Option<LoraRef<'_>> {
-        let dropout = if self.rate == 0.0 {
+        let DropoutStream {
+            rate,
+            seed,
+            sequence,
+        } = self.stream;
+        let dropout = if rate == 0.0 {
             Dropout::NONE
         } else {
             Dropout {
-                rate: self.rate,
-                seed: self.seed,
-                stream: (self.sequence << 16) | site.index() as u64,
+                rate,
+                seed,
+                stream: (sequence << 16) | site.index() as u64,
                 first: 0,
             }
         };

@@ -1,89 +1,17 @@
 //! What a run will take: bytes per part, time per update, and what fits a budget.
 
-use std::collections::HashSet;
-use std::time::Instant;
-
 use serde::Serialize;
 
 use super::sequence_step::ImageSizes;
+use super::workload::Load;
 use super::{
-    Example, Features, Levers, MomentStore, Place, SequenceBuffers, TrainError, TrainOptions,
+    GradientPlace, Levers, MomentStore, OptimizerKind, Place, SavedKind, SequenceBuffers,
+    TrainError, TrainOptions, Workload,
 };
 use crate::Result;
-use crate::dataset::{Sample, prompt};
-use crate::memory::{MemoryPlan, Phase};
-use crate::model::{
-    ActivationPlan, LlamaShape, Model, VisionWork, llava, product_parallel, worker_bytes,
-};
-use crate::tokenizer::ChatTemplate;
-use graft_kernels::product::{Mat, MatMut};
-
-/// What there is to learn from, as far as memory and time depend on it.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
-pub struct Workload {
-    /// Examples with something to learn.
-    pub examples: usize,
-    /// Positions of the longest.
-    pub longest: usize,
-    /// Positions of all.
-    pub tokens: usize,
-    /// Learned positions of all.
-    pub learned: usize,
-    /// Different images.
-    pub images: usize,
-}
-
-impl Workload {
-    /// Of prepared examples.
-    pub fn of(examples: &[Example]) -> Self {
-        let lengths = examples.iter().map(|e| (e.sequence.len(), e.targets()));
-        let images: HashSet<_> = examples
-            .iter()
-            .flat_map(|e| e.features.iter().map(Features::digest))
-            .collect();
-        Self::sum(lengths, images.len())
-    }
-
-    /// Of samples, without looking at their images.
-    ///
-    /// # Errors
-    /// If the template refuses a conversation or the vocabulary cannot spell it.
-    pub fn measure(
-        model: &Model,
-        template: &ChatTemplate,
-        samples: &[Sample],
-        max_len: usize,
-    ) -> Result<Self> {
-        let tokenizer = model.tokenizer()?;
-        let patches = model.vision().map_or(0, |v| v.tower().shape().patches());
-        let mut lengths = Vec::with_capacity(samples.len());
-        let mut images = HashSet::new();
-        for sample in samples {
-            let (prompt, _) = prompt::training(sample, template, tokenizer)?;
-            let sequence = llava::splice(&prompt.ids, &prompt.labels, patches, max_len);
-            lengths.push((sequence.len(), sequence.targets().count()));
-            images.extend(sample.images.iter().map(|image| format!("{image:?}")));
-        }
-        Ok(Self::sum(lengths.into_iter(), images.len()))
-    }
-
-    fn sum(lengths: impl Iterator<Item = (usize, usize)>, images: usize) -> Self {
-        let mut work = Self {
-            examples: 0,
-            longest: 0,
-            tokens: 0,
-            learned: 0,
-            images,
-        };
-        for (tokens, learned) in lengths.filter(|&(_, learned)| learned > 0) {
-            work.examples += 1;
-            work.longest = work.longest.max(tokens);
-            work.tokens += tokens;
-            work.learned += learned;
-        }
-        work
-    }
-}
+use crate::adapter::Adapter;
+use crate::memory::{MemoryPlan, Part};
+use crate::model::{ActivationPlan, LlamaShape, Model, Site, SiteKind, VisionWork, worker_bytes};
 
 /// What a run will take, and what was chosen so that it fits.
 #[derive(Clone, Debug, Serialize)]
@@ -98,8 +26,18 @@ pub struct TrainPlan {
     pub kept_layers: usize,
     /// Layers of the model.
     pub layers: usize,
+    /// Those that backward visits: from the lowest trained one up.
+    pub visited_layers: usize,
     /// Peak with every lever that is free in its leanest position: no budget below works.
     pub smallest_bytes: u64,
+    /// Peak of the fastest choice: no budget above makes a run faster.
+    pub fastest_bytes: u64,
+    /// What each lever that was pulled saves.
+    pub savings: Savings,
+    /// What runs at once: packs, or samples without packing.
+    pub packs: usize,
+    /// Positions of the longest of them.
+    pub rows: usize,
     /// Updates of the run.
     pub steps: u64,
     /// Trained values.
@@ -109,10 +47,29 @@ pub struct TrainPlan {
     /// Bytes that an average update reads from and writes to the disk, without the weights, which are
     /// read while the processor works.
     pub disk_bytes_per_step: f64,
+    /// Sizes of the buffers of a sequence.
+    #[serde(skip)]
+    pub(super) activations: ActivationPlan,
+    /// Sizes of the largest image.
+    #[serde(skip)]
+    pub(super) images: ImageSizes,
+}
+
+/// Bytes that the peak would rise by, if a lever stood where it saves nothing.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[allow(missing_docs)] // named as the levers
+pub struct Savings {
+    pub kept_layers: u64,
+    pub weights: u64,
+    pub inputs: u64,
+    pub features: u64,
+    pub gradients: u64,
+    pub moments: u64,
 }
 
 /// Plans a run. Levers that `options` leave free are chosen: of everything that fits in `budget`
-/// bytes what takes the least time; without a budget all stays in memory.
+/// bytes what takes the least time; without a budget all stays in memory. `initial` is the adapter that
+/// training goes on from, if it is no new one.
 ///
 /// # Errors
 /// If the options are impossible, or no choice fits the budget: the message says what would.
@@ -120,44 +77,101 @@ pub fn plan(
     model: &Model,
     options: &TrainOptions,
     work: &Workload,
+    initial: Option<&Adapter>,
     budget: Option<u64>,
 ) -> Result<TrainPlan> {
     options.check()?;
-    if work.examples == 0 {
-        let max_tokens = options.max_len;
-        return Err(TrainError::NothingToLearn { max_tokens }.into());
-    }
-    let subject = Subject::new(model, options, work)?;
+    let subject = Subject::new(model, options, work, initial)?;
     let mut choices = subject.choices(&options.levers);
     choices.sort_by(|a, b| subject.seconds(a).total_cmp(&subject.seconds(b)));
     let peak = |levers: &Levers| subject.memory(levers).peak();
-    let least = choices.iter().min_by_key(|levers| peak(levers));
-    let smallest_bytes = least.map_or(0, peak);
+    let smallest_bytes = choices.iter().map(peak).min().unwrap_or(0);
+    let fastest_bytes = choices.first().map_or(0, peak);
     let fits = |levers: &&Levers| budget.is_none_or(|budget| peak(levers) <= budget);
     let Some(levers) = choices.iter().find(fits) else {
         return Err(TrainError::Budget {
-            needed: choices.first().map_or(0, peak),
+            needed: fastest_bytes,
             budget: budget.unwrap_or(u64::MAX),
             smallest: smallest_bytes,
-            longest: work.longest,
+            ways: ways(&subject, initial, smallest_bytes),
         }
         .into());
     };
     let memory = subject.memory(levers);
-    let group = options.batch * options.grad_accum;
-    let epochs = options.epochs * work.examples.div_ceil(group) as u64;
     Ok(TrainPlan {
         peak_bytes: memory.peak(),
         memory,
         kept_layers: subject.kept(levers),
         layers: subject.shape.layers,
+        visited_layers: subject.visited(),
         smallest_bytes,
-        steps: options.steps.unwrap_or(epochs),
-        parameters: subject.parameters,
+        fastest_bytes,
+        savings: subject.savings(levers),
+        packs: subject.load.packs,
+        rows: subject.load.rows,
+        steps: options.updates(subject.load.packs),
+        parameters: subject.parameters(),
         flops_per_step: subject.flops(levers),
         disk_bytes_per_step: subject.disk_bytes(levers),
         levers: levers.clone(),
+        activations: subject.activations(levers),
+        images: subject.images(levers),
     })
+}
+
+/// Options that would make a smaller budget do, and which: what changes the result only a little first.
+fn ways(subject: &Subject<'_>, initial: Option<&Adapter>, smallest: u64) -> Vec<(String, u64)> {
+    let Subject {
+        model,
+        options,
+        work,
+        ref load,
+        ..
+    } = *subject;
+    let mut found = Vec::new();
+    let mut consider = |option: String, work: &Workload, change: &dyn Fn(&mut TrainOptions)| {
+        let mut options = options.clone();
+        change(&mut options);
+        let subject = match options.check() {
+            Ok(()) => Subject::new(model, &options, work, initial),
+            Err(error) => Err(error.into()),
+        };
+        if let Ok(needed) = subject.map(|subject| subject.smallest())
+            && needed < smallest
+        {
+            found.push((option, needed));
+        }
+    };
+    let folder = options.levers.folder.clone();
+    consider("no lever set by hand".into(), work, &|o| {
+        o.levers = Levers {
+            folder: folder.clone(),
+            ..Levers::default()
+        };
+    });
+    if options.batch * options.grad_accum == 1 {
+        consider("--clip 0".into(), work, &|o| o.clip = 0.0);
+    }
+    consider("--optimizer adamw8bit".into(), work, &|o| {
+        o.optimizer = OptimizerKind::AdamW8bit;
+    });
+    consider("--saved-activations bf16".into(), work, &|o| {
+        o.saved = SavedKind::Bf16;
+    });
+    if options.train_projector && !options.projector_alone() {
+        consider("no --train-projector".into(), work, &|o| {
+            o.train_projector = false;
+        });
+    }
+    if initial.is_none() && options.rank > 1 {
+        let rank = options.rank / 2;
+        consider(format!("--rank {rank}"), work, &|o| o.rank = rank);
+    }
+    let half = load.rows / 2;
+    consider(format!("--max-len {half}"), &work.cut(half), &|o| {
+        o.max_len = half;
+    });
+    found
 }
 
 /// Anonymous memory that a run may take beyond its plan: what allocators round up and keep back.
@@ -172,43 +186,93 @@ struct Subject<'a> {
     model: &'a Model,
     options: &'a TrainOptions,
     work: &'a Workload,
+    load: Load,
     shape: &'a LlamaShape,
     /// Lowest layer that backward visits.
     lowest: usize,
+    /// Largest rank of a pair.
+    rank: usize,
     /// Values of the adapter.
     adapter: usize,
-    /// All trained values.
-    parameters: usize,
+    /// Values of the largest pair of each kind of site.
+    layer: usize,
+    /// Of every trained array.
+    lengths: Vec<usize>,
 }
 
 impl<'a> Subject<'a> {
-    fn new(model: &'a Model, options: &'a TrainOptions, work: &'a Workload) -> Result<Self> {
+    fn new(
+        model: &'a Model,
+        options: &'a TrainOptions,
+        work: &'a Workload,
+        initial: Option<&Adapter>,
+    ) -> Result<Self> {
         let shape = model.llama().shape();
-        let sites = options.sites(shape.layers)?;
-        let pairs = sites.iter().map(|site| {
-            let (outputs, inputs) = shape.linear(site.linear);
-            options.rank * (inputs + outputs)
-        });
-        let adapter: usize = pairs.sum();
-        let projector = match (options.train_projector, model.vision()) {
-            (true, Some(vision)) => {
-                let (inputs, width) = (vision.projector().inputs(), vision.projector().outputs());
-                width * (inputs + 1) + width * (width + 1)
+        if options.train_projector && model.vision().is_none() {
+            return Err(TrainError::NoProjector.into());
+        }
+        let pairs: Vec<(Site, usize)> = match initial {
+            Some(adapter) => adapter.iter().map(|(site, p)| (site, p.rank())).collect(),
+            None => {
+                let sites = options.sites(shape.layers)?.into_iter();
+                sites.map(|site| (site, options.rank)).collect()
             }
-            _ => 0,
         };
+        let mut lengths = Vec::with_capacity(2 * pairs.len() + 4);
+        let mut largest = [0; SiteKind::ALL.len()];
+        for &(site, rank) in &pairs {
+            let (outputs, inputs) = shape.linear(site.linear);
+            lengths.extend([rank * inputs, outputs * rank]);
+            let largest = &mut largest[site.linear as usize];
+            *largest = (*largest).max(rank * (inputs + outputs));
+        }
+        let adapter = lengths.iter().sum();
+        if let (true, Some(vision)) = (options.train_projector, model.vision()) {
+            let (inputs, width) = (vision.projector().inputs(), vision.projector().outputs());
+            lengths.extend([width * inputs, width, width * width, width]);
+        }
         Ok(Self {
             model,
             options,
             work,
+            load: Load::new(work, options)?,
             shape,
             lowest: match options.train_projector {
                 true => 0,
-                false => sites.iter().map(|s| s.layer).min().unwrap_or(0),
+                false => pairs.iter().map(|(s, _)| s.layer).min().unwrap_or(0),
             },
+            rank: pairs.iter().map(|&(_, rank)| rank).max().unwrap_or(0),
             adapter,
-            parameters: adapter + projector,
+            layer: largest.iter().sum(),
+            lengths,
         })
+    }
+
+    fn parameters(&self) -> usize {
+        self.lengths.iter().sum()
+    }
+
+    fn smallest(&self) -> u64 {
+        let choices = self.choices(&self.options.levers);
+        let peaks = choices.iter().map(|levers| self.memory(levers).peak());
+        peaks.min().unwrap_or(0)
+    }
+
+    fn savings(&self, levers: &Levers) -> Savings {
+        let peak = self.memory(levers).peak();
+        let without = |release: fn(&mut Levers)| {
+            let mut other = levers.clone();
+            release(&mut other);
+            self.memory(&other).peak().saturating_sub(peak)
+        };
+        Savings {
+            kept_layers: without(|l| l.kept_layers = None),
+            weights: without(|l| l.weights = None),
+            inputs: without(|l| l.inputs = None),
+            features: without(|l| l.features = None),
+            gradients: without(|l| l.gradients = None),
+            moments: without(|l| l.moments = None),
+        }
     }
 
     fn visited(&self) -> usize {
@@ -231,19 +295,31 @@ impl<'a> Subject<'a> {
             None => (1..=self.visited()).rev().collect(),
         };
         let mut choices = Vec::new();
-        let features = match self.work.images {
+        let features = match self.work.all_images() {
             0 => vec![fixed.features.unwrap_or(Place::Memory)],
             _ => places(fixed.features),
         };
+        let moments = match self.options.optimizer {
+            OptimizerKind::AdamW => places(fixed.moments),
+            OptimizerKind::AdamW8bit => vec![Place::Memory],
+        };
+        let gradients = match fixed.gradients {
+            Some(place) => vec![place],
+            None if self.options.updates_by_layer() => {
+                vec![GradientPlace::Whole, GradientPlace::Layer]
+            }
+            None => vec![GradientPlace::Whole],
+        };
         for weights in places(fixed.weights) {
             for inputs in places(fixed.inputs) {
-                for moments in places(fixed.moments) {
-                    for &features in &features {
+                for &moments in &moments {
+                    for (&features, &gradients) in pairs(&features, &gradients) {
                         choices.extend(kept.iter().map(|&kept| Levers {
                             kept_layers: Some(kept),
                             weights: Some(weights),
                             inputs: Some(inputs),
                             features: Some(features),
+                            gradients: Some(gradients),
                             moments: Some(moments),
                             folder: fixed.folder.clone(),
                         }));
@@ -271,32 +347,55 @@ impl<'a> Subject<'a> {
 
     /// Multiplications and additions of an average update.
     fn flops(&self, levers: &Levers) -> f64 {
-        let Self { work, shape, .. } = *self;
-        let mean = work.tokens as f64 / work.examples as f64;
-        let learned = work.learned as f64 / work.examples as f64;
-        let each = flops(shape, self.lowest, self.kept(levers), mean, learned);
+        let each = flops(self.shape, self.lowest, self.kept(levers), &self.load);
         let group = (self.options.batch * self.options.grad_accum) as f64;
-        group * (each + 6.0 * self.adapter as f64 * mean)
+        group * (each + 6.0 * self.adapter as f64 * self.load.tokens)
     }
 
     /// Bytes that an average update reads and writes besides the weights.
     fn disk_bytes(&self, levers: &Levers) -> f64 {
         let mut bytes = 0.0;
         if levers.moments == Some(Place::Disk) {
-            bytes += 16.0 * self.parameters as f64;
+            bytes += 16.0 * self.parameters() as f64;
         }
         if let (Some(Place::Disk), Some(vision)) = (levers.features, self.model.vision()) {
             let tower = vision.tower().shape();
             let group = (self.options.batch * self.options.grad_accum) as f64;
-            let images = self.work.images as f64 / self.work.examples as f64;
-            bytes += 4.0 * group * images * (tower.patches() * tower.width) as f64;
+            bytes += 4.0 * group * self.load.images * (tower.patches() * tower.width) as f64;
         }
         if levers.inputs == Some(Place::Disk) {
-            let mean = self.work.tokens as f64 / self.work.examples as f64;
             let group = (self.options.batch * self.options.grad_accum) as f64;
-            bytes += 8.0 * group * mean * (self.visited() * self.shape.width) as f64;
+            bytes += 8.0 * group * self.load.tokens * (self.visited() * self.shape.width) as f64;
         }
         bytes
+    }
+
+    fn activations(&self, levers: &Levers) -> ActivationPlan {
+        ActivationPlan {
+            tokens: self.load.rows,
+            lowest: self.lowest,
+            kept: self.kept(levers),
+            max_rank: self.rank,
+            dropout: self.options.dropout > 0.0,
+            stream_weights: levers.stream_weights(),
+            inputs_in: levers.inputs_in(),
+            half_inputs: self.options.saved == SavedKind::Bf16,
+        }
+    }
+
+    fn images(&self, levers: &Levers) -> ImageSizes {
+        match self.model.vision() {
+            Some(vision) if self.work.all_images() > 0 => {
+                let tower = vision.tower().shape();
+                let patches = tower.patches();
+                let features = match levers.features {
+                    Some(Place::Disk) => patches * tower.width,
+                    _ => 0,
+                };
+                ImageSizes { patches, features }
+            }
+            _ => ImageSizes::default(),
+        }
     }
 
     /// Every large buffer of a run.
@@ -304,99 +403,68 @@ impl<'a> Subject<'a> {
         let Self {
             model, work, shape, ..
         } = *self;
-        let activations = ActivationPlan {
-            tokens: work.longest,
-            lowest: self.lowest,
-            kept: self.kept(levers),
-            max_rank: self.options.rank,
-            dropout: self.options.dropout > 0.0,
-            stream_weights: levers.stream_weights(),
-            inputs_in: levers.inputs_in(),
-        };
+        let (activations, images) = (self.activations(levers), self.images(levers));
         let mut plan = MemoryPlan::default();
-        plan.add("program and vocabulary", Phase::Always, PROGRAM);
-        let mut images = ImageSizes::default();
-        if let Some(vision) = model.vision() {
-            let file = vision.gguf().file_bytes() as usize;
-            if work.images > 0 {
-                let tower = vision.tower().shape();
-                let patches = tower.patches();
-                images.patches = patches;
-                let each = patches * tower.width;
-                if levers.features == Some(Place::Disk) {
-                    images.features = each;
-                }
-                let kept = match images.features {
-                    0 => 4 * work.images * each,
-                    // One goes through the tower, and is written.
-                    _ => 3 * 4 * each,
-                };
-                plan.add("image features", Phase::Always, kept);
-                plan.add("vision weights, mapped", Phase::Images, file);
-                plan.add("vision tower", Phase::Images, VisionWork::bytes(tower));
-            }
-            let projector = vision.projector().bytes();
-            plan.add("projector weights, mapped", Phase::Work, projector);
+        plan.add(Part::Program, PROGRAM);
+        plan.add(Part::Samples, work.sample_bytes());
+        if let Some(vision) = model.vision().filter(|_| work.all_images() > 0) {
+            let tower = vision.tower().shape();
+            let each = tower.patches() * tower.width * size_of::<f32>();
+            // On the disk, one goes through the tower, and is written.
+            let kept = if images.features > 0 {
+                3
+            } else {
+                work.all_images()
+            };
+            plan.add(Part::ImageFeatures, kept * each);
+            plan.add(Part::VisionWeights, vision.gguf().file_bytes() as usize);
+            plan.add(Part::VisionTower, VisionWork::bytes(tower));
+            plan.add(Part::ProjectorWeights, vision.projector().bytes());
         }
         let llama = model.llama();
+        // The tower's tokens go through the same threads.
+        let longest = self.load.longest.max(images.patches + 1);
         if levers.stream_weights() {
-            let bytes = llama.streamed_bytes(work.longest);
-            plan.add("weights of a layer, streamed", Phase::Work, bytes);
+            plan.add(Part::StreamedWeights, llama.streamed_bytes(self.load.rows));
         } else {
-            let bytes = model.gguf().file_bytes() as usize;
-            plan.add("weights, mapped", Phase::Work, bytes);
+            plan.add(Part::Weights, model.gguf().file_bytes() as usize);
         }
-        let [buffers, loss, projector] = SequenceBuffers::bytes(shape, &activations, images);
-        plan.add("activations", Phase::Work, buffers);
-        plan.add("logits and loss", Phase::Work, loss);
-        plan.add("projector", Phase::Work, projector);
+        SequenceBuffers::add_to(&mut plan, shape, &activations, images);
         plan.add(
-            "decoded tiles and attention, per thread",
-            Phase::Work,
-            llama.pool().threads() * worker_bytes(activations.tokens, activations.tokens, true),
+            Part::Attention,
+            llama.pool().threads() * worker_bytes(longest, longest, true),
         );
-        plan.add("trained values", Phase::Work, 4 * self.parameters);
-        plan.add("their gradients", Phase::Work, 4 * self.parameters);
-        let on_disk = levers.moments == Some(Place::Disk);
-        let moments = MomentStore::bytes(self.parameters, on_disk);
-        plan.add("AdamW moments", Phase::Work, moments);
+        let float = size_of::<f32>();
+        plan.add(Part::Trained, self.parameters() * float);
+        let pairs = match levers.gradients {
+            Some(GradientPlace::Layer) => self.layer,
+            _ => self.adapter,
+        };
+        let projector = self.parameters() - self.adapter;
+        plan.add(Part::Gradients, (pairs + projector) * float);
+        let lengths = self.lengths.iter().copied();
+        MomentStore::add_to(&mut plan, lengths, self.options.optimizer, levers.moments);
         plan
     }
 }
 
-/// Multiplications and additions of one example: `tokens` positions, `learned` of them with a loss.
-fn flops(shape: &LlamaShape, lowest: usize, kept: usize, tokens: f64, learned: f64) -> f64 {
-    let sizes = crate::model::SiteKind::ALL.map(|kind| shape.linear(kind));
+/// Every combination of two choices.
+fn pairs<'a, A, B>(a: &'a [A], b: &'a [B]) -> impl Iterator<Item = (&'a A, &'a B)> {
+    a.iter().flat_map(move |a| b.iter().map(move |b| (a, b)))
+}
+
+/// Multiplications and additions of an average pack.
+fn flops(shape: &LlamaShape, lowest: usize, kept: usize, load: &Load) -> f64 {
+    let sizes = SiteKind::ALL.map(|kind| shape.linear(kind));
     let weights: usize = sizes.iter().map(|(outputs, inputs)| outputs * inputs).sum();
-    let linear = 2.0 * weights as f64 * tokens;
-    // Every position looks at half of the others on average, once for scores and once for values.
-    let attention = 2.0 * tokens * tokens * shape.query_width() as f64;
+    let linear = 2.0 * weights as f64 * load.tokens;
+    // Every position looks at half of its sample's on average, once for scores and once for values.
+    let attention = 2.0 * load.squares * shape.query_width() as f64;
     let forward = linear + attention;
     let (layers, visited) = (shape.layers as f64, (shape.layers - lowest) as f64);
     let recomputed = visited - (kept as f64).min(visited);
     // Frozen weights have no gradient, so backward costs a forward; attention's costs 2.5.
     let backward = linear + 2.5 * attention;
-    let output = 4.0 * shape.width as f64 * shape.vocabulary as f64 * learned;
+    let output = 4.0 * shape.width as f64 * shape.vocabulary as f64 * load.learned;
     forward * (layers + recomputed) + backward * visited + output
-}
-
-/// Multiplications and additions per second of this machine's dense products, from a short trial.
-pub fn measured_flops(model: &Model) -> f64 {
-    const SIDE: usize = 512;
-    let (a, b) = (vec![0.5; SIDE * SIDE], vec![0.5; SIDE * SIDE]);
-    let mut c = vec![0.0; SIDE * SIDE];
-    let pool = model.llama().pool();
-    let mut product = || {
-        let (a, b) = (Mat::new(&a, SIDE, SIDE), Mat::new(&b, SIDE, SIDE));
-        let c = MatMut::new(&mut c, SIDE, SIDE);
-        pool.run(|| product_parallel(c, false, 1.0, a, b));
-    };
-    product();
-    let (begun, mut done) = (Instant::now(), 0u32);
-    while begun.elapsed().as_millis() < 100 {
-        product();
-        done += 1;
-    }
-    let each = 2.0 * (SIDE * SIDE * SIDE) as f64;
-    each * f64::from(done) / begun.elapsed().as_secs_f64()
 }

@@ -6,6 +6,7 @@ use super::{Example, FeatureCache, Features, TrainError};
 use crate::Result;
 use crate::cancel::Cancel;
 use crate::dataset::{ImageFile, ImageFolder, Sample, prompt};
+use crate::memory::Arena;
 use crate::model::{Model, VisionWork, llava};
 use crate::tokenizer::ChatTemplate;
 
@@ -40,6 +41,8 @@ pub struct Preparation<'a> {
     pub cache: Option<&'a FeatureCache>,
     /// Most positions of an example.
     pub max_len: usize,
+    /// Where the tower's buffers come from.
+    pub arena: &'a Arena,
 }
 
 /// Makes examples from `samples`.
@@ -62,12 +65,14 @@ pub fn prepare(
         images,
         cache,
         max_len,
+        arena,
     } = *preparation;
     let tokenizer = model.tokenizer()?;
     let mut seen = Seen {
         model,
         folder: images,
         cache,
+        arena,
         known: HashMap::new(),
         work: None,
     };
@@ -127,6 +132,7 @@ struct Seen<'a> {
     model: &'a Model,
     folder: &'a ImageFolder,
     cache: Option<&'a FeatureCache>,
+    arena: &'a Arena,
     known: HashMap<[u8; 32], Features>,
     /// Made when the first image has to go through the tower.
     work: Option<VisionWork>,
@@ -164,7 +170,10 @@ impl Seen<'_> {
         let vision = vision.expect("images were refused without one");
         let image = file.decode()?;
         let shape = vision.tower().shape();
-        let work = self.work.get_or_insert_with(|| VisionWork::new(shape));
+        let work = match &mut self.work {
+            Some(work) => work,
+            none => none.insert(VisionWork::new(shape, self.arena)?),
+        };
         let pool = self.model.llama().pool();
         let features = pool.run(|| vision.features(&image, work));
         match self.cache {

@@ -7,7 +7,7 @@
 //!   loss.svg         their losses as a picture, when the run is over
 //!   tb/              the same for TensorBoard
 //!   checkpoint-N/    see `checkpoint`
-//!   adapter.gguf     the result (and mmproj.gguf if the projector learned)
+//!   adapter.gguf     the result (and mmproj.gguf if the projector learned, or only that)
 //! ```
 
 use std::collections::VecDeque;
@@ -155,7 +155,9 @@ impl RunFolder {
         if !path.exists() {
             return Ok(());
         }
-        if !checkpoint::all(path)?.is_empty() || path.join(checkpoint::ADAPTER).exists() {
+        let results = [checkpoint::ADAPTER, checkpoint::MMPROJ];
+        let finished = results.iter().any(|name| path.join(name).exists());
+        if finished || !checkpoint::all(path)?.is_empty() {
             return Err(TrainError::RunExists { path: path.into() }.into());
         }
         check_idle(path)
@@ -286,6 +288,9 @@ impl RunFolder {
             }
             _ => trainer.write_results(&self.path)?,
         }
+        // A run that was killed right after its last checkpoint has not deleted the ones before.
+        let best = trainer.standing().best.filter(|_| keep_best);
+        self.prune(trainer.options().keep, best)?;
         self.draw()
     }
 
@@ -322,7 +327,10 @@ impl RunFolder {
         };
         for (step, path) in &found[..old] {
             if best.is_none_or(|best| best.step != *step) {
-                fs::remove_dir_all(path).map_err(io("delete", path))?;
+                // Under a name that is swept: nobody takes what a kill leaves of it for a checkpoint.
+                let dying = self.path.join(format!(".checkpoint-{step}.partial"));
+                let gone = fs::rename(path, &dying).and_then(|()| fs::remove_dir_all(&dying));
+                gone.map_err(io("delete", path))?;
             }
         }
         Ok(())

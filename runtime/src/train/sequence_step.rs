@@ -1,9 +1,11 @@
-//! One sequence: forward, loss, backward, into gradients.
+//! One pack, a sequence or several: forward, loss, backward, into gradients.
 
 use super::features::Features;
 use super::loss::{LossBuffers, loss};
-use super::parameters::{Gradients, Parameters, Training};
+use super::packs::{Extent, Pack};
+use super::parameters::{DropoutStream, Gradients, Parameters};
 use crate::Result;
+use crate::memory::{Arena, Floats, MemoryPlan, Part};
 use crate::model::llava::{Sequence, Span};
 use crate::model::{
     ActivationPlan, Activations, Llama, LlamaShape, Model, Projector, ProjectorSaved,
@@ -25,6 +27,28 @@ impl Example {
     pub fn targets(&self) -> usize {
         self.sequence.targets().count()
     }
+
+    /// What packs and the order of a run depend on.
+    pub fn extent(&self) -> Extent {
+        Extent::of(&self.sequence)
+    }
+}
+
+/// Examples that run together.
+#[derive(Clone, Copy, Debug)]
+pub struct Packed<'a> {
+    /// The examples of the run.
+    pub examples: &'a [Example],
+    /// Which of them.
+    pub pack: &'a Pack,
+}
+
+impl<'a> Packed<'a> {
+    /// Each example with its first row.
+    fn places(&self) -> impl Iterator<Item = (&'a Example, usize)> + use<'a> {
+        let Self { examples, pack } = *self;
+        pack.places().map(|(i, row)| (&examples[i], row))
+    }
 }
 
 /// The largest image of a run.
@@ -36,106 +60,165 @@ pub struct ImageSizes {
     pub features: usize,
 }
 
-/// Buffers for one sequence at a time.
+/// Buffers for one pack at a time.
 #[derive(Debug)]
 pub struct SequenceBuffers {
     stream_weights: bool,
     activations: Activations,
-    rows: Vec<f32>,
-    drows: Vec<f32>,
+    rows: Floats,
+    drows: Floats,
     targets: Vec<(usize, i32)>,
     loss: LossBuffers,
     projector: ProjectorSaved,
     projector_work: ProjectorSaved,
-    projected: Vec<f32>,
+    projected: Floats,
     /// Of the image in use, if they lie on the disk.
-    features: Vec<f32>,
+    features: Floats,
 }
 
 impl SequenceBuffers {
-    /// Buffers for sequences as planned, with images of these sizes.
+    /// Buffers for packs as planned, with images of these sizes.
     ///
     /// # Errors
-    /// If the disk refuses what the plan puts there.
-    pub fn new(llama: &Llama, plan: &ActivationPlan, images: ImageSizes) -> Result<Self> {
+    /// If the arena refuses, or the disk refuses what the plan puts there.
+    pub fn new(
+        llama: &Llama,
+        plan: &ActivationPlan,
+        images: ImageSizes,
+        arena: &Arena,
+    ) -> Result<Self> {
         let ImageSizes { patches, features } = images;
         let shape = llama.shape();
-        let rows = || vec![0.0; plan.tokens * shape.width];
+        let row = plan.tokens * shape.width;
+        let [rows, drows] = arena.arrays(Part::LayerBuffers, [row, row])?;
+        let lens = [patches * shape.width, features];
+        let [projected, features] = arena.arrays(Part::Projector, lens)?;
         Ok(Self {
             stream_weights: plan.stream_weights,
-            activations: Activations::new(llama, plan)?,
-            rows: rows(),
-            drows: rows(),
+            activations: Activations::new(llama, plan, arena)?,
+            rows,
+            drows,
             targets: Vec::with_capacity(plan.tokens),
-            loss: LossBuffers::new(shape),
-            projector: ProjectorSaved::new(patches, shape.width),
-            projector_work: ProjectorSaved::new(patches, shape.width),
-            projected: vec![0.0; patches * shape.width],
-            features: vec![0.0; features],
+            loss: LossBuffers::new(shape, arena)?,
+            projector: ProjectorSaved::new(patches, shape.width, arena)?,
+            projector_work: ProjectorSaved::new(patches, shape.width, arena)?,
+            projected,
+            features,
         })
     }
 
-    /// Bytes that [`SequenceBuffers::new`] allocates: activations, loss, image rows.
-    pub fn bytes(shape: &LlamaShape, plan: &ActivationPlan, images: ImageSizes) -> [usize; 3] {
+    /// Adds what [`SequenceBuffers::new`] takes from its arena.
+    pub fn add_to(
+        memory: &mut MemoryPlan,
+        shape: &LlamaShape,
+        plan: &ActivationPlan,
+        images: ImageSizes,
+    ) {
         let ImageSizes { patches, features } = images;
         let rows = 2 * plan.tokens * shape.width * size_of::<f32>();
-        let targets = plan.tokens * size_of::<(usize, i32)>();
+        memory.add(Part::LayerBuffers, rows);
+        Activations::add_to(memory, shape, plan);
+        LossBuffers::add_to(memory, shape);
         let floats = patches * shape.width + features;
-        let images = 2 * ProjectorSaved::bytes(patches, shape.width) + 4 * floats;
-        [
-            Activations::bytes(shape, plan) + rows + targets,
-            LossBuffers::bytes(shape),
-            images,
-        ]
+        let saved = 2 * ProjectorSaved::bytes(patches, shape.width);
+        memory.add(Part::Projector, saved + floats * size_of::<f32>());
     }
 }
 
-/// Runs one sequence and returns its summed loss. With `gradients`, adds the gradient of
-/// `scale * loss` to them.
+/// What is to become of a pack's loss.
+pub struct Learning<'a> {
+    /// The gradient of `scale * loss` is added to these.
+    pub gradients: &'a mut Gradients,
+    /// What the loss is multiplied by.
+    pub scale: f32,
+    /// Called when a layer's gradients are complete.
+    pub after_layer: Option<&'a mut AfterLayer<'a>>,
+}
+
+/// Gets the number of a layer, which no later part of the backward needs, the parameters and the
+/// gradients.
+pub type AfterLayer<'a> = dyn FnMut(usize, &mut Parameters, &mut Gradients) -> Result<()> + 'a;
+
+/// Runs one pack and returns its summed loss; a loss that is not finite has no gradient.
 ///
 /// # Errors
 /// If a token is outside the vocabulary, or the disk refuses what lies there.
 pub fn run(
     model: &Model,
-    example: &Example,
-    parameters: &Parameters,
-    training: &Training<'_>,
-    gradients: Option<&mut Gradients>,
-    scale: f32,
+    packed: &Packed<'_>,
+    parameters: &mut Parameters,
+    dropout: DropoutStream,
+    learning: Option<Learning<'_>>,
     buffers: &mut SequenceBuffers,
 ) -> Result<f64> {
     let llama = model.llama();
     let width = llama.shape().width;
-    let length = example.sequence.len() * width;
+    let length = packed.pack.rows() * width;
+    let ends = packed.pack.ends();
     let images = Images {
         frozen: model.vision().map(|v| v.projector()),
         parameters,
     };
-    embed(llama, example, &images, buffers)?;
+    for (example, row) in packed.places() {
+        embed(llama, example, row, &images, buffers)?;
+    }
     let rows = &mut buffers.rows[..length];
     if buffers.stream_weights {
         llama.release_embedding();
     }
-    llama.forward_saving(rows, training, &mut buffers.activations)?;
+    let training = dropout.view(&parameters.adapter);
+    llama.forward_saving(rows, ends, &training, &mut buffers.activations)?;
     buffers.targets.clear();
-    buffers.targets.extend(example.sequence.targets());
-    let mut drows = gradients.is_some().then(|| {
+    for (example, row) in packed.places() {
+        let targets = example.sequence.targets();
+        let targets = targets.map(|(position, label)| (row + position, label));
+        buffers.targets.extend(targets);
+    }
+    let mut drows = learning.is_some().then(|| {
         let drows = &mut buffers.drows[..length];
         drows.fill(0.0);
         drows
     });
     let (targets, work) = (&buffers.targets, &mut buffers.loss);
+    let scale = learning.as_ref().map_or(0.0, |l| l.scale);
     let sum = loss(llama, rows, drows.as_deref_mut(), targets, scale, work);
     if buffers.stream_weights {
         llama.output().release();
     }
-    let (Some(gradients), Some(drows)) = (gradients, drows) else {
+    let (Some(learning), Some(drows)) = (learning, drows) else {
         return Ok(sum);
     };
-    let learns = parameters.projector.is_some() && !example.features.is_empty();
-    llama.backward(drows, training, gradients, learns, &mut buffers.activations)?;
+    if !sum.is_finite() {
+        return Ok(sum);
+    }
+    let Learning {
+        gradients,
+        mut after_layer,
+        ..
+    } = learning;
+    let learns = parameters.projector.is_some() && packed.pack.image();
+    let activations = &mut buffers.activations;
+    for layer in activations.visited(llama).rev() {
+        let training = dropout.view(&parameters.adapter);
+        llama.backward_layer(
+            layer,
+            drows,
+            ends,
+            &training,
+            gradients,
+            learns,
+            activations,
+        )?;
+        if let Some(after) = &mut after_layer {
+            after(layer, parameters, gradients)?;
+        }
+    }
     if let (Some(projector), Some(dprojector)) = (&parameters.projector, &mut gradients.projector) {
-        for (start, image, rows) in image_places(&example.sequence) {
+        let places = packed.places().flat_map(|(example, row)| {
+            let places = image_places(&example.sequence).into_iter();
+            places.map(move |(start, image, rows)| (example, row + start, image, rows))
+        });
+        for (example, start, image, rows) in places {
             let x = example.features[image].get(&mut buffers.features)?;
             // Computed again: keeping it for every image would cost more than it saves.
             let y = &mut buffers.projected[..x.len() / projector.inputs() * width];
@@ -172,15 +255,15 @@ fn image_places(sequence: &Sequence) -> Vec<(usize, usize, usize)> {
     places
 }
 
-/// Fills the rows: embeddings of tokens, projected features of images.
+/// Fills an example's rows, from row `at` on: embeddings of tokens, projected features of images.
 fn embed(
     llama: &Llama,
     example: &Example,
+    mut at: usize,
     images: &Images<'_>,
     buffers: &mut SequenceBuffers,
 ) -> Result<()> {
     let width = llama.shape().width;
-    let mut at = 0;
     for span in &example.sequence.spans {
         let rows = &mut buffers.rows[at * width..(at + span.len()) * width];
         match span {

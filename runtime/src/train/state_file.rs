@@ -89,17 +89,33 @@ impl StateReader {
         })
     }
 
-    /// Reads an array of a known length.
-    pub fn read(&mut self, name: &str, out: &mut [f32]) -> Result<()> {
+    /// Makes sure that an array has `len` finite values.
+    pub fn check(&mut self, name: &str, len: usize) -> Result<()> {
         let Some(info) = self.metadata.info(name) else {
             return Err(invalid(format!("it has no array {name}")));
         };
         let (start, end) = info.data_offsets;
-        if info.dtype != Dtype::F32 || end.checked_sub(start) != Some(4 * out.len()) {
-            let len = out.len();
+        if info.dtype != Dtype::F32 || end.checked_sub(start) != Some(4 * len) {
             return Err(invalid(format!("{name} is not {len} values of f32")));
         }
-        self.file.seek(SeekFrom::Start(self.data + start as u64))?;
+        let mut piece = [0.0; CHUNK];
+        for first in (0..len).step_by(CHUNK) {
+            let piece = &mut piece[..CHUNK.min(len - first)];
+            self.read(name, first, piece)?;
+            if !piece.iter().all(|v| v.is_finite()) {
+                return Err(invalid(format!("{name} is not finite")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads some values of an array that was found sound, from number `first` on.
+    pub fn read(&mut self, name: &str, first: usize, out: &mut [f32]) -> Result<()> {
+        let Some(info) = self.metadata.info(name) else {
+            return Err(invalid(format!("it has no array {name}")));
+        };
+        let start = self.data + (info.data_offsets.0 + 4 * first) as u64;
+        self.file.seek(SeekFrom::Start(start))?;
         let mut bytes = [0; 4 * CHUNK];
         for out in out.chunks_mut(CHUNK) {
             let bytes = &mut bytes[..4 * out.len()];
@@ -108,10 +124,7 @@ impl StateReader {
                 *value = f32::from_le_bytes(*bytes);
             }
         }
-        match out.iter().all(|v| v.is_finite()) {
-            true => Ok(()),
-            false => Err(invalid(format!("{name} is not finite"))),
-        }
+        Ok(())
     }
 }
 

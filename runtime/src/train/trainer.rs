@@ -1,19 +1,23 @@
 //! The loop: micro-batches, accumulation, clipping, update, report.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::features::Features;
-use super::moments::MomentStore;
-use super::optimizer::AdamW;
-use super::order::{self, Order};
-use super::parameters::{Gradients, Group, Parameters, Training};
+use super::moments::{MomentKind, MomentStore};
+use super::order;
+use super::packs::{Pack, nothing_to_learn, packs};
+use super::parameters::{DropoutStream, Gradients, Group, Parameters};
 use super::schedule::Schedule;
-use super::sequence_step::{self, Example, ImageSizes, SequenceBuffers};
-use super::{Standing, TrainError, TrainOptions};
+use super::sequence_step::{self, Example, Learning, Packed, SequenceBuffers};
+use super::update::{Update, clipped};
+use super::{
+    Features, GradientPlace, Place, Standing, TrainError, TrainOptions, TrainPlan, Workload, plan,
+};
 use crate::Result;
 use crate::adapter::{Adapter, BaseIdentity, LoraPair};
-use crate::model::{ActivationPlan, LlamaShape, Model, Site};
+use crate::memory::{Arena, Hold, Part};
+use crate::model::{GradientView, LoraGradient, Model, Site};
 
 /// What one update did.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
@@ -24,7 +28,7 @@ pub struct StepReport {
     pub steps: u64,
     /// Mean loss over the learned tokens of its micro-batches, averaged over these.
     pub loss: f64,
-    /// Learning rate of the pairs.
+    /// Learning rate of the pairs; of the projector, if that learns alone.
     pub lr: f64,
     /// Norm of the gradient before clipping.
     pub grad_norm: f64,
@@ -43,15 +47,20 @@ pub struct Trainer {
     model: Arc<Model>,
     options: TrainOptions,
     examples: Vec<Example>,
+    packs: Vec<Pack>,
     schedule: Schedule,
     steps: u64,
     pub(super) parameters: Parameters,
     gradients: Gradients,
     pub(super) moments: MomentStore,
-    buffers: SequenceBuffers,
-    plan: ActivationPlan,
-    images: ImageSizes,
-    optimizer: AdamW,
+    /// Only [`Trainer::make_room`] takes them, and puts larger ones in their place.
+    buffers: Option<SequenceBuffers>,
+    work: Workload,
+    plan: TrainPlan,
+    arena: Arena,
+    _counted: Vec<Hold>,
+    /// Whether an update stopped half-way.
+    torn: bool,
     groups: Vec<(String, Group)>,
     pub(super) done: u64,
     pub(super) standing: Standing,
@@ -62,8 +71,8 @@ impl Trainer {
     /// A run from the beginning, with `initial` as the adapter's first values or a new one.
     ///
     /// # Errors
-    /// If the options are impossible, nothing is to be learned, `initial` does not fit, or the disk
-    /// refuses what the options put there.
+    /// If the options are impossible, nothing is to be learned, `initial` does not fit, the system has
+    /// no memory left, or the disk refuses what the options put there.
     pub fn new(
         model: Arc<Model>,
         options: TrainOptions,
@@ -71,12 +80,20 @@ impl Trainer {
         initial: Option<Adapter>,
     ) -> Result<Self> {
         options.check()?;
-        examples.retain(|e| e.targets() > 0);
-        if examples.is_empty() {
-            let max_tokens = options.max_len;
-            return Err(TrainError::NothingToLearn { max_tokens }.into());
+        if !examples.iter().any(|e| e.extent().teaches(&options)) {
+            let extents = examples.iter().map(Example::extent);
+            return Err(nothing_to_learn(extents, &options).into());
         }
+        examples.retain(|e| e.extent().teaches(&options));
         let adapter = match initial {
+            Some(_) if options.projector_alone() => {
+                return Err(TrainError::Option {
+                    option: "--targets",
+                    value: options.targets,
+                    reason: "the pairs of the initial adapter are there to learn",
+                }
+                .into());
+            }
             Some(adapter) => {
                 adapter.check_base(&model)?;
                 adapter
@@ -85,43 +102,48 @@ impl Trainer {
         };
         let projector = match (options.train_projector, model.vision()) {
             (true, Some(vision)) => Some(vision.projector().parameters()),
-            (true, None) => {
-                let id = "--train-projector".into();
-                return Err(TrainError::NoVision { id }.into());
-            }
+            (true, None) => return Err(TrainError::NoProjector.into()),
             (false, _) => None,
         };
         let parameters = Parameters { adapter, projector };
         let names = parameters.names();
         let lengths: Vec<usize> = names.iter().map(|&(_, _, len)| len).collect();
-        let group = options.batch * options.grad_accum;
-        let steps = options
-            .steps
-            .unwrap_or_else(|| options.epochs * examples.len().div_ceil(group) as u64);
-        let plan = activation_plan(&options, model.llama().shape(), &parameters, &examples);
-        let images = image_sizes(&model, &examples);
+        let extents: Vec<_> = examples.iter().map(Example::extent).collect();
+        let packs = packs(&extents, &options, options.max_len);
+        let steps = options.updates(packs.len());
+        let work = Workload::of(&examples);
+        let plan = own_plan(&model, &options, &work, &examples, &parameters.adapter)?;
+        let arena = Arena::new(plan.memory);
+        let moments = MomentKind {
+            optimizer: options.optimizer,
+            folder: options.levers.moments_in(),
+        };
         Ok(Self {
             schedule: Schedule::new(options.schedule, steps, options.warmup_ratio),
             steps,
-            gradients: Gradients::new(&parameters),
-            moments: MomentStore::new(&lengths, options.levers.moments_in().as_deref())?,
+            gradients: Gradients::new(
+                &parameters,
+                options.levers.gradients.unwrap_or_default(),
+                &arena,
+            )?,
+            moments: MomentStore::new(&lengths, &moments, &arena)?,
+            _counted: counted(&parameters, &examples, &arena)?,
             groups: names
                 .into_iter()
                 .map(|(name, group, _)| (name, group))
                 .collect(),
-            buffers: SequenceBuffers::new(model.llama(), &plan, images)?,
+            buffers: Some(buffers(&model, &plan, &arena)?),
+            work,
             plan,
-            images,
-            optimizer: AdamW {
-                weight_decay: options.weight_decay,
-                ..AdamW::default()
-            },
+            arena,
             model,
             options,
             examples,
+            packs,
             parameters,
             done: 0,
             standing: Standing::default(),
+            torn: false,
             order: None,
         })
     }
@@ -136,9 +158,24 @@ impl Trainer {
         &self.model
     }
 
+    /// What the run takes.
+    pub fn plan(&self) -> &TrainPlan {
+        &self.plan
+    }
+
+    /// Where its large buffers come from.
+    pub fn arena(&self) -> &Arena {
+        &self.arena
+    }
+
     /// What it learns from.
     pub fn examples(&self) -> &[Example] {
         &self.examples
+    }
+
+    /// Which of them run together.
+    pub fn packs(&self) -> &[Pack] {
+        &self.packs
     }
 
     /// Updates of the whole run.
@@ -161,7 +198,8 @@ impl Trainer {
         &self.parameters
     }
 
-    /// The gradients of the last update, before clipping.
+    /// The gradients of the last update, before clipping; of the pairs only if they are all there at
+    /// once.
     pub fn gradients(&self) -> &Gradients {
         &self.gradients
     }
@@ -174,32 +212,42 @@ impl Trainer {
     /// Does the next update; `None` when the run is over.
     ///
     /// # Errors
-    /// If the loss or a gradient is not finite: then nothing was changed. If the disk refuses what lies
-    /// there: then the run must go on from its last checkpoint.
+    /// If the loss or a gradient is not finite, or the disk refuses what lies there. Unless the gradients
+    /// were all looked at before the first was used, the run must go on from its last checkpoint then.
     pub fn step(&mut self) -> Result<Option<StepReport>> {
         if self.done >= self.steps {
             return Ok(None);
         }
+        self.check_whole()?;
         let begun = Instant::now();
         let chosen = self.chosen(self.done);
         let micro_batches: Vec<&[usize]> = chosen.chunks(self.options.batch).collect();
         self.gradients.clear();
+        let step = self.done + 1;
+        let mut squares = vec![0.0; self.groups.len()];
         let (mut loss, mut tokens, mut learned) = (0.0, 0, 0);
         for (micro, indices) in micro_batches.iter().enumerate() {
-            let targets: usize = indices.iter().map(|&i| self.examples[i].targets()).sum();
+            let members = indices.iter().flat_map(|&i| self.packs[i].members());
+            let targets: usize = members.map(|&i| self.examples[i].targets()).sum();
             let scale = 1.0 / (targets * micro_batches.len()) as f64;
             for (place, &index) in indices.iter().enumerate() {
                 let sequence =
                     self.done * (chosen.len() as u64) + (micro * self.options.batch + place) as u64;
-                loss += scale * self.sequence(index, sequence, scale as f32)?;
-                tokens += self.examples[index].sequence.len() as u64;
+                loss += scale * self.pack(index, sequence, scale as f32, &mut squares)?;
+                tokens += self.packs[index].rows() as u64;
             }
             learned += targets as u64;
         }
-        let step = self.done + 1;
-        let grad_norm = self.norm(step, loss)?;
-        let lr = self.options.lr * self.schedule.factor(self.done);
-        self.update(step, grad_norm)?;
+        if !loss.is_finite() {
+            let tensor = "the loss".into();
+            return Err(TrainError::NotFinite { step, tensor }.into());
+        }
+        let grad_norm = self.update(&mut squares)?;
+        let rate = match self.options.projector_alone() {
+            true => self.options.projector_lr,
+            false => self.options.lr,
+        };
+        let lr = rate * self.schedule.factor(self.done);
         self.done = step;
         Ok(Some(StepReport {
             step,
@@ -213,63 +261,64 @@ impl Trainer {
         }))
     }
 
+    /// Refuses to go on, or to save, after an update that stopped half-way.
+    pub(super) fn check_whole(&self) -> Result<(), TrainError> {
+        match self.torn {
+            true => Err(TrainError::Torn {
+                step: self.done + 1,
+            }),
+            false => Ok(()),
+        }
+    }
+
     /// The mean loss over the learned tokens of other examples, without dropout or gradients.
     ///
     /// # Errors
     /// If a token is outside the vocabulary.
     pub fn evaluate(&mut self, examples: &[Example]) -> Result<f64> {
         self.make_room(examples)?;
-        let (mut sum, mut targets) = (0.0, 0);
-        for example in examples {
-            let training = Training {
-                adapter: &self.parameters.adapter,
-                rate: 0.0,
-                seed: 0,
-                sequence: 0,
-            };
+        let buffers = self.buffers.as_mut().expect("there was room");
+        let extents: Vec<_> = examples.iter().map(Example::extent).collect();
+        let packs = packs(&extents, &self.options, most_rows(&self.packs));
+        let mut sum = 0.0;
+        for pack in &packs {
             sum += sequence_step::run(
                 &self.model,
-                example,
-                &self.parameters,
-                &training,
+                &Packed { examples, pack },
+                &mut self.parameters,
+                DropoutStream::default(),
                 None,
-                0.0,
-                &mut self.buffers,
+                buffers,
             )?;
-            targets += example.targets();
         }
+        let targets: usize = extents.iter().map(|extent| extent.learned).sum();
         Ok(sum / targets.max(1) as f64)
     }
 
     /// Makes the buffers large enough for examples that are longer than the run's own.
     fn make_room(&mut self, examples: &[Example]) -> Result<()> {
-        let longest = examples.iter().map(|e| e.sequence.len()).max().unwrap_or(0);
-        let more = image_sizes(&self.model, examples);
-        let images = ImageSizes {
-            patches: self.images.patches.max(more.patches),
-            features: self.images.features.max(more.features),
-        };
-        if longest > self.plan.tokens || images != self.images {
-            self.plan.tokens = self.plan.tokens.max(longest);
-            self.images = images;
-            self.buffers = SequenceBuffers::new(self.model.llama(), &self.plan, images)?;
+        let more = Workload::of(examples);
+        let plan = &self.plan;
+        if more.longest <= plan.rows && (more.images == 0 || self.work.all_images() > 0) {
+            return Ok(());
         }
+        self.work = self.work.clone().with_evaluation(&more);
+        let adapter = &self.parameters.adapter;
+        self.plan = own_plan(&self.model, &self.options, &self.work, examples, adapter)?;
+        // The old ones go first.
+        self.buffers = None;
+        self.arena.replan(self.plan.memory);
+        self.buffers = Some(buffers(&self.model, &self.plan, &self.arena)?);
         Ok(())
     }
 
-    /// The samples of an update.
+    /// The packs of an update.
     fn chosen(&mut self, step: u64) -> Vec<usize> {
         let group = self.options.batch * self.options.grad_accum;
-        let per_epoch = self.examples.len().div_ceil(group) as u64;
+        let per_epoch = self.packs.len().div_ceil(group) as u64;
         let (epoch, place) = (step / per_epoch, (step % per_epoch) as usize);
         if self.order.as_ref().is_none_or(|(of, _)| *of != epoch) {
-            let order = match (self.options.shuffle, self.options.group_by_length) {
-                (_, true) => Order::ByLength,
-                (true, false) => Order::Shuffled,
-                (false, false) => Order::Given,
-            };
-            let lengths: Vec<usize> = self.examples.iter().map(|e| e.sequence.len()).collect();
-            let indices = order::epoch(order, &lengths, group, self.options.seed, epoch);
+            let indices = order::epoch(&self.packs, &self.options, epoch);
             self.order = Some((epoch, indices));
         }
         let indices = self
@@ -285,84 +334,85 @@ impl Trainer {
             .collect()
     }
 
-    fn sequence(&mut self, index: usize, sequence: u64, scale: f32) -> Result<f64> {
-        let training = Training {
-            adapter: &self.parameters.adapter,
+    /// Runs a pack; if layers are updated as soon as their gradients are complete, does that and
+    /// leaves the squares of their gradients.
+    fn pack(
+        &mut self,
+        index: usize,
+        sequence: u64,
+        scale: f32,
+        squares: &mut [f64],
+    ) -> Result<f64> {
+        let by_layer = self.options.levers.gradients == Some(GradientPlace::Layer);
+        let (step, factor) = (self.done + 1, self.schedule.factor(self.done));
+        let update = Update::new(&self.options, &self.groups, step, factor);
+        let moments = &mut self.moments;
+        let torn = &mut self.torn;
+        let mut after = |layer: usize, parameters: &mut Parameters, gradients: &mut Gradients| {
+            *torn = true;
+            let mut array = 0;
+            for (site, pair) in parameters.adapter.iter_mut() {
+                if site.layer == layer
+                    && let Some(LoraGradient { da, db }) = gradients.at(site)
+                {
+                    for (values, gradient) in [(&mut pair.a, &*da), (&mut pair.b, &*db)] {
+                        squares[array] = update.square(array, gradient)?;
+                        update.apply(array, values, gradient, 1.0, moments)?;
+                        array += 1;
+                    }
+                    da.fill(0.0);
+                    db.fill(0.0);
+                } else {
+                    array += 2;
+                }
+            }
+            Ok(())
+        };
+        let learning = Learning {
+            gradients: &mut self.gradients,
+            scale,
+            after_layer: match by_layer {
+                true => Some(&mut after),
+                false => None,
+            },
+        };
+        let dropout = DropoutStream {
             rate: self.options.dropout,
             seed: self.options.seed,
             sequence,
         };
         sequence_step::run(
             &self.model,
-            &self.examples[index],
-            &self.parameters,
-            &training,
-            Some(&mut self.gradients),
-            scale,
-            &mut self.buffers,
+            &Packed {
+                examples: &self.examples,
+                pack: &self.packs[index],
+            },
+            &mut self.parameters,
+            dropout,
+            Some(learning),
+            self.buffers.as_mut().expect("there is room"),
         )
     }
 
-    /// The norm of the whole gradient, having made sure that everything is finite.
-    fn norm(&self, step: u64, loss: f64) -> Result<f64, TrainError> {
-        if !loss.is_finite() {
-            return Err(TrainError::NotFinite {
-                step,
-                tensor: "the loss".into(),
-            });
+    /// Uses the gradients that were not used layer by layer, whose squares are there already. Returns
+    /// the norm of all.
+    fn update(&mut self, squares: &mut [f64]) -> Result<f64> {
+        let (step, factor) = (self.done + 1, self.schedule.factor(self.done));
+        let update = Update::new(&self.options, &self.groups, step, factor);
+        let gradients = self.gradients.arrays();
+        let first = self.groups.len() - gradients.len();
+        for (array, gradient) in (first..).zip(&gradients) {
+            squares[array] = update.square(array, gradient)?;
         }
-        let mut sum = 0.0;
-        for (gradient, (name, _)) in self.gradients.arrays().iter().zip(&self.groups) {
-            let square: f64 = gradient.iter().map(|&g| f64::from(g) * f64::from(g)).sum();
-            if !square.is_finite() {
-                let tensor = format!("the gradient of {name}");
-                return Err(TrainError::NotFinite { step, tensor });
-            }
-            sum += square;
+        let norm = squares.iter().sum::<f64>().sqrt();
+        let scale = clipped(norm, self.options.clip);
+        self.torn = true;
+        let arrays = self.parameters.arrays_mut().into_iter().skip(first);
+        for (array, (parameters, gradient)) in (first..).zip(arrays.zip(gradients)) {
+            update.apply(array, parameters, gradient, scale, &mut self.moments)?;
         }
-        Ok(sum.sqrt())
-    }
-
-    fn update(&mut self, step: u64, grad_norm: f64) -> Result<()> {
-        // PyTorch's clip_grad_norm_.
-        let clip = self.options.clip;
-        let gradient_scale = if clip > 0.0 {
-            (clip / (grad_norm + 1e-6)).min(1.0) as f32
-        } else {
-            1.0
-        };
-        let factor = self.schedule.factor(step - 1);
-        let (lr, projector_lr) = (self.options.lr * factor, self.options.projector_lr * factor);
-        let arrays = self
-            .parameters
-            .arrays_mut()
-            .into_iter()
-            .zip(self.gradients.arrays());
-        for (array, ((parameters, gradients), (name, group))) in
-            arrays.zip(&self.groups).enumerate()
-        {
-            let rate = match group {
-                Group::Adapter => lr,
-                Group::Projector => projector_lr,
-            };
-            // As PyTorch's trainers group parameters: biases do not decay.
-            let weight_decay = if name.ends_with(".bias") {
-                0.0
-            } else {
-                self.optimizer.weight_decay
-            };
-            let optimizer = AdamW {
-                weight_decay,
-                ..self.optimizer
-            };
-            self.moments.update(array, |first, mean, square| {
-                let piece = first..first + mean.len();
-                let (parameters, gradients) = (&mut parameters[piece.clone()], &gradients[piece]);
-                let moments = (mean, square);
-                optimizer.update(parameters, moments, gradients, gradient_scale, rate, step);
-            })?;
-        }
-        Ok(())
+        self.torn = false;
+        Ok(norm)
     }
 }
 
@@ -370,16 +420,19 @@ fn begin(model: &Model, options: &TrainOptions) -> Result<Adapter> {
     let shape = model.llama().shape();
     let sites = options.sites(shape.layers)?;
     let scale = options.scale();
+    let base = BaseIdentity {
+        fingerprint: Some(model.fingerprint().to_owned()),
+        name: Some(model.name()),
+    };
+    if options.projector_alone() {
+        return Ok(Adapter::none(base));
+    }
     let pair = |site: Site| {
         let sizes = shape.linear(site.linear);
         (
             site,
             LoraPair::begin(site, sizes, options.rank, scale, options.seed),
         )
-    };
-    let base = BaseIdentity {
-        fingerprint: Some(model.fingerprint().to_owned()),
-        name: Some(model.name()),
     };
     // Files state one alpha, and readers divide it by the rank.
     let alpha = if options.rslora {
@@ -395,47 +448,45 @@ fn begin(model: &Model, options: &TrainOptions) -> Result<Adapter> {
     )?)
 }
 
-/// Sizes of the largest image.
-fn image_sizes(model: &Model, examples: &[Example]) -> ImageSizes {
-    let features = || examples.iter().flat_map(|e| &e.features);
-    let on_disk = features().filter(|f| f.on_disk());
-    let values = features().map(Features::len).max().unwrap_or(0);
-    ImageSizes {
-        patches: model
-            .vision()
-            .map_or(0, |v| values / v.projector().inputs()),
-        features: on_disk.map(Features::len).max().unwrap_or(0),
+/// The plan of a run whose levers are set; those that are not keep everything in memory.
+fn own_plan(
+    model: &Model,
+    options: &TrainOptions,
+    work: &Workload,
+    examples: &[Example],
+    adapter: &Adapter,
+) -> Result<TrainPlan> {
+    let mut options = options.clone();
+    if examples
+        .iter()
+        .flat_map(|e| &e.features)
+        .any(Features::on_disk)
+    {
+        options.levers.features = Some(Place::Disk);
     }
+    plan(model, &options, work, Some(adapter), None)
 }
 
-/// Sizes of the buffers for these options and examples.
-fn activation_plan(
-    options: &TrainOptions,
-    shape: &LlamaShape,
-    parameters: &Parameters,
-    examples: &[Example],
-) -> ActivationPlan {
-    let lowest = parameters.adapter.iter().map(|(site, _)| site.layer).min();
-    ActivationPlan {
-        tokens: examples.iter().map(|e| e.sequence.len()).max().unwrap_or(0),
-        lowest: if parameters.projector.is_some() {
-            0
-        } else {
-            lowest.unwrap_or(0)
-        },
-        kept: options
-            .levers
-            .kept_layers
-            .unwrap_or(usize::MAX)
-            .min(shape.layers),
-        max_rank: parameters
-            .adapter
-            .iter()
-            .map(|(_, p)| p.rank())
-            .max()
-            .unwrap_or(0),
-        dropout: options.dropout > 0.0,
-        stream_weights: options.levers.stream_weights(),
-        inputs_in: options.levers.inputs_in(),
-    }
+fn buffers(model: &Model, plan: &TrainPlan, arena: &Arena) -> Result<SequenceBuffers> {
+    SequenceBuffers::new(model.llama(), &plan.activations, plan.images, arena)
+}
+
+/// Rows of the longest pack.
+fn most_rows(packs: &[Pack]) -> usize {
+    packs.iter().map(Pack::rows).max().unwrap_or(0)
+}
+
+/// Counts what was made before there was an arena: trained values, examples, features of images.
+fn counted(parameters: &Parameters, examples: &[Example], arena: &Arena) -> Result<Vec<Hold>> {
+    let samples: usize = examples.iter().map(|e| e.sequence.bytes()).sum();
+    let features = examples.iter().flat_map(|e| &e.features);
+    let features: HashMap<[u8; 32], usize> = features
+        .filter(|f| !f.on_disk())
+        .map(|f| (f.digest(), f.len() * size_of::<f32>()))
+        .collect();
+    Ok(vec![
+        arena.hold(Part::Trained, parameters.len() * size_of::<f32>())?,
+        arena.hold(Part::Samples, samples)?,
+        arena.hold(Part::ImageFeatures, features.values().sum())?,
+    ])
 }

@@ -293,11 +293,17 @@ fn folder(arguments: &InspectArguments, setting: &Setting) -> Result<(), Failure
     )?;
     writeln!(out, "{:14}{}", "base model", cut(&state.model, 64))?;
     let options = &state.options;
-    writeln!(
-        out,
-        "{:14}rank {}, alpha {}, targets {}, learning rate {}\n",
-        "options", options.rank, options.alpha, options.targets, options.lr
-    )?;
+    let learns = match options.projector_alone() {
+        true => format!(
+            "the projector alone, learning rate {}",
+            options.projector_lr
+        ),
+        false => format!(
+            "rank {}, alpha {}, targets {}, learning rate {}",
+            options.rank, options.alpha, options.targets, options.lr
+        ),
+    };
+    writeln!(out, "{:14}{learns}\n", "options")?;
     let mut table = Table::new(["file", "bytes", "sha256"], &[false, true, false]);
     for (name, bytes, hash) in files {
         let hash = hash.map_or(String::new(), |h| cut(&h, 33));

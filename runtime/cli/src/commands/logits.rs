@@ -74,7 +74,7 @@ pub fn run(arguments: &LogitsArguments, setting: &Setting) -> Result<(), Failure
     let mut file = BufWriter::new(AtomicFile::create(&arguments.output)?);
     npy::write_header(&mut file, rows, columns).map_err(failed)?;
     let mut progress = Progress::new("computing", rows as u64);
-    let mut positions = Positions::new(model, opened.attached(), rows);
+    let mut positions = Positions::new(model, opened.attached(), rows)?;
     positions.each(&items, 0, &setting.cancel, |position, logits| {
         for value in logits {
             file.write_all(&value.to_le_bytes()).map_err(failed)?;

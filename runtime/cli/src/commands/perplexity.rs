@@ -77,7 +77,7 @@ pub fn run(arguments: &PerplexityArguments, setting: &Setting) -> Result<(), Fai
         )));
     }
     let opening = tokenizer.bos().filter(|_| tokenizer.adds_bos());
-    let mut positions = Positions::new(model, opened.attached(), window);
+    let mut positions = Positions::new(model, opened.attached(), window)?;
     let mut progress = Progress::new("windows", windows as u64);
     let mut surprise = Surprise::default();
     for (n, ids) in ids.chunks_exact(window).take(windows).enumerate() {

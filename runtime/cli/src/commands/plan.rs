@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use clap::Args;
 use graft::memory::Phase;
-use graft::train::{Place, TrainPlan, measured_flops};
+use graft::train::{GradientPlace, Pace, Place, TrainPlan, Workload, pace};
 
 use crate::Setting;
 use crate::failure::Failure;
 use crate::progress::{counted, short, short_bytes};
 use crate::run_config::RunArguments;
-use crate::training::{Subject, pace};
+use crate::training::Subject;
 
 /// Show what a training run will take: bytes per part, time per update
 ///
@@ -36,19 +36,50 @@ pub fn run(arguments: &PlanArguments, setting: &Setting) -> Result<(), Failure> 
     let subject = Subject::open(&config, run.threads)?;
     let work = subject.workload(&config)?;
     let planned = subject.plan(&config, &work)?;
-    let flops = measured_flops(&subject.model);
-    let (step, whole) = pace(&planned, flops);
+    let pace = pace(&subject.model, &config.options, &work, &planned)?;
     let mut out = std::io::stdout().lock();
     if setting.json {
         let document = serde_json::json!({
             "plan": planned,
             "work": work,
-            "seconds_per_step": step,
-            "measured_flops_per_second": flops,
+            "pace": pace,
+            "bottleneck": pace.bottleneck().map(|part| part.name),
         });
         writeln!(out, "{document}")?;
         return Ok(());
     }
+    write_work(&mut out, &work, &planned, config.options.packing)?;
+    write_parts(&mut out, &planned)?;
+    let budget = match run.memory {
+        Some(budget) => format!(" of {}", short_bytes(budget)),
+        None => String::new(),
+    };
+    let peak = short_bytes(planned.peak_bytes);
+    writeln!(out, "{:44}{peak:>12}{budget}\n", "peak")?;
+    write_pace(&mut out, &pace, &planned, &work)?;
+    writeln!(out)?;
+    let chosen = choices(&planned);
+    match chosen.as_slice() {
+        [] => writeln!(out, "everything stays in memory and is computed once")?,
+        chosen => {
+            let fastest = short_bytes(planned.fastest_bytes);
+            writeln!(out, "the fastest way would take {fastest}; to need less,")?;
+            for (choice, saves) in chosen {
+                writeln!(out, "  {choice:60}{:>12}", short_bytes(*saves))?;
+            }
+        }
+    }
+    let smallest = short_bytes(planned.smallest_bytes);
+    writeln!(out, "the smallest budget that works is {smallest}")?;
+    Ok(())
+}
+
+fn write_work(
+    out: &mut impl Write,
+    work: &Workload,
+    planned: &TrainPlan,
+    packing: bool,
+) -> std::io::Result<()> {
     writeln!(
         out,
         "{} with something to learn, {} tokens, the longest {}; {}",
@@ -57,74 +88,88 @@ pub fn run(arguments: &PlanArguments, setting: &Setting) -> Result<(), Failure> 
         work.longest,
         counted(work.images as u64, "image")
     )?;
-    write_parts(&mut out, &planned)?;
-    let budget = match run.memory {
-        Some(budget) => format!(" of {}", short_bytes(budget)),
-        None => String::new(),
-    };
-    writeln!(
-        out,
-        "{:44}{:>12}{budget}",
-        "peak",
-        short_bytes(planned.peak_bytes)
-    )?;
-    writeln!(
-        out,
-        "\n{} of about {}: {whole} (products at {:.0} GFLOP/s, measured now)",
-        counted(planned.steps, "update"),
-        short(Duration::from_secs_f64(step)),
-        flops / 1e9
-    )?;
-    for choice in choices(&planned) {
-        writeln!(out, "{choice}")?;
+    if packing {
+        writeln!(
+            out,
+            "they run in {}, the longest of {} tokens",
+            counted(planned.packs as u64, "pack"),
+            planned.rows
+        )?;
     }
-    writeln!(
-        out,
-        "the smallest budget that works is {}",
-        short_bytes(planned.smallest_bytes)
-    )?;
     Ok(())
 }
 
-/// What was chosen so that the run fits, in words.
-pub fn choices(planned: &TrainPlan) -> Vec<String> {
+/// What was chosen so that the run fits, in words, and the bytes that each choice saves.
+fn choices(planned: &TrainPlan) -> Vec<(String, u64)> {
     let on_disk = |place| place == Some(Place::Disk);
-    let levers = &planned.levers;
+    let (levers, saved) = (&planned.levers, &planned.savings);
     let mut said = Vec::new();
-    if on_disk(levers.weights) {
-        said.push("weights are read layer by layer, and leave memory after their turn".into());
-    }
-    if on_disk(levers.moments) {
-        said.push("AdamW's moments lie on the disk".into());
-    }
-    if on_disk(levers.features) {
-        said.push("features of images lie on the disk".into());
-    }
-    if on_disk(levers.inputs) {
-        said.push("inputs of layers lie on the disk".into());
-    }
-    match planned.layers - planned.kept_layers {
-        0 => {}
-        n => said.push(format!(
-            "{n} of {} layers are computed twice, so that their values need not be kept",
-            planned.layers
-        )),
-    }
-    if said.is_empty() {
-        said.push("everything stays in memory and is computed once".into());
-    }
+    let mut say = |pulled: bool, text: &str, saves: u64| {
+        if pulled {
+            said.push((text.to_owned(), saves));
+        }
+    };
+    let weights = "weights are read layer by layer, each for its turn";
+    say(on_disk(levers.weights), weights, saved.weights);
+    let again = planned.visited_layers - planned.kept_layers;
+    let twice = match again {
+        1 => "1 layer is computed twice, its values are not kept".to_owned(),
+        _ => format!("{again} layers are computed twice, their values are not kept"),
+    };
+    say(again > 0, &twice, saved.kept_layers);
+    let inputs = "inputs of layers lie on the disk";
+    say(on_disk(levers.inputs), inputs, saved.inputs);
+    let moments = "AdamW's moments lie on the disk";
+    say(on_disk(levers.moments), moments, saved.moments);
+    let gradients = "a layer's gradients are used as soon as they are complete";
+    let by_layer = levers.gradients == Some(GradientPlace::Layer);
+    say(by_layer, gradients, saved.gradients);
+    let features = "features of images lie on the disk";
+    say(on_disk(levers.features), features, saved.features);
     said
 }
 
 /// The parts of a plan, one a line.
 pub fn write_parts(out: &mut impl Write, planned: &TrainPlan) -> std::io::Result<()> {
-    for part in planned.memory.parts() {
-        let phase = match part.phase {
+    for (part, bytes) in planned.memory.parts() {
+        let phase = match part.phase() {
             Phase::Always | Phase::Work => "",
             Phase::Images => "  before training",
         };
-        let bytes = short_bytes(part.bytes);
-        writeln!(out, "  {:42}{bytes:>12}{phase}", part.name)?;
+        let bytes = short_bytes(bytes);
+        writeln!(out, "  {:42}{bytes:>12}{phase}", part.name())?;
+    }
+    Ok(())
+}
+
+/// Where the time goes, one part a line.
+fn write_pace(
+    out: &mut impl Write,
+    pace: &Pace,
+    planned: &TrainPlan,
+    work: &Workload,
+) -> std::io::Result<()> {
+    let time = |seconds: f64| short(Duration::try_from_secs_f64(seconds).unwrap_or_default());
+    for part in &pace.parts {
+        let share = 100.0 * part.seconds / pace.seconds_per_step;
+        let seconds = time(part.seconds);
+        writeln!(out, "  {:42}{seconds:>12}{share:>5.0} %", part.name)?;
+    }
+    let step = time(pace.seconds_per_step);
+    writeln!(out, "{:44}{step:>12}", "an update, as measured now")?;
+    let updates = counted(planned.steps, "update");
+    let whole = short(pace.whole(planned, work));
+    let images = match work.images {
+        0 => String::new(),
+        n => {
+            let each = time(pace.seconds_per_image);
+            let images = counted(n as u64, "image");
+            format!(", {images} of about {each} in the vision tower among them")
+        }
+    };
+    writeln!(out, "{updates} take about {whole}{images}")?;
+    if let Some(part) = pace.bottleneck() {
+        writeln!(out, "most of the time goes to: {}", part.name)?;
     }
     Ok(())
 }

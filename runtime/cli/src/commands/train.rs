@@ -21,15 +21,21 @@ use crate::training::{Subject, Trained, paused, resumed, train};
 ///
 /// The run folder (ADAPTER.run, or --run-dir) records every step and keeps checkpoints. Ctrl-C saves
 /// one; `graft train --resume ADAPTER.run` goes on as if nothing had happened.
+///
+/// LLaVA's first phase trains the projector alone, on images with captions; -o is the mmproj file:
+///
+///   graft train -m vicuna.gguf --mmproj mmproj.gguf --data captions.json --template plain
+///       --targets none --train-projector -o aligned.gguf
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub struct TrainArguments {
     #[command(flatten)]
     run: RunArguments,
-    /// The adapter to write, a GGUF file that llama.cpp loads as well
+    /// The adapter to write, a GGUF file that llama.cpp loads as well; with --targets none the vision
+    /// half with the trained projector
     #[arg(short, long, value_name = "FILE", required_unless_present = "resume")]
     output: Option<PathBuf>,
-    /// Where the run's record and checkpoints go [default: the adapter's name with .run]
+    /// Where the run's record and checkpoints go [default: the output's name with .run]
     #[arg(long, value_name = "DIR")]
     run_dir: Option<PathBuf>,
     /// Updates between checkpoints; 0 for one at the end
@@ -85,12 +91,16 @@ pub fn run(arguments: &TrainArguments, setting: &Setting) -> Result<(), Failure>
     )?;
     check_end(&trained.end, &folder)?;
     let mut written = vec![config.output.clone()];
-    copy(&folder.join(ADAPTER), &config.output, setting)?;
     let projector = folder.join(MMPROJ);
-    if config.options.train_projector {
-        let mmproj = config.output.with_extension("mmproj.gguf");
-        copy(&projector, &mmproj, setting)?;
-        written.push(mmproj);
+    if config.options.projector_alone() {
+        copy(&projector, &config.output, setting)?;
+    } else {
+        copy(&folder.join(ADAPTER), &config.output, setting)?;
+        if config.options.train_projector {
+            let mmproj = config.output.with_extension("mmproj.gguf");
+            copy(&projector, &mmproj, setting)?;
+            written.push(mmproj);
+        }
     }
     report(&config, &trained, &folder, &written, setting)
 }
@@ -124,7 +134,7 @@ fn check_output(path: &Path, run: &Path) -> Result<(), Failure> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
     if path.is_dir() {
         return Err(Failure::Usage(format!(
-            "{} is a folder; name a file for the adapter",
+            "{} is a folder; name a file",
             path.display()
         )));
     }
@@ -136,7 +146,7 @@ fn check_output(path: &Path, run: &Path) -> Result<(), Failure> {
     }
     match folder {
         Some(folder) if !folder.exists() => Err(Failure::Usage(format!(
-            "{} does not exist; make it first, or write the adapter elsewhere",
+            "{} does not exist; make it first, or name a file elsewhere",
             folder.display()
         ))),
         _ => {

@@ -25,7 +25,7 @@ pub fn chat(
     let options = SessionOptions {
         context_length: 512,
     };
-    let session = Session::new(Arc::clone(model), &options);
+    let session = Session::new(Arc::clone(model), &options)?;
     let mut chat = Chat::new(session, model.chat_template(None)?);
     let mut rows = Vec::new();
     for image in &sample.images {

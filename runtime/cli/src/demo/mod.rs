@@ -17,7 +17,7 @@ use graft::adapter::{Adapter, Attached, MergeOptions, merge};
 use graft::dataset::{ImageFolder, Sample, llava_json};
 use graft::model::{Model, ModelOptions};
 use graft::quantize::Mix;
-use graft::train::{RunEnd, TrainOptions, checkpoint, measured_flops, plan};
+use graft::train::{RunEnd, TrainOptions, checkpoint, pace, plan};
 use graft_plugins::{Cache, Grants, Host, Limits};
 
 use crate::Setting;
@@ -27,7 +27,7 @@ use crate::failure::Failure;
 use crate::model_arguments::threads;
 use crate::progress::{counted, short, short_bytes};
 use crate::run_config::RunConfig;
-use crate::training::{Subject, Trained, pace, train};
+use crate::training::{Subject, Trained, train};
 use scoring::{Judge, Scored};
 
 /// The whole story, on a model and data that ship inside: needs no network and no file
@@ -280,7 +280,7 @@ impl Story<'_> {
         subject: &Subject,
     ) -> Result<(), Failure> {
         let work = subject.workload(config)?;
-        let planned = plan(&subject.model, &config.options, &work, None)?;
+        let planned = plan(&subject.model, &config.options, &work, None, None)?;
         write_parts(out, &planned)?;
         writeln!(
             out,
@@ -288,7 +288,8 @@ impl Story<'_> {
             "peak",
             short_bytes(planned.peak_bytes)
         )?;
-        let (_, whole) = pace(&planned, measured_flops(&subject.model));
+        let pace = pace(&subject.model, &config.options, &work, &planned)?;
+        let whole = short(pace.whole(&planned, &work));
         writeln!(
             out,
             "  {} of {}, about {whole} on this machine",
