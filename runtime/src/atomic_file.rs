@@ -4,11 +4,32 @@
 //! without [`AtomicFile::commit`] it leaves nothing behind. What is no ordinary file, such as a pipe
 //! or `/dev/stdout`, is written to directly: nothing may take its place.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use crate::{Error, Result};
+
+/// Temporary names begin and end like this.
+const PREFIX: &str = ".graft-";
+const SUFFIX: &str = ".partial";
+
+/// Deletes what processes that were killed have left half-written in `folder`. What somebody still
+/// writes stays: it is locked.
+pub fn sweep(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with(PREFIX)
+            && name.ends_with(SUFFIX)
+            && let Ok(file) = File::open(entry.path())
+            && file.try_lock().is_ok()
+        {
+            // Whatever cannot be deleted harms nobody.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
 
 /// A file being written; readers see it only after [`AtomicFile::commit`].
 #[derive(Debug)]
@@ -54,20 +75,27 @@ impl AtomicFile {
         };
         let folder = target.parent().filter(|p| !p.as_os_str().is_empty());
         let mut builder = tempfile::Builder::new();
-        builder.prefix(".graft-").suffix(".partial");
+        builder.prefix(PREFIX).suffix(SUFFIX);
         #[cfg(unix)]
         {
             // Temporary files are private by default; this one becomes an ordinary file.
             use std::os::unix::fs::PermissionsExt;
             builder.permissions(fs::Permissions::from_mode(0o666));
         }
-        let file = builder
-            .tempfile_in(folder.unwrap_or(Path::new(".")))
-            .map_err(|e| io(without_temporary_name(e)))?;
-        Ok(Self {
-            path: path.to_owned(),
-            place: Place::Beside(file, target),
-        })
+        loop {
+            let file = builder
+                .tempfile_in(folder.unwrap_or(Path::new(".")))
+                .map_err(|e| io(without_temporary_name(e)))?;
+            // Locked as long as somebody writes it. Not every file system can, and there nothing is swept.
+            let locked = file.as_file().try_lock();
+            let swept = matches!(locked, Err(TryLockError::WouldBlock)) || !file.path().exists();
+            if !swept {
+                return Ok(Self {
+                    path: path.to_owned(),
+                    place: Place::Beside(file, target),
+                });
+            }
+        }
     }
 
     /// Writes `bytes` as the whole content of `path`.
@@ -169,6 +197,22 @@ mod tests {
         assert!(text.contains("under a file"), "{text}");
         assert!(!text.contains(".partial"), "{text}");
     }
+
+    #[test]
+    fn only_what_nobody_writes_any_more_is_swept() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut alive = AtomicFile::create(&folder.path().join("out")).unwrap();
+        alive.write_all(b"going on").unwrap();
+        for name in [".graft-dead.partial", "mine.partial", ".graft-mine"] {
+            fs::write(folder.path().join(name), "half").unwrap();
+        }
+        sweep(folder.path());
+        assert!(!folder.path().join(".graft-dead.partial").exists());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
+        alive.commit().unwrap();
+        assert_eq!(fs::read(folder.path().join("out")).unwrap(), b"going on");
+    }
+
     #[cfg(unix)]
     #[test]
     fn a_device_is_written_to_and_stays_and_a_link_keeps_leading_to_its_file() {

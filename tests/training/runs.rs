@@ -11,8 +11,8 @@ use golden::open;
 use graft::cancel::Cancel;
 use graft::model::llava::splice;
 use graft::train::{
-    Evaluation, Example, Levers, Place, RunEnd, RunEvent, RunFolder, TrainOptions, Trainer,
-    Workload, checkpoint, plan, run,
+    EarlyStop, Evaluation, Example, Levers, Place, RunEnd, RunEvent, RunFolder, TrainOptions,
+    Trainer, Workload, checkpoint, plan, run,
 };
 
 fn examples() -> Vec<Example> {
@@ -217,6 +217,8 @@ fn evaluation_looks_and_does_not_learn() {
     let evaluation = Evaluation {
         examples: &held_out,
         every: 2,
+        stop: None,
+        keep_best: false,
     };
     run(
         &mut watched,
@@ -237,6 +239,139 @@ fn evaluation_looks_and_does_not_learn() {
     assert_eq!(bits(&alone), bits(&watched));
     let model: &Arc<_> = alone.model();
     graft::adapter::Adapter::open(&whole.path().join("adapter.gguf"), model).unwrap();
+}
+
+/// A run of 60 updates that looks at other examples after every second one.
+fn judged(
+    folder: &Path,
+    resume: Option<&Path>,
+    rule: Option<EarlyStop>,
+    keep_best: bool,
+    until: u64,
+) -> Result<(Trainer, RunEnd), graft::Error> {
+    let options = TrainOptions {
+        steps: Some(60),
+        save_every: 5,
+        keep: 1,
+        lr: 5e-2,
+        ..options()
+    };
+    let ids: Vec<i32> = (1..9).map(|t| t * 5 % 60 + 1).collect();
+    let held_out = [Example {
+        id: "held out".into(),
+        sequence: splice(&ids, &ids, 0, 64),
+        features: Vec::new(),
+    }];
+    let mut judged = trainer(options.clone());
+    let mut folder = match resume {
+        Some(saved) => {
+            judged.resume(saved)?;
+            RunFolder::reopen(folder, judged.done())?
+        }
+        None => RunFolder::create(folder, &options)?,
+    };
+    let cancel = Cancel::new();
+    let evaluation = Evaluation {
+        examples: &held_out,
+        every: 2,
+        stop: rule,
+        keep_best,
+    };
+    let end = run(
+        &mut judged,
+        &mut folder,
+        Some(evaluation),
+        &cancel,
+        |event| {
+            if let RunEvent::Step { report, .. } = event
+                && report.step == until
+            {
+                cancel.raise();
+            }
+        },
+    )?;
+    Ok((judged, end))
+}
+
+#[test]
+fn a_run_ends_early_with_its_best_and_stopping_it_on_the_way_changes_nothing() {
+    let rule = Some(EarlyStop {
+        after: 3,
+        delta: 0.0,
+    });
+    let whole = tempfile::tempdir().unwrap();
+    let (uninterrupted, end) = judged(whole.path(), None, rule, true, 0).unwrap();
+    assert_eq!(end, RunEnd::Done);
+    let standing = uninterrupted.standing().clone();
+    let best = standing.best.unwrap();
+    assert_eq!(standing.since, 3);
+    assert_eq!(
+        uninterrupted.done(),
+        best.step + 6,
+        "three evaluations later"
+    );
+    assert!(uninterrupted.done() < 60);
+    let adapter = |folder: &Path| std::fs::read(folder.join("adapter.gguf")).unwrap();
+    let kept = checkpoint::named(whole.path(), best.step);
+    assert_eq!(adapter(whole.path()), adapter(&kept));
+    let last = checkpoint::latest(whole.path()).unwrap();
+    assert_ne!(adapter(whole.path()), adapter(&last));
+    assert_eq!(
+        checkpoint::all(whole.path()).unwrap().len(),
+        2,
+        "the best and the latest"
+    );
+
+    // Stopped before the best, after it, and when it is over.
+    let parts = tempfile::tempdir().unwrap();
+    let mut saved: Option<std::path::PathBuf> = None;
+    for until in [best.step - 1, best.step + 3, 0, 0] {
+        let (at, end) = judged(parts.path(), saved.as_deref(), rule, true, until).unwrap();
+        assert_eq!(end == RunEnd::Done, until == 0);
+        saved = Some(checkpoint::latest(parts.path()).unwrap());
+        if until == 0 {
+            assert_eq!(*at.standing(), standing);
+        }
+    }
+    assert_eq!(adapter(parts.path()), adapter(whole.path()));
+    assert_eq!(steps_of(parts.path()), steps_of(whole.path()));
+
+    // With more patience it goes on; without the best it must not.
+    std::fs::rename(
+        checkpoint::named(parts.path(), best.step),
+        parts.path().join("gone"),
+    )
+    .unwrap();
+    let patient = Some(EarlyStop {
+        after: 5,
+        delta: 0.0,
+    });
+    let error = judged(parts.path(), saved.as_deref(), patient, true, 0).unwrap_err();
+    assert!(error.to_string().contains("is gone"), "{error}");
+    std::fs::rename(
+        parts.path().join("gone"),
+        checkpoint::named(parts.path(), best.step),
+    )
+    .unwrap();
+    let (longer, _) = judged(parts.path(), saved.as_deref(), patient, true, 0).unwrap();
+    assert!(longer.done() > uninterrupted.done());
+    let fresh = tempfile::tempdir().unwrap();
+    let (patient_from_the_start, _) = judged(fresh.path(), None, patient, true, 0).unwrap();
+    assert_eq!(bits(&longer), bits(&patient_from_the_start));
+    assert_eq!(adapter(parts.path()), adapter(fresh.path()));
+}
+
+#[test]
+fn numbers_of_a_run_come_back_from_its_folder_bit_for_bit() {
+    for i in 1..20_000_u32 {
+        let options = TrainOptions {
+            lr: f64::from(i).sqrt() * 1e-6,
+            ..options()
+        };
+        let text = serde_json::to_string(&options).unwrap();
+        let read: TrainOptions = serde_json::from_str(&text).unwrap();
+        assert_eq!(read.lr.to_bits(), options.lr.to_bits(), "{text}");
+    }
 }
 
 #[test]

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use graft::train::{
-    GradientPlace, Levers, OptimizerKind, Place, SavedKind, ScheduleKind, TrainOptions,
+    EarlyStop, GradientPlace, Levers, OptimizerKind, Place, SavedKind, ScheduleKind, TrainOptions,
 };
 use serde::{Deserialize, Serialize};
 
+use crate::failure::Failure;
 use crate::model_arguments::threads;
 
 /// Everything needed to repeat a run.
@@ -21,6 +22,14 @@ pub struct RunConfig {
     pub image_dir: Option<PathBuf>,
     pub eval_data: Option<PathBuf>,
     pub eval_every: u64,
+    #[serde(default)]
+    pub early_stop: Option<u64>,
+    #[serde(default)]
+    pub early_stop_delta: Option<f64>,
+    #[serde(default)]
+    pub keep_best: bool,
+    #[serde(default)]
+    pub log_dir: Option<PathBuf>,
     pub template: Option<String>,
     #[serde(default)]
     pub feature_cache: Option<PathBuf>,
@@ -52,6 +61,15 @@ pub struct RunArguments {
     /// Updates between looks at --eval-data; 0 for one at the end
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub eval_every: u64,
+    /// End after N looks at --eval-data without an improvement; 0 for never. With --resume: from now on
+    #[arg(long, value_name = "N")]
+    pub early_stop: Option<u64>,
+    /// The loss must fall by more than this to be an improvement [default: 0]
+    #[arg(long, value_name = "LOSS")]
+    pub early_stop_delta: Option<f64>,
+    /// Keep the checkpoint with the lowest loss on --eval-data as well; the result is its adapter
+    #[arg(long)]
+    pub keep_best: bool,
     /// Conversation template: vicuna_v1, plain, … [default: the model's]
     #[arg(long, value_name = "NAME")]
     pub template: Option<String>,
@@ -311,6 +329,10 @@ impl RunArguments {
             image_dir: self.image_dir.clone(),
             eval_data: self.eval_data.clone(),
             eval_every: self.eval_every,
+            early_stop: self.early_stop,
+            early_stop_delta: self.early_stop_delta,
+            keep_best: self.keep_best,
+            log_dir: None,
             template: self.template.clone(),
             feature_cache: self.feature_cache.clone(),
             init_adapter: self.init_adapter.clone(),
@@ -318,6 +340,42 @@ impl RunArguments {
             output: output.to_owned(),
             options,
         }
+    }
+}
+
+impl RunConfig {
+    /// Refuses options about the evaluation data that cannot be meant.
+    pub fn check_evaluation(&self) -> Result<(), Failure> {
+        let stops = self.early_stop.is_some_and(|after| after > 0);
+        let delta = self.early_stop_delta.unwrap_or(0.0);
+        if !(delta.is_finite() && delta >= 0.0) {
+            return Err(Failure::Usage(format!(
+                "--early-stop-delta is {delta}: it must be a number from 0 on"
+            )));
+        }
+        if self.early_stop_delta.is_some() && !stops {
+            let reason = "--early-stop-delta says what --early-stop looks for: give both";
+            return Err(Failure::Usage(reason.into()));
+        }
+        let option = match (stops, self.keep_best) {
+            (true, _) => "--early-stop",
+            (false, true) => "--keep-best",
+            (false, false) => return Ok(()),
+        };
+        if self.eval_data.is_none() || self.eval_every == 0 {
+            return Err(Failure::Usage(format!(
+                "{option} needs --eval-data and --eval-every: it goes by the loss on samples that the \
+                 run does not learn from"
+            )));
+        }
+        Ok(())
+    }
+
+    /// When the run ends early.
+    pub fn stop(&self) -> Option<EarlyStop> {
+        let after = self.early_stop.filter(|after| *after > 0)?;
+        let delta = self.early_stop_delta.unwrap_or(0.0);
+        Some(EarlyStop { after, delta })
     }
 }
 

@@ -10,8 +10,8 @@ use graft::memory::Arena;
 use graft::model::{Model, ModelOptions};
 use graft::tokenizer::ChatTemplate;
 use graft::train::{
-    Evaluation, Example, FeatureCache, Place, Preparation, Prepared, RunEnd, RunEvent, RunFolder,
-    TrainError, TrainPlan, Trainer, Workload, checkpoint, plan, prepare, run,
+    Best, Evaluation, Example, FeatureCache, Lack, Place, Preparation, Prepared, RunEnd, RunEvent,
+    RunFolder, TrainError, TrainPlan, Trainer, Workload, checkpoint, plan, prepare, run,
 };
 
 use crate::failure::Failure;
@@ -133,6 +133,11 @@ pub struct Trained {
     pub first_loss: Option<f64>,
     pub last_loss: Option<f64>,
     pub eval_loss: Option<f64>,
+    /// The lowest loss on the evaluation data.
+    pub best: Option<Best>,
+    /// Evaluations without an improvement that have ended the run.
+    pub stopped_after: Option<u64>,
+    /// Updates done.
     pub steps: u64,
     pub tokens: u64,
     pub seconds: f64,
@@ -196,21 +201,32 @@ pub fn train(
     let mut folder = match resume {
         Some(checkpoint) => {
             trainer.resume(checkpoint)?;
-            RunFolder::reopen(folder, trainer.done())?
+            let folder = RunFolder::reopen(folder, trainer.done())?;
+            // What it was asked for may have changed.
+            folder.configure(config)?;
+            folder
         }
         None => RunFolder::create(folder, config)?,
     };
+    if let Some(log) = &config.log_dir {
+        folder.log_to(log);
+    }
     let evaluation = (!held_out.is_empty()).then_some(Evaluation {
         examples: &held_out,
         every: config.eval_every,
+        stop: config.stop(),
+        keep_best: config.keep_best,
     });
+    let resume_with = format!("graft train --resume {}", folder.path().display());
     let mut trained = Trained {
         end: RunEnd::Done,
         plan: planned,
         first_loss: None,
         last_loss: None,
         eval_loss: None,
-        steps: trainer.steps(),
+        best: None,
+        stopped_after: None,
+        steps: 0,
         tokens: 0,
         seconds: 0.0,
     };
@@ -230,17 +246,57 @@ pub fn train(
                 trained.tokens += report.tokens;
                 progress.at_with(report.step, remaining, &format!("loss {smooth:.4}"));
             }
-            RunEvent::Evaluated { step, loss } => {
+            RunEvent::Evaluated {
+                step,
+                loss,
+                standing,
+            } => {
                 trained.eval_loss = Some(loss);
+                let compared = match standing.best {
+                    Some(best) if best.step == step => ", the lowest so far".into(),
+                    Some(best) => {
+                        format!(", the lowest was {:.4} at step {}", best.loss, best.step)
+                    }
+                    None => String::new(),
+                };
                 progress.say(&format!(
-                    "step {step}: loss on the evaluation data {loss:.4}"
+                    "step {step}: loss on the evaluation data {loss:.4}{compared}"
                 ));
             }
+            RunEvent::Paused { error, lack, kept } => {
+                progress.say(&paused(error, lack));
+                let end = match kept {
+                    Some(kept) => {
+                        format!("`{resume_with}` then goes on from {}", kept.display())
+                    }
+                    None => "nothing is saved yet".into(),
+                };
+                progress.say(&format!("Ctrl-C ends the run; {end}"));
+            }
+            RunEvent::WentOn => progress.say("there is room again, the run goes on"),
             _ => {}
         },
     )?;
     trained.seconds = progress.finish().as_secs_f64();
+    trained.steps = trainer.done();
+    trained.best = trainer.standing().best;
+    trained.stopped_after = (trainer.standing().is_over(config.stop())
+        && trainer.done() < trainer.steps())
+    .then_some(trainer.standing().since);
     Ok(trained)
+}
+
+/// That work waits for room on the disk, in words.
+pub fn paused(error: &graft::Error, lack: Lack) -> String {
+    let (what, help) = match lack {
+        Lack::Space => ("the disk is full", "free some space"),
+        Lack::Quota => ("the quota is used up", "free some space"),
+        Lack::Length => (
+            "a file may not grow longer",
+            "raise the limit (ulimit -f, or prlimit for a process that runs)",
+        ),
+    };
+    format!("paused: {what}: {error}; {help} and it goes on by itself")
 }
 
 /// The run folder and the checkpoint that `--resume` names.

@@ -238,3 +238,57 @@ fn devices_and_bench_measure_this_machine() {
         "{json}"
     );
 }
+
+/// Every option of graft that the table of LLaVA's names exists, and both commands run as they stand
+/// there, on smaller files.
+#[test]
+fn the_recipe_is_true() {
+    let recipe = include_str!("../../../docs/llava-recipe.md");
+    let place = Place::new();
+    let help = place.run("train --help").done().out;
+    let rows = recipe.lines().filter(|line| line.starts_with("| "));
+    let mut options = 0;
+    for row in rows.skip(1) {
+        let cells: Vec<&str> = row.split('|').collect();
+        assert_eq!(cells.len(), 7, "{row}");
+        let quoted = cells[4].split('`').skip(1).step_by(2);
+        for option in quoted
+            .flat_map(str::split_whitespace)
+            .filter(|w| w.starts_with('-'))
+        {
+            let found = help.split(|c: char| !(c.is_alphanumeric() || c == '-'));
+            assert!(found.into_iter().any(|w| w == option), "{option}: {row}");
+            options += 1;
+        }
+    }
+    assert!(options > 20, "{options}");
+    let pictures = |answer: &str| {
+        let record = |i: usize| {
+            let mut record = workplace::question(&format!("r{i}"), Some(&format!("{i}.png")));
+            record["conversations"][1]["value"] = answer.into();
+            record
+        };
+        workplace::records((0..4).map(record))
+    };
+    place.write("captions.json", pictures("a digit"));
+    place.write("train.json", pictures("two"));
+    let commands: Vec<&str> = recipe
+        .lines()
+        .filter(|l| l.starts_with("graft train"))
+        .collect();
+    assert_eq!(commands.len(), 2);
+    for command in commands {
+        let line = command
+            .replace("graft train", "train --rank 2")
+            .replace("--rank 128", "")
+            .replace("vicuna-Q4_K_M.gguf", "model.gguf")
+            .replace("--image-dir images", "");
+        place.run(&line).done();
+    }
+    for written in ["mmproj-aligned.gguf", "adapter.gguf", "adapter.mmproj.gguf"] {
+        assert!(place.path(written).exists(), "{written}");
+    }
+    place
+        .run("run -m model.gguf --mmproj adapter.mmproj.gguf --adapter adapter.gguf --image 0.png -p hi -n 2")
+        .done();
+}

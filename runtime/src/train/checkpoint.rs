@@ -3,7 +3,8 @@
 //! ```text
 //! checkpoint-120/
 //!   state.safetensors   parameters and both moments of each, f32
-//!   state.json          updates done, options, digests of the base, the tower and the examples
+//!   state.json          updates done, options, digests of the base, the tower and the examples, and
+//!                       what evaluations have shown
 //!   adapter.gguf        the adapter as it is now, ready to attach, if it has pairs
 //!   mmproj.gguf         the vision half with the projector as it is now, if that learns
 //! ```
@@ -17,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::state_file::{StateReader, StateWriter};
-use super::{Example, TrainError, TrainOptions, Trainer};
+use super::{Example, Standing, TrainError, TrainOptions, Trainer};
 use crate::Result;
 use crate::adapter::{AdapterError, gguf_file};
 use crate::atomic_file::without_temporary_name;
@@ -50,6 +51,9 @@ pub struct CheckpointState {
     pub examples: String,
     /// The options of the run.
     pub options: TrainOptions,
+    /// What evaluations have shown.
+    #[serde(default)]
+    pub standing: Standing,
 }
 
 impl CheckpointState {
@@ -78,11 +82,21 @@ impl CheckpointState {
 /// # Errors
 /// If there is none.
 pub fn latest(folder: &Path) -> Result<PathBuf> {
-    if folder.join(STATE).is_file() {
+    if is_one(folder) {
         return Ok(folder.to_owned());
     }
     let found = all(folder)?.pop().map(|(_, path)| path);
     found.ok_or_else(|| refused(folder, "it holds no checkpoint to go on from".into()))
+}
+
+/// The folder of the checkpoint after update number `step`.
+pub fn named(run_folder: &Path, step: u64) -> PathBuf {
+    run_folder.join(format!("checkpoint-{step}"))
+}
+
+/// Whether `folder` is a checkpoint.
+pub fn is_one(folder: &Path) -> bool {
+    folder.join(STATE).is_file()
 }
 
 /// Every checkpoint in a run folder with its number, oldest first.
@@ -101,7 +115,7 @@ pub fn all(folder: &Path) -> Result<Vec<(u64, PathBuf)>> {
         let name = entry.file_name();
         let number = name.to_str().and_then(|n| n.strip_prefix("checkpoint-"));
         if let Some(number) = number.and_then(|n| n.parse().ok())
-            && entry.path().join(STATE).is_file()
+            && is_one(&entry.path())
         {
             found.push((number, entry.path()));
         }
@@ -117,7 +131,7 @@ impl Trainer {
     /// If the disk refuses; older checkpoints are untouched then.
     pub fn save(&mut self, run_folder: &Path) -> Result<PathBuf> {
         self.check_whole()?;
-        let target = run_folder.join(format!("checkpoint-{}", self.done));
+        let target = named(run_folder, self.done);
         let io = |action: &'static str, path: &Path| {
             let path = path.to_owned();
             move |source| TrainError::Io {
@@ -147,14 +161,17 @@ impl Trainer {
             .map_err(io("write", &target))?;
         let synced = File::open(&json).and_then(|file| file.sync_all());
         synced.map_err(io("write", &target))?;
+        sync_names(folder);
+        if target.exists() && exchange(folder, &target) {
+            // The temporary name is that of the old one now, which goes away with it.
+            sync_names(run_folder);
+            return Ok(target);
+        }
         if target.exists() {
             fs::remove_dir_all(&target).map_err(io("replace", &target))?;
         }
         fs::rename(folder, &target).map_err(io("write", &target))?;
-        if let Ok(folder) = File::open(run_folder) {
-            // Not every file system can; where it can, the new name survives a power cut.
-            let _ = folder.sync_all();
-        }
+        sync_names(run_folder);
         // The folder has its final name now; there is nothing temporary left to delete.
         let _ = partial.keep();
         Ok(target)
@@ -218,6 +235,7 @@ impl Trainer {
             StateError::Moments(e) => e,
         })?;
         self.done = found.step;
+        self.standing = found.standing;
         Ok(())
     }
 
@@ -229,6 +247,7 @@ impl Trainer {
             vision: self.model().vision().map(|v| v.fingerprint().to_owned()),
             examples: digest(self.examples()),
             options: self.options().clone(),
+            standing: self.standing.clone(),
         }
     }
 
@@ -301,8 +320,28 @@ impl From<crate::Error> for StateError {
     }
 }
 
+/// Makes the names in a folder survive a power cut, where the file system can.
+fn sync_names(folder: &Path) {
+    if let Ok(folder) = File::open(folder) {
+        let _ = folder.sync_all();
+    }
+}
+
+/// Gives each of two folders the other's name in one step, where the system can: there is no moment
+/// without a checkpoint of this name.
+#[cfg(target_os = "linux")]
+fn exchange(one: &Path, other: &Path) -> bool {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE).is_ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn exchange(_: &Path, _: &Path) -> bool {
+    false
+}
+
 /// SHA-256 of everything in the examples that training sees, in hexadecimal digits.
-fn digest(examples: &[Example]) -> String {
+pub(super) fn digest(examples: &[Example]) -> String {
     let mut hash = Sha256::new();
     for example in examples {
         for span in &example.sequence.spans {

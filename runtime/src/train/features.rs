@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::TrainError;
 use crate::Result;
-use crate::atomic_file::AtomicFile;
+use crate::atomic_file::{self, AtomicFile};
 use crate::model::Vision;
 
 /// First bytes of a file of the cache; the SHA-256 of the values and the values, little-endian f32,
@@ -100,6 +100,7 @@ impl FeatureCache {
     /// If the folder cannot be made.
     pub fn open(folder: &Path, vision: &Vision) -> Result<Self> {
         fs::create_dir_all(folder).map_err(io("create", folder))?;
+        atomic_file::sweep(folder);
         let shape = vision.tower().shape();
         Ok(Self {
             folder: folder.to_owned(),

@@ -1,5 +1,6 @@
 //! The low-memory trainer: LoRA pairs, and if asked for the projector, over a frozen quantized base.
 
+mod append_file;
 pub mod checkpoint;
 mod eight_bit;
 mod error;
@@ -16,9 +17,11 @@ mod packs;
 mod parameters;
 mod plan;
 mod prepare;
+mod room;
 mod run;
 mod schedule;
 mod sequence_step;
+mod standing;
 mod state_file;
 mod tensorboard;
 mod trainer;
@@ -36,8 +39,10 @@ pub use packs::{Extent, Pack, packs};
 pub use parameters::{DropoutStream, Gradients, Group, Parameters, Training};
 pub use plan::{PLAN_SLACK, Savings, TrainPlan, plan};
 pub use prepare::{Preparation, PrepareProgress, Prepared, prepare};
+pub use room::{BETWEEN_TRIES, Lack, Room, when_there_is_room};
 pub use run::{Evaluation, RunEnd, RunEvent, RunFolder, run};
 pub use schedule::{Schedule, ScheduleKind};
 pub use sequence_step::{Example, SequenceBuffers};
+pub use standing::{Best, EarlyStop, Standing};
 pub use trainer::{StepReport, Trainer};
 pub use workload::{Evaluated, Workload};

@@ -12,20 +12,22 @@
 
 use std::collections::VecDeque;
 use std::fs::{self, OpenOptions, TryLockError};
-use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::io::{BufRead, BufReader, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::append_file::AppendFile;
 use super::checkpoint;
 use super::loss_curve::LossCurve;
-use super::tensorboard::EventFile;
-use super::{Example, StepReport, TrainError, Trainer};
-use crate::Result;
+use super::room::{self, Lack, Room, when_there_is_room};
+use super::tensorboard::{EventFile, scalar};
+use super::{Best, EarlyStop, Example, Standing, StepReport, TrainError, Trainer};
 use crate::atomic_file::AtomicFile;
 use crate::cancel::Cancel;
 use crate::memory::peak_bytes;
+use crate::{Error, Result};
 
 const METRICS: &str = "metrics.jsonl";
 const CURVE: &str = "loss.svg";
@@ -35,8 +37,10 @@ const CONFIG: &str = "config.json";
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
-    metrics: fs::File,
-    events: EventFile,
+    metrics: AppendFile,
+    log: PathBuf,
+    events: Option<EventFile>,
+    between_tries: Duration,
 }
 
 /// What happened in a run, for whoever watches.
@@ -56,9 +60,22 @@ pub enum RunEvent<'a> {
         step: u64,
         /// Mean loss over their learned tokens.
         loss: f64,
+        /// What all evaluations have shown, this one included.
+        standing: &'a Standing,
     },
     /// A checkpoint was saved.
     Saved(&'a Path),
+    /// There is no room on the disk: the run waits, and goes on by itself when there is.
+    Paused {
+        /// What could not be written.
+        error: &'a Error,
+        /// What is lacking.
+        lack: Lack,
+        /// The checkpoint to go on from if the run ends now.
+        kept: Option<&'a Path>,
+    },
+    /// There was room again: what could not be written is written.
+    WentOn,
 }
 
 /// How a run ended.
@@ -68,6 +85,13 @@ pub enum RunEnd {
     Done,
     /// It was cancelled; this checkpoint goes on from there.
     Interrupted(PathBuf),
+    /// It was cancelled while there was no room on the disk.
+    NoRoom {
+        /// Updates done.
+        done: u64,
+        /// The latest checkpoint, if there is one.
+        kept: Option<PathBuf>,
+    },
 }
 
 /// Data to measure the loss on without learning from them.
@@ -77,6 +101,16 @@ pub struct Evaluation<'a> {
     pub examples: &'a [Example],
     /// Updates between looks; 0 for one at the end only.
     pub every: u64,
+    /// When the run ends early.
+    pub stop: Option<EarlyStop>,
+    /// Keep the checkpoint with the lowest loss, and make it the result.
+    pub keep_best: bool,
+}
+
+/// What is written of an update, and what of it is not on the disk yet.
+struct Entry {
+    line: Vec<u8>,
+    events: Vec<u8>,
 }
 
 /// A line of `metrics.jsonl`.
@@ -109,9 +143,7 @@ impl RunFolder {
                 }
             }
         }
-        let mut text = serde_json::to_vec_pretty(config).expect("a configuration is plain values");
-        text.push(b'\n');
-        AtomicFile::write(&path.join(CONFIG), &text)?;
+        AtomicFile::write(&path.join(CONFIG), &json(config))?;
         Self::open(path)
     }
 
@@ -157,7 +189,6 @@ impl RunFolder {
 
     fn open(path: &Path) -> Result<Self> {
         let metrics = path.join(METRICS);
-        let tb = path.join("tb");
         let record = OpenOptions::new().create(true).append(true).open(&metrics);
         let record = record.map_err(io("open", &metrics))?;
         // Held until the run ends, however it ends. Not every file system can lock.
@@ -165,9 +196,29 @@ impl RunFolder {
         sweep(path);
         Ok(Self {
             path: path.to_owned(),
-            metrics: record,
-            events: EventFile::create(&tb).map_err(io("write", &tb))?,
+            metrics: AppendFile::new(record).map_err(io("open", &metrics))?,
+            log: path.join("tb"),
+            events: None,
+            between_tries: room::BETWEEN_TRIES,
         })
+    }
+
+    /// Puts TensorBoard's event files into `folder` instead of `tb` in the run folder.
+    pub fn log_to(&mut self, folder: &Path) {
+        self.log = folder.to_owned();
+    }
+
+    /// Chooses the time between two tries to write when the disk is full; 3 seconds if nobody does.
+    pub fn try_again_every(&mut self, pause: Duration) {
+        self.between_tries = pause;
+    }
+
+    /// Replaces the configuration that the folder was created with.
+    ///
+    /// # Errors
+    /// If the disk refuses; the old one is kept then.
+    pub fn configure(&self, config: &impl Serialize) -> Result<()> {
+        AtomicFile::write(&self.path.join(CONFIG), &json(config))
     }
 
     /// Its path.
@@ -191,35 +242,56 @@ impl RunFolder {
         })
     }
 
-    fn record(&mut self, report: &StepReport, eval_loss: Option<f64>) -> Result<()> {
-        let seconds = report.duration.as_secs_f64().max(1e-9);
-        let line = Line {
-            report,
-            tokens_per_second: report.tokens as f64 / seconds,
-            peak_bytes: peak_bytes().unwrap_or(0),
-            eval_loss,
-        };
-        let mut text = serde_json::to_string(&line).expect("numbers become JSON");
-        text.push('\n');
+    /// Begins the events of a run whose next update is number `first`.
+    fn begin(&mut self, first: u64) -> Result<()> {
+        let events = EventFile::create(&self.log, first);
+        self.events = Some(events.map_err(io("write", &self.log))?);
+        Ok(())
+    }
+
+    /// Writes what is left to write of an update.
+    fn record(&mut self, entry: &mut Entry) -> Result<()> {
         let path = self.path.join(METRICS);
-        self.metrics
-            .write_all(text.as_bytes())
-            .map_err(io("write", &path))?;
-        let tb = self.path.join("tb");
-        let curves = [
-            ("train/loss", Some(report.loss)),
-            ("train/lr", Some(report.lr)),
-            ("train/grad_norm", Some(report.grad_norm)),
-            ("train/tokens_per_second", Some(line.tokens_per_second)),
-            ("eval/loss", eval_loss),
-        ];
-        for (tag, value) in curves {
-            if let Some(value) = value {
-                let written = self.events.scalar(tag, report.step, value as f32);
-                written.map_err(io("write", &tb))?;
-            }
+        let written = self.metrics.append(&entry.line);
+        written.map_err(io("write", &path))?;
+        entry.line.clear();
+        if let Some(events) = &mut self.events {
+            let written = events.append(&entry.events);
+            written.map_err(io("write", &self.log))?;
         }
         Ok(())
+    }
+
+    /// Saves a checkpoint, not before its record is on the disk, and deletes old ones.
+    fn save(&self, trainer: &mut Trainer, keep_best: bool) -> Result<PathBuf> {
+        let metrics = self.path.join(METRICS);
+        let synced = self.metrics.file().sync_data();
+        synced.map_err(io("write", &metrics))?;
+        let saved = trainer.save(&self.path)?;
+        let best = trainer.standing().best.filter(|_| keep_best);
+        self.prune(trainer.options().keep, best)?;
+        Ok(saved)
+    }
+
+    /// Writes the results: what was learned last, or when it was best.
+    fn finish(&self, trainer: &Trainer, keep_best: bool) -> Result<()> {
+        match trainer.standing().best.filter(|_| keep_best) {
+            Some(best) if best.step != trainer.done() => {
+                let folder = checkpoint::named(&self.path, best.step);
+                for name in [checkpoint::ADAPTER, checkpoint::MMPROJ] {
+                    let from = folder.join(name);
+                    if from.exists() {
+                        let bytes = fs::read(&from).map_err(io("read", &from))?;
+                        AtomicFile::write(&self.path.join(name), &bytes)?;
+                    }
+                }
+            }
+            _ => trainer.write_results(&self.path)?,
+        }
+        // A run that was killed right after its last checkpoint has not deleted the ones before.
+        let best = trainer.standing().best.filter(|_| keep_best);
+        self.prune(trainer.options().keep, best)?;
+        self.draw()
     }
 
     /// Draws the course of the run from its record.
@@ -245,19 +317,58 @@ impl RunFolder {
         Ok(())
     }
 
-    /// Deletes all checkpoints but the latest `keep`.
-    fn prune(&self, keep: usize) -> Result<()> {
+    /// Deletes all checkpoints but the latest `keep` and the best.
+    fn prune(&self, keep: usize, best: Option<Best>) -> Result<()> {
         let found = checkpoint::all(&self.path)?;
         let old = if keep == 0 {
             0
         } else {
             found.len().saturating_sub(keep)
         };
-        for (_, path) in &found[..old] {
-            fs::remove_dir_all(path).map_err(io("delete", path))?;
+        for (step, path) in &found[..old] {
+            if best.is_none_or(|best| best.step != *step) {
+                // Under a name that is swept: nobody takes what a kill leaves of it for a checkpoint.
+                let dying = self.path.join(format!(".checkpoint-{step}.partial"));
+                let gone = fs::rename(path, &dying).and_then(|()| fs::remove_dir_all(&dying));
+                gone.map_err(io("delete", path))?;
+            }
         }
         Ok(())
     }
+}
+
+impl Entry {
+    fn new(report: &StepReport, eval_loss: Option<f64>) -> Self {
+        let seconds = report.duration.as_secs_f64().max(1e-9);
+        let line = Line {
+            report,
+            tokens_per_second: report.tokens as f64 / seconds,
+            peak_bytes: peak_bytes().unwrap_or(0),
+            eval_loss,
+        };
+        let curves = [
+            ("train/loss", Some(report.loss)),
+            ("train/lr", Some(report.lr)),
+            ("train/grad_norm", Some(report.grad_norm)),
+            ("train/tokens_per_second", Some(line.tokens_per_second)),
+            ("eval/loss", eval_loss),
+        ];
+        let events = curves.into_iter().filter_map(|(tag, value)| {
+            let value = value? as f32;
+            Some(scalar(tag, report.step, value))
+        });
+        let events = events.collect::<Vec<_>>().concat();
+        let mut line = serde_json::to_vec(&line).expect("numbers become JSON");
+        line.push(b'\n');
+        Self { line, events }
+    }
+}
+
+/// A configuration as the text of its file.
+fn json(config: &impl Serialize) -> Vec<u8> {
+    let mut text = serde_json::to_vec_pretty(config).expect("a configuration is plain values");
+    text.push(b'\n');
+    text
 }
 
 /// Deletes what a process that was killed has left half-written. The folder is this run's alone.
@@ -282,50 +393,139 @@ fn check_idle(path: &Path) -> Result<()> {
     }
 }
 
-/// Trains to the end, or until `cancel` is raised.
+/// Trains to the end, until the evaluation data are no longer better for it, or until `cancel` is raised.
+///
+/// While the disk is full it waits; then it goes on where it was.
 ///
 /// # Errors
-/// If a step fails or the disk refuses; the last checkpoint is kept.
+/// If a step fails or the disk refuses; the last checkpoint is kept. If the evaluation data are others
+/// than those the run began with and it depends on them, or its best checkpoint is gone.
 pub fn run(
     trainer: &mut Trainer,
     folder: &mut RunFolder,
     evaluation: Option<Evaluation<'_>>,
     cancel: &Cancel,
-    mut watch: impl FnMut(RunEvent<'_>),
+    watch: impl FnMut(RunEvent<'_>),
 ) -> Result<RunEnd> {
     let mut pace = Pace::default();
-    let (save_every, keep) = (trainer.options().save_every, trainer.options().keep);
-    while trainer.done() < trainer.steps() {
+    let save_every = trainer.options().save_every;
+    let stop = evaluation.and_then(|e| e.stop);
+    let keep_best = evaluation.is_some_and(|e| e.keep_best);
+    if let Some(evaluation) = &evaluation {
+        check_standing(trainer, folder.path(), evaluation)?;
+    }
+    let mut desk = Desk {
+        path: folder.path().to_owned(),
+        between_tries: folder.between_tries,
+        cancel,
+        watch,
+    };
+    let over =
+        |trainer: &Trainer| trainer.done() >= trainer.steps() || trainer.standing().is_over(stop);
+    if !over(trainer) {
+        folder.begin(trainer.done() + 1)?;
+    }
+    while !over(trainer) {
         if cancel.is_raised() {
-            let path = trainer.save(folder.path())?;
-            folder.prune(keep)?;
-            return Ok(RunEnd::Interrupted(path));
+            let saved = desk.write(|| folder.save(trainer, keep_best))?;
+            return Ok(saved.map_or_else(|| desk.no_room(trainer), RunEnd::Interrupted));
         }
         let Some(report) = trainer.step()? else { break };
-        let last = report.step == report.steps;
-        let due = |every: u64| every > 0 && report.step.is_multiple_of(every);
+        let (step, last) = (report.step, report.step == report.steps);
+        let due = |every: u64| every > 0 && step.is_multiple_of(every);
         let eval_loss = match evaluation {
-            Some(e) if last || due(e.every) => Some(trainer.evaluate(e.examples)?),
+            Some(e) if last || due(e.every) => {
+                let loss = trainer.evaluate(e.examples)?;
+                let delta = stop.map_or(0.0, |stop| stop.delta);
+                trainer.standing.note(step, loss, delta);
+                Some(loss)
+            }
             _ => None,
         };
-        folder.record(&report, eval_loss)?;
-        watch(RunEvent::Step {
+        let mut entry = Entry::new(&report, eval_loss);
+        if desk.write(|| folder.record(&mut entry))?.is_none() {
+            return Ok(desk.no_room(trainer));
+        }
+        (desk.watch)(RunEvent::Step {
             report: &report,
-            remaining: pace.remaining(report.steps - report.step),
+            remaining: pace.remaining(report.steps - step),
         });
         if let Some(loss) = eval_loss {
-            let step = report.step;
-            watch(RunEvent::Evaluated { step, loss });
+            (desk.watch)(RunEvent::Evaluated {
+                step,
+                loss,
+                standing: trainer.standing(),
+            });
         }
-        if last || due(save_every) {
-            let path = trainer.save(folder.path())?;
-            folder.prune(keep)?;
-            watch(RunEvent::Saved(&path));
+        let best = trainer.standing().best.is_some_and(|b| b.step == step);
+        if over(trainer) || due(save_every) || (keep_best && best) {
+            let Some(path) = desk.write(|| folder.save(trainer, keep_best))? else {
+                return Ok(desk.no_room(trainer));
+            };
+            (desk.watch)(RunEvent::Saved(&path));
         }
     }
-    trainer.write_results(folder.path())?;
-    folder.draw()?;
-    Ok(RunEnd::Done)
+    match desk.write(|| folder.finish(trainer, keep_best))? {
+        Some(()) => Ok(RunEnd::Done),
+        None => Ok(desk.no_room(trainer)),
+    }
+}
+
+/// Makes sure that what evaluations have shown so far is of these data, and that the best checkpoint is
+/// still there.
+fn check_standing(trainer: &mut Trainer, folder: &Path, evaluation: &Evaluation<'_>) -> Result<()> {
+    let data = checkpoint::digest(evaluation.examples);
+    let refused = |path: PathBuf, reason: &str| {
+        let reason = reason.into();
+        Err(TrainError::Checkpoint { path, reason }.into())
+    };
+    let standing = &mut trainer.standing;
+    if standing.data.as_ref().is_some_and(|found| *found != data) {
+        if evaluation.keep_best || evaluation.stop.is_some() {
+            let reason = "the evaluation data changed, and its result depends on them";
+            return refused(folder.to_owned(), reason);
+        }
+        *standing = Standing::default();
+    }
+    standing.data = Some(data);
+    if let (true, Some(best)) = (evaluation.keep_best, standing.best) {
+        let path = checkpoint::named(folder, best.step);
+        if !checkpoint::is_one(&path) {
+            return refused(path, "it had the lowest loss so far, and is gone");
+        }
+    }
+    Ok(())
+}
+
+/// Where a run writes, and waits while there is no room.
+struct Desk<'a, W> {
+    path: PathBuf,
+    between_tries: Duration,
+    cancel: &'a Cancel,
+    watch: W,
+}
+
+impl<W: FnMut(RunEvent<'_>)> Desk<'_, W> {
+    /// `None` if the run was cancelled while it waited.
+    fn write<T>(&mut self, attempt: impl FnMut() -> Result<T>) -> Result<Option<T>> {
+        let Self { path, watch, .. } = self;
+        let tell = |room: Room<'_>| match room {
+            Room::Lacking(error, lack) => {
+                let kept = checkpoint::latest(path).ok();
+                let kept = kept.as_deref();
+                watch(RunEvent::Paused { error, lack, kept });
+            }
+            Room::Found => watch(RunEvent::WentOn),
+        };
+        when_there_is_room(self.between_tries, self.cancel, tell, attempt)
+    }
+
+    fn no_room(&self, trainer: &Trainer) -> RunEnd {
+        RunEnd::NoRoom {
+            done: trainer.done(),
+            kept: checkpoint::latest(&self.path).ok(),
+        }
+    }
 }
 
 /// Time per update over the latest of them.

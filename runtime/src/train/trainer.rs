@@ -11,7 +11,9 @@ use super::parameters::{DropoutStream, Gradients, Group, Parameters};
 use super::schedule::Schedule;
 use super::sequence_step::{self, Example, Learning, Packed, SequenceBuffers};
 use super::update::{Update, clipped};
-use super::{Features, GradientPlace, Place, TrainError, TrainOptions, TrainPlan, Workload, plan};
+use super::{
+    Features, GradientPlace, Place, Standing, TrainError, TrainOptions, TrainPlan, Workload, plan,
+};
 use crate::Result;
 use crate::adapter::{Adapter, BaseIdentity, LoraPair};
 use crate::memory::{Arena, Hold, Part};
@@ -61,6 +63,7 @@ pub struct Trainer {
     torn: bool,
     groups: Vec<(String, Group)>,
     pub(super) done: u64,
+    pub(super) standing: Standing,
     order: Option<(u64, Vec<usize>)>,
 }
 
@@ -139,6 +142,7 @@ impl Trainer {
             packs,
             parameters,
             done: 0,
+            standing: Standing::default(),
             torn: false,
             order: None,
         })
@@ -182,6 +186,11 @@ impl Trainer {
     /// Updates done.
     pub fn done(&self) -> u64 {
         self.done
+    }
+
+    /// What evaluations have shown so far.
+    pub fn standing(&self) -> &Standing {
+        &self.standing
     }
 
     /// The parameters as they are now.

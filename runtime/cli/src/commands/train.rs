@@ -5,15 +5,15 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use graft::atomic_file::AtomicFile;
+use graft::atomic_file::{self, AtomicFile};
 use graft::train::checkpoint::{ADAPTER, MMPROJ};
-use graft::train::{RunEnd, RunFolder};
+use graft::train::{BETWEEN_TRIES, Room, RunEnd, RunFolder, when_there_is_room};
 
 use crate::Setting;
 use crate::failure::Failure;
-use crate::progress::{short, short_bytes};
+use crate::progress::{counted, short, short_bytes};
 use crate::run_config::{RunArguments, RunConfig};
-use crate::training::{Subject, Trained, resumed, train};
+use crate::training::{Subject, Trained, paused, resumed, train};
 
 /// Train a LoRA adapter on a frozen, quantized base
 ///
@@ -44,6 +44,9 @@ pub struct TrainArguments {
     /// Checkpoints to keep, the latest; 0 for all
     #[arg(long, value_name = "N", default_value_t = 2)]
     keep: usize,
+    /// Where TensorBoard's event files go [default: tb in the run folder]
+    #[arg(long, value_name = "DIR")]
+    log_dir: Option<PathBuf>,
 }
 
 /// Runs the command.
@@ -51,13 +54,21 @@ pub fn run(arguments: &TrainArguments, setting: &Setting) -> Result<(), Failure>
     let (config, folder, checkpoint) = match &arguments.run.resume {
         Some(path) => {
             let (folder, checkpoint) = resumed(path)?;
-            let config: RunConfig = RunFolder::config(&folder)?;
+            let mut config: RunConfig = RunFolder::config(&folder)?;
+            let run = &arguments.run;
+            config.early_stop = run.early_stop.or(config.early_stop);
+            config.early_stop_delta = match config.early_stop {
+                // Without a rule there is nothing to measure.
+                None | Some(0) => run.early_stop_delta,
+                Some(_) => run.early_stop_delta.or(config.early_stop_delta),
+            };
             (config, folder, Some(checkpoint))
         }
         None => {
             let output = arguments.output.clone().unwrap_or_default();
             let options = arguments.run.options(arguments.save_every, arguments.keep);
-            let config = arguments.run.config(&output, options);
+            let mut config = arguments.run.config(&output, options);
+            config.log_dir = arguments.log_dir.clone();
             let folder = match &arguments.run_dir {
                 Some(folder) => folder.clone(),
                 None => output.with_extension("run"),
@@ -65,6 +76,7 @@ pub fn run(arguments: &TrainArguments, setting: &Setting) -> Result<(), Failure>
             (config, folder, None)
         }
     };
+    config.check_evaluation()?;
     check_output(&config.output, &folder)?;
     if checkpoint.is_none() {
         RunFolder::check_vacant(&folder)?;
@@ -77,26 +89,44 @@ pub fn run(arguments: &TrainArguments, setting: &Setting) -> Result<(), Failure>
         checkpoint.as_deref(),
         &setting.cancel,
     )?;
-    if let RunEnd::Interrupted(checkpoint) = &trained.end {
-        return Err(Failure::Interrupted(Some(format!(
-            "interrupted; {} is saved, go on with `graft train --resume {}`",
-            checkpoint.display(),
-            folder.display()
-        ))));
-    }
+    check_end(&trained.end, &folder)?;
     let mut written = vec![config.output.clone()];
     let projector = folder.join(MMPROJ);
     if config.options.projector_alone() {
-        copy(&projector, &config.output)?;
+        copy(&projector, &config.output, setting)?;
     } else {
-        copy(&folder.join(ADAPTER), &config.output)?;
+        copy(&folder.join(ADAPTER), &config.output, setting)?;
         if config.options.train_projector {
             let mmproj = config.output.with_extension("mmproj.gguf");
-            copy(&projector, &mmproj)?;
+            copy(&projector, &mmproj, setting)?;
             written.push(mmproj);
         }
     }
-    report(&trained, &folder, &written, setting)
+    report(&config, &trained, &folder, &written, setting)
+}
+
+/// A run that did not get to its end, as a failure that says where it goes on.
+fn check_end(end: &RunEnd, folder: &Path) -> Result<(), Failure> {
+    let go_on = format!("go on with `graft train --resume {}`", folder.display());
+    let sentence = match end {
+        RunEnd::Done => return Ok(()),
+        RunEnd::Interrupted(checkpoint) => {
+            format!("interrupted; {} is saved, {go_on}", checkpoint.display())
+        }
+        RunEnd::NoRoom {
+            kept: Some(kept), ..
+        } => format!(
+            "interrupted while there was no room on the disk; {} is kept, {go_on}",
+            kept.display()
+        ),
+        RunEnd::NoRoom { done, kept: None } => {
+            return Err(Failure::Work(format!(
+                "interrupted while there was no room on the disk; nothing of {done} updates is saved, \
+                 the same command begins again"
+            )));
+        }
+    };
+    Err(Failure::Interrupted(Some(sentence)))
 }
 
 /// Refuses an output that could not be written, before hours are spent on it.
@@ -121,18 +151,49 @@ fn check_output(path: &Path, run: &Path) -> Result<(), Failure> {
         ))),
         _ => {
             AtomicFile::create(path)?;
+            if path.is_file() || !path.exists() {
+                // A run that was killed while it wrote its result.
+                atomic_file::sweep(folder.unwrap_or(Path::new(".")));
+            }
             Ok(())
         }
     }
 }
 
-fn copy(from: &Path, to: &Path) -> Result<(), Failure> {
+/// Gives a result its name outside the run folder, where it stays as well.
+fn copy(from: &Path, to: &Path, setting: &Setting) -> Result<(), Failure> {
     let bytes = fs::read(from)
         .map_err(|e| Failure::Work(format!("cannot read {}: {e}", from.display())))?;
-    Ok(AtomicFile::write(to, &bytes)?)
+    let stays = format!("the result is in {}", from.display());
+    let write = || AtomicFile::write(to, &bytes);
+    // A device takes what it takes, and takes it once.
+    let written = match to.exists() && !to.is_file() {
+        true => write().map(Some),
+        false => when_there_is_room(
+            BETWEEN_TRIES,
+            &setting.cancel,
+            |room| match room {
+                Room::Lacking(error, lack) => {
+                    eprintln!("{}", paused(error, lack));
+                    eprintln!("Ctrl-C ends it; {stays}");
+                }
+                Room::Found => eprintln!("there is room again"),
+            },
+            write,
+        ),
+    };
+    match written {
+        Ok(Some(())) => Ok(()),
+        Ok(None) => Err(Failure::Interrupted(Some(format!(
+            "interrupted, {} is not written; {stays}",
+            to.display()
+        )))),
+        Err(error) => Err(Failure::Work(format!("{error}; {stays}"))),
+    }
 }
 
 fn report(
+    config: &RunConfig,
     trained: &Trained,
     folder: &Path,
     written: &[PathBuf],
@@ -140,6 +201,8 @@ fn report(
 ) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     let peak = graft::memory::peak_bytes();
+    let best = trained.best.filter(|_| config.keep_best);
+    let result_step = best.map_or(trained.steps, |best| best.step);
     if setting.json {
         let document = serde_json::json!({
             "written": written,
@@ -150,6 +213,10 @@ fn report(
             "first_loss": trained.first_loss,
             "loss": trained.last_loss,
             "eval_loss": trained.eval_loss,
+            "best_eval_loss": trained.best.map(|best| best.loss),
+            "best_step": trained.best.map(|best| best.step),
+            "result_step": result_step,
+            "stopped_early": trained.stopped_after.is_some(),
             "peak_bytes": peak,
             "planned_peak_bytes": trained.plan.peak_bytes,
         });
@@ -164,7 +231,14 @@ fn report(
         number(trained.first_loss),
         number(trained.last_loss)
     );
-    writeln!(out, "{:22}{}", "updates", trained.steps)?;
+    let early = match trained.stopped_after {
+        Some(looks) => format!(
+            ", ended early: {} in a row without an improvement",
+            counted(looks, "evaluation")
+        ),
+        None => String::new(),
+    };
+    writeln!(out, "{:22}{}{early}", "updates", trained.steps)?;
     writeln!(out, "{:22}{loss}", "loss")?;
     if trained.eval_loss.is_some() {
         writeln!(
@@ -172,6 +246,18 @@ fn report(
             "{:22}{}",
             "on evaluation data",
             number(trained.eval_loss)
+        )?;
+    }
+    if let Some(best) = trained.best {
+        let result = match config.keep_best {
+            true => ", which is the result",
+            false => "",
+        };
+        let (loss, step) = (best.loss, best.step);
+        writeln!(
+            out,
+            "{:22}{loss:.4} at step {step}{result}",
+            "lowest of them"
         )?;
     }
     writeln!(out, "{:22}{} ({pace:.0} tokens/s)", "time", short(duration))?;

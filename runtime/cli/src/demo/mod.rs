@@ -150,7 +150,7 @@ impl Story<'_> {
         self.heading(out, "Training: a LoRA adapter on the 4-bit base")?;
         let run = self.folder.join("run");
         let trained = train(&config, &subject, &run, None, &self.setting.cancel)?;
-        if let RunEnd::Interrupted(_) = trained.end {
+        if trained.end != RunEnd::Done {
             return Err(Failure::Interrupted(None));
         }
         self.show_training(out, &trained)?;
@@ -254,6 +254,10 @@ impl Story<'_> {
             image_dir: None,
             eval_data: None,
             eval_every: 0,
+            early_stop: None,
+            early_stop_delta: None,
+            keep_best: false,
+            log_dir: None,
             feature_cache: None,
             template: None,
             init_adapter: None,

@@ -77,6 +77,41 @@ fn training_options_out_of_range_are_bad_usage_and_leave_no_run() {
 }
 
 #[test]
+fn options_that_go_by_the_evaluation_data_need_them() {
+    let place = Place::new();
+    let train = "train -m model.gguf --data text.json -o out.gguf --steps 2";
+    for (options, words) in [
+        (
+            "--early-stop 3",
+            &["--early-stop needs --eval-data and --eval-every"][..],
+        ),
+        (
+            "--keep-best",
+            &["--keep-best needs --eval-data and --eval-every"],
+        ),
+        ("--keep-best --eval-data data.json", &["--keep-best needs"]),
+        ("--early-stop 3 --eval-every 1", &["--early-stop needs"]),
+        ("--early-stop -1", &["--early-stop"]),
+        (
+            "--early-stop-delta 0.1",
+            &["--early-stop-delta", "give both"],
+        ),
+        (
+            "--early-stop 1 --early-stop-delta -1",
+            &["--early-stop-delta is -1"],
+        ),
+        (
+            "--early-stop 1 --early-stop-delta nan",
+            &["--early-stop-delta is NaN"],
+        ),
+    ] {
+        let said = place.leaves_nothing(|| place.run(&format!("{train} {options}")));
+        said.misused(words);
+    }
+    place.run(&format!("{train} --early-stop 0")).done();
+}
+
+#[test]
 fn what_is_missing_is_named() {
     let place = Place::new();
     for (line, named) in [

@@ -52,26 +52,14 @@ fn training_saves_a_checkpoint_and_goes_on_from_it_as_if_nothing_had_happened() 
     assert!(!place.path("out.gguf").exists() && !place.has_partial());
     place.run("inspect out.run").done();
     place.run("train --resume out.run").done();
-    let steps: Vec<u64> = String::from_utf8(place.read("out.run/metrics.jsonl"))
-        .unwrap()
-        .lines()
-        .map(|line| {
-            serde_json::from_str::<serde_json::Value>(line).unwrap()["step"]
-                .as_u64()
-                .unwrap()
-        })
-        .collect();
-    assert_eq!(steps, (1..=400).collect::<Vec<u64>>());
+    assert_eq!(place.recorded("out.run"), (1..=400).collect::<Vec<u64>>());
     place.run(&format!("{options} -o whole.gguf")).done();
     assert_eq!(place.read("out.gguf"), place.read("whole.gguf"));
 }
 
 /// Power cuts: the process is killed again and again wherever it is, and somebody starts it again.
-#[test]
-fn a_run_that_is_killed_at_any_moment_loses_nothing_that_was_saved() {
-    let place = Place::new();
-    let options = "train -m model.gguf --data text.json --rank 2 --save-every 7 --steps 300 \
-        --moments disk";
+/// `options` is a run with `save_every` or best checkpoints long before its end.
+fn killed_at_any_moment(place: &Place, options: &str) {
     let (mut kills, mut saved) = (0, 0);
     loop {
         assert!(kills < 200, "it never gets to its end");
@@ -113,6 +101,92 @@ fn a_run_that_is_killed_at_any_moment_loses_nothing_that_was_saved() {
     assert!(kills >= 2, "it was killed {kills} times");
     place.run(&format!("{options} -o whole.gguf")).done();
     assert_eq!(place.read("out.gguf"), place.read("whole.gguf"));
+}
+
+#[test]
+fn a_run_that_is_killed_at_any_moment_loses_nothing_that_was_saved() {
+    let place = Place::new();
+    let options = "train -m model.gguf --data text.json --rank 2 --save-every 7 --steps 300 \
+        --moments disk";
+    killed_at_any_moment(&place, options);
+}
+
+#[test]
+fn a_run_with_images_and_evaluation_that_is_killed_at_any_moment_has_the_same_best() {
+    let place = Place::new();
+    let options = "train -m model.gguf --mmproj mmproj.gguf --data data.json --rank 2 --lr 3e-2 \
+        --eval-data text.json --eval-every 3 --keep-best --early-stop 5 --save-every 4 --keep 1 \
+        --steps 120 --moments disk --layer-inputs disk --image-features disk --train-projector";
+    killed_at_any_moment(&place, options);
+    for file in ["adapter.gguf", "mmproj.gguf"] {
+        let of = |run: &str| place.read(&format!("{run}.run/{file}"));
+        assert_eq!(of("out"), of("whole"), "{file}");
+    }
+    let names = |run: &str| {
+        let mut names: Vec<_> = std::fs::read_dir(place.path(run))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        names.sort();
+        names
+    };
+    // The same checkpoints, features and all, and nothing else.
+    assert_eq!(names("out.run"), names("whole.run"));
+    assert_eq!(names("out.run/features"), names("whole.run/features"));
+    assert_eq!(place.recorded("out.run"), place.recorded("whole.run"));
+    let last = place.recorded("out.run").len();
+    let state = |run: &str| {
+        let text = place.read(&format!("{run}.run/checkpoint-{last}/state.json"));
+        serde_json::from_slice::<serde_json::Value>(&text).unwrap()["standing"].clone()
+    };
+    assert_eq!(state("out"), state("whole"));
+    assert!(
+        state("out")["best"]["step"].as_u64() < Some(last as u64),
+        "{}",
+        state("out")
+    );
+}
+
+#[test]
+fn a_run_that_is_killed_while_its_result_is_copied_leaves_no_half_of_it() {
+    let place = Place::new();
+    let options = "train -m model.gguf --data text.json --rank 64 --steps 2";
+    place.run(&format!("{options} -o out.gguf")).done();
+    let result = place.read("out.gguf");
+    let half = || {
+        let entries = std::fs::read_dir(place.path("")).unwrap().flatten();
+        let mut partial = entries.filter(|e| e.file_name().to_string_lossy().ends_with(".partial"));
+        // An empty one is only tried for at the beginning.
+        partial.any(|e| e.metadata().is_ok_and(|m| m.len() > 0))
+    };
+    let mut killed = 0;
+    for _ in 0..40 {
+        std::fs::remove_file(place.path("out.gguf")).unwrap();
+        let mut child = place.graft("train --resume out.run").spawn().unwrap();
+        while child.try_wait().unwrap().is_none() {
+            if half() {
+                child.kill().unwrap();
+                killed += 1;
+                break;
+            }
+        }
+        child.wait().unwrap();
+        place.run("train --resume out.run").done();
+        assert!(!place.has_partial(), "{:?}", place.listing());
+        assert_eq!(place.read("out.gguf"), result);
+        if killed == 3 {
+            break;
+        }
+    }
+    // What a copy or a cache leaves when it is killed too fast to be seen here.
+    std::fs::create_dir(place.path("features")).unwrap();
+    for name in [".graft-a.partial", "features/.graft-b.partial"] {
+        place.write(name, "half");
+    }
+    place
+        .run("train -m model.gguf --mmproj mmproj.gguf --data data.json --steps 1 --rank 2 -o b.gguf --feature-cache features")
+        .done();
+    assert!(!place.has_partial(), "{:?}", place.listing());
 }
 
 #[test]

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::OnceLock;
 
 use tempfile::TempDir;
@@ -133,6 +134,14 @@ impl Place {
         done
     }
 
+    /// The updates that the record of a run names, one a line.
+    pub fn recorded(&self, run: &str) -> Vec<u64> {
+        let text = String::from_utf8(self.read(&format!("{run}/metrics.jsonl"))).unwrap();
+        let step =
+            |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["step"].as_u64();
+        text.lines().map(|line| step(line).unwrap()).collect()
+    }
+
     /// Whether something half-written lies about.
     pub fn has_partial(&self) -> bool {
         let partial = |path: &PathBuf| path.to_string_lossy().ends_with(".partial");
@@ -207,6 +216,58 @@ impl Said {
             assert!(sentences[0].contains(word), "{word:?} is not in {self:#?}");
         }
         self
+    }
+}
+
+/// A `graft` at work whose words are heard as it says them.
+pub struct Running {
+    line: String,
+    child: Child,
+    err: BufReader<ChildStderr>,
+    said: String,
+}
+
+impl Running {
+    /// Starts `command`; `line` is what a failed test shows.
+    pub fn start(line: &str, mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap();
+        Self {
+            line: line.to_owned(),
+            err: BufReader::new(child.stderr.take().unwrap()),
+            child,
+            said: String::new(),
+        }
+    }
+
+    /// Waits until it says a line with `word`, and gives that line.
+    pub fn until(&mut self, word: &str) -> String {
+        loop {
+            let begin = self.said.len();
+            let read = self.err.read_line(&mut self.said).unwrap();
+            assert_ne!(read, 0, "{word:?} is not in {}", self.said);
+            if self.said[begin..].contains(word) {
+                return self.said[begin..].to_owned();
+            }
+        }
+    }
+
+    /// Its process.
+    pub fn id(&self) -> String {
+        self.child.id().to_string()
+    }
+
+    /// Presses Ctrl-C.
+    pub fn press(&self) {
+        let done = Command::new("kill").args(["-INT", &self.id()]).status();
+        assert!(done.unwrap().success());
+    }
+
+    /// Waits for its end.
+    pub fn end(mut self) -> Said {
+        self.err.read_to_string(&mut self.said).unwrap();
+        let mut output = self.child.wait_with_output().unwrap();
+        output.stderr = self.said.into_bytes();
+        Said::from(&self.line, output)
     }
 }
 
