@@ -123,7 +123,7 @@ const LADDER: &[(&str, &str, &[&str])] = &[
 /// The modules of the runtime, lowest rung first; a module imports only from its
 /// own rung or a lower one.
 const RUNGS: &[&[&str]] = &[
-    &["error", "threads", "cancel", "atomic_file"],
+    &["error", "threads", "cancel", "atomic_file", "random"],
     &["gguf", "memory", "tokenizer", "image"],
     &["model", "kv_cache", "quantize"],
     &["adapter", "sampler", "dataset", "convert_hf"],

@@ -19,6 +19,7 @@ pub mod kv_cache;
 pub mod memory;
 pub mod model;
 pub mod quantize;
+mod random;
 pub mod sampler;
 pub mod session;
 pub mod threads;

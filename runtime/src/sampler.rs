@@ -3,6 +3,8 @@
 //! The order is fixed: top-k, then top-p, then min-p on the probabilities of what is left, then
 //! temperature, then a draw. Temperature 0 takes the largest logit, of equals the lowest id.
 
+use crate::random::SplitMix;
+
 /// How tokens are chosen.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampling {
@@ -35,7 +37,7 @@ impl Default for Sampling {
 #[derive(Clone, Debug)]
 pub struct Sampler {
     sampling: Sampling,
-    state: u64,
+    random: SplitMix,
     candidates: Vec<(u32, f32)>,
 }
 
@@ -44,7 +46,7 @@ impl Sampler {
     pub fn new(sampling: Sampling) -> Self {
         Self {
             sampling,
-            state: sampling.seed,
+            random: SplitMix::new(sampling.seed),
             candidates: Vec::new(),
         }
     }
@@ -86,7 +88,7 @@ impl Sampler {
         }
         let weight = |l: f32| f64::from((l - largest) / temperature).exp();
         let total: f64 = candidates.iter().map(|c| weight(c.1)).sum();
-        let mut left = self.draw() * total;
+        let mut left = self.random.unit() * total;
         for &(id, logit) in &self.candidates {
             left -= weight(logit);
             if left < 0.0 {
@@ -94,15 +96,6 @@ impl Sampler {
             }
         }
         likeliest
-    }
-
-    /// A number from 0 to below 1 (SplitMix64; Steele, Lea & Flood 2014).
-    fn draw(&mut self) -> f64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
     }
 }
 

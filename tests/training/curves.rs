@@ -14,6 +14,7 @@ use std::sync::Arc;
 use graft::adapter::{Adapter, BaseIdentity, LoraPair};
 use graft::cancel::Cancel;
 use graft::dataset::{ImageFolder, llava_json};
+use graft::memory::Arena;
 use graft::model::{Model, ModelOptions, Site};
 use graft::quantize::{Mix, QuantizeOptions, Report, quantize};
 use graft::train::{Preparation, StepReport, TrainOptions, Trainer, prepare};
@@ -73,6 +74,7 @@ impl Course {
             images: &ImageFolder::new(repository().join("runtime/cli/demo/digits/train/images")),
             cache: None,
             max_len: self.options.max_len,
+            arena: &Arena::unlimited(),
         };
         let prepared = prepare(&preparation, &samples, &Cancel::new(), |_| {}).unwrap();
         assert!(prepared.warnings.is_empty(), "{:?}", prepared.warnings);

@@ -50,7 +50,7 @@ pub struct RunArguments {
     #[arg(long, value_name = "FILE")]
     pub mmproj: Option<PathBuf>,
     /// Samples as LLaVA JSON (`graft convert` writes it)
-    #[arg(long, value_name = "FILE", required_unless_present = "resume")]
+    #[arg(long, value_name = "FILE")]
     pub data: Option<PathBuf>,
     /// Where relative image names count from [default: the folder of --data]
     #[arg(long, value_name = "DIR")]
@@ -110,6 +110,10 @@ pub struct RunArguments {
     /// Train the projector as well; it is written as a vision half beside the adapter
     #[arg(long, value_name = "HOW", num_args = 0..=1, default_missing_value = "full", help_heading = "Adapter")]
     pub train_projector: Option<ProjectorMode>,
+
+    /// Begin with a projector of random values, as LLaVA's first phase does
+    #[arg(long, help_heading = "Adapter")]
+    pub new_projector: bool,
 
     /// Passes over the data
     #[arg(long, default_value_t = 1, help_heading = "Course")]
@@ -257,6 +261,16 @@ pub enum ScheduleName {
 }
 
 impl RunArguments {
+    /// Refuses arguments without data: a run that goes on knows its own.
+    pub fn check_data(&self) -> Result<(), Failure> {
+        match (&self.data, &self.resume) {
+            (None, None) => Err(Failure::Usage(
+                "there is nothing to learn from: name the samples with --data".into(),
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// The options of the trainer.
     pub fn options(&self, save_every: u64, keep: usize) -> TrainOptions {
         TrainOptions {
@@ -266,6 +280,7 @@ impl RunArguments {
             rslora: self.rslora,
             targets: self.targets.clone(),
             train_projector: self.train_projector.is_some(),
+            new_projector: self.new_projector,
             epochs: self.epochs,
             steps: self.steps,
             batch: self.batch,

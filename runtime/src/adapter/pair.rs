@@ -4,6 +4,7 @@ use graft_kernels::ops::dropout::Dropout;
 
 use super::AdapterError;
 use crate::model::{LoraRef, Site};
+use crate::random::SplitMix;
 
 /// `scale · B A` at one site.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,14 +35,9 @@ impl LoraPair {
         seed: u64,
     ) -> Self {
         let bound = 1.0 / (inputs as f64).sqrt();
-        let mut state = mix(seed ^ mix(site.index() as u64 + 1));
-        let a = (0..rank * inputs).map(|_| {
-            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let unit = (mix(state) >> 11) as f64 / (1u64 << 53) as f64;
-            ((2.0 * unit - 1.0) * bound) as f32
-        });
+        let random = SplitMix::of(seed, site.index() as u64 + 1);
         Self {
-            a: a.collect(),
+            a: random.uniform(rank * inputs, bound),
             b: vec![0.0; outputs * rank],
             scale,
             rank,
@@ -89,11 +85,4 @@ impl LoraPair {
         }
         Ok(())
     }
-}
-
-/// SplitMix64's finaliser (Steele, Lea & Flood 2014).
-fn mix(mut z: u64) -> u64 {
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }

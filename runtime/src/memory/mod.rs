@@ -9,5 +9,5 @@ mod process;
 pub use arena::{Arena, ArenaError, Buffer, Floats, Hold};
 pub use budget::{Budget, BudgetError, Reservation};
 pub use float_file::FloatFile;
-pub use plan::{MemoryPlan, Part, Phase};
+pub use plan::{MemoryPlan, PROGRAM_BYTES, Part, Phase};
 pub use process::{anonymous_bytes, peak_bytes};

@@ -11,6 +11,7 @@ use graft_kernels::product::{Mat, MatMut};
 use super::{Linear, ModelError, Weight, product_parallel, vector};
 use crate::gguf::Gguf;
 use crate::memory::{Arena, ArenaError, Floats, Part};
+use crate::random::SplitMix;
 
 /// The projector of a vision-language model, as the mmproj file stores it.
 #[derive(Clone, Debug)]
@@ -126,6 +127,25 @@ pub struct ProjectorParameters {
 }
 
 impl ProjectorParameters {
+    /// Random values as PyTorch's linear layers begin with: uniform between `±1 / sqrt(inputs)`.
+    pub fn random(inputs: usize, width: usize, seed: u64) -> Self {
+        let array = |number: u64, len: usize, inputs: usize| {
+            // Sites of pairs count from 1 on.
+            let random = SplitMix::of(seed, u64::MAX - number);
+            random.uniform(len, 1.0 / (inputs as f64).sqrt())
+        };
+        Self {
+            inputs,
+            width,
+            arrays: [
+                array(1, width * inputs, inputs),
+                array(2, width, inputs),
+                array(3, width * width, width),
+                array(4, width, width),
+            ],
+        }
+    }
+
     /// Zeros of the same shapes, for gradients.
     pub fn zeros(&self) -> Self {
         Self {

@@ -17,7 +17,10 @@ use std::sync::Arc;
 use crate::Result;
 use crate::adapter::Attached;
 use crate::kv_cache::KvCache;
-use crate::model::{Inference, Model, ModelError};
+use crate::memory::{MemoryPlan, PROGRAM_BYTES, Part};
+use crate::model::{
+    Inference, LlamaShape, Model, ModelError, ProjectorSaved, VisionWork, worker_bytes,
+};
 
 /// Why a session refused.
 #[derive(Debug, thiserror::Error)]
@@ -100,10 +103,7 @@ impl Session {
     /// If the system has no memory for it.
     pub fn new(model: Arc<Model>, options: &SessionOptions) -> Result<Self> {
         let shape = model.llama().shape().clone();
-        let context_length = match options.context_length {
-            0 => shape.context_length.clamp(1, Self::DEFAULT_CONTEXT),
-            asked => asked,
-        };
+        let context_length = Self::context_length_of(&shape, options);
         let chunk = Inference::CHUNK.min(context_length);
         Ok(Self {
             kv: KvCache::new(&shape, context_length)?,
@@ -115,6 +115,43 @@ impl Session {
             attached: Attached::default(),
             model,
         })
+    }
+
+    /// Every large buffer of a session, and the model's files: what [`Session::new`] and its use take, all
+    /// at once.
+    pub fn plan(model: &Model, options: &SessionOptions) -> MemoryPlan {
+        let (llama, shape) = (model.llama(), model.llama().shape());
+        let context_length = Self::context_length_of(shape, options);
+        let chunk = Inference::CHUNK.min(context_length);
+        let float = size_of::<f32>();
+        let mut plan = MemoryPlan::default();
+        plan.add(Part::Program, PROGRAM_BYTES);
+        plan.add(Part::Weights, model.gguf().file_bytes() as usize);
+        plan.add(Part::KeysAndValues, KvCache::bytes(shape, context_length));
+        let rows = (chunk + 1) * shape.width * float;
+        let buffers = Inference::bytes(shape, chunk, context_length);
+        plan.add(Part::LayerBuffers, buffers + rows);
+        plan.add(Part::Loss, shape.vocabulary * float);
+        let threads = llama.pool().threads();
+        let each = worker_bytes(chunk, context_length, false);
+        plan.add(Part::Attention, threads * each);
+        if let Some(vision) = model.vision() {
+            let tower = vision.tower().shape();
+            let (patches, width) = (tower.patches(), shape.width);
+            plan.add(Part::VisionWeights, vision.gguf().file_bytes() as usize);
+            plan.add(Part::VisionTower, VisionWork::bytes(tower));
+            let rows = patches * (tower.width + width) * float;
+            let saved = ProjectorSaved::bytes(patches, width);
+            plan.add(Part::Projector, saved + rows);
+        }
+        plan
+    }
+
+    fn context_length_of(shape: &LlamaShape, options: &SessionOptions) -> usize {
+        match options.context_length {
+            0 => shape.context_length.clamp(1, Self::DEFAULT_CONTEXT),
+            asked => asked,
+        }
     }
 
     /// The model it runs on.

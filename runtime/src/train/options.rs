@@ -44,6 +44,9 @@ pub struct TrainOptions {
     pub targets: String,
     /// Train the whole projector together with the adapter.
     pub train_projector: bool,
+    /// Begin with a projector of random values instead of the one in the file.
+    #[serde(default)]
+    pub new_projector: bool,
     /// Passes over the data.
     pub epochs: u64,
     /// Updates; instead of epochs where given.
@@ -103,6 +106,7 @@ impl Default for TrainOptions {
             rslora: false,
             targets: "all-linear".into(),
             train_projector: false,
+            new_projector: false,
             epochs: 1,
             steps: None,
             batch: 1,
@@ -182,6 +186,13 @@ impl TrainOptions {
                 "--warmup-ratio",
                 self.warmup_ratio.to_string(),
                 "it must be from 0 to 1",
+            );
+        }
+        if self.new_projector && !self.train_projector {
+            return refuse(
+                "--new-projector",
+                "there".into(),
+                "a projector of random values must learn: give --train-projector",
             );
         }
         if self.optimizer == OptimizerKind::AdamW8bit && self.levers.moments == Some(Place::Disk) {

@@ -3,6 +3,7 @@
 
 use super::TrainOptions;
 use super::packs::Pack;
+use crate::random::SplitMix;
 
 /// How an epoch is ordered.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -39,7 +40,7 @@ pub fn epoch(packs: &[Pack], options: &TrainOptions, epoch: u64) -> Vec<usize> {
     let group = options.batch * options.grad_accum;
     let mut indices: Vec<usize> = (0..packs.len()).collect();
     let order = Order::of(options);
-    let mut random = SplitMix(options.seed ^ epoch.wrapping_mul(0xd134_2543_de82_ef95));
+    let mut random = SplitMix::new(options.seed ^ epoch.wrapping_mul(0xd134_2543_de82_ef95));
     match order {
         Order::Given => indices,
         Order::Shuffled => {
@@ -122,19 +123,6 @@ fn even(group: &[usize], packs: &[Pack], micro_batches: usize) -> Vec<usize> {
 fn shuffle<T>(items: &mut [T], random: &mut SplitMix) {
     for i in (1..items.len()).rev() {
         items.swap(i, (random.next() % (i as u64 + 1)) as usize);
-    }
-}
-
-/// SplitMix64 (Steele, Lea & Flood 2014).
-struct SplitMix(u64);
-
-impl SplitMix {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
     }
 }
 

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::Result;
 use crate::adapter::Adapter;
-use crate::memory::{MemoryPlan, Part};
+use crate::memory::{MemoryPlan, PROGRAM_BYTES, Part};
 use crate::model::{ActivationPlan, LlamaShape, Model, Site, SiteKind, VisionWork, worker_bytes};
 
 /// What a run will take, and what was chosen so that it fits.
@@ -176,10 +176,6 @@ fn ways(subject: &Subject<'_>, initial: Option<&Adapter>, smallest: u64) -> Vec<
 
 /// Anonymous memory that a run may take beyond its plan: what allocators round up and keep back.
 pub const PLAN_SLACK: u64 = 24 << 20;
-
-/// What no part below counts: code, the vocabulary, stacks of threads. Measured on models with 32,000
-/// tokens.
-const PROGRAM: usize = 16 << 20;
 
 /// What the choice of levers depends on.
 struct Subject<'a> {
@@ -408,7 +404,7 @@ impl<'a> Subject<'a> {
         } = *self;
         let (activations, images) = (self.activations(levers), self.images(levers));
         let mut plan = MemoryPlan::default();
-        plan.add(Part::Program, PROGRAM);
+        plan.add(Part::Program, PROGRAM_BYTES);
         plan.add(Part::Samples, work.sample_bytes());
         if let Some(vision) = model.vision().filter(|_| work.all_images() > 0) {
             let tower = vision.tower().shape();

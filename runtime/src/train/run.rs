@@ -23,10 +23,12 @@ use super::checkpoint;
 use super::loss_curve::LossCurve;
 use super::room::{self, Lack, Room, when_there_is_room};
 use super::tensorboard::{EventFile, scalar};
-use super::{Best, EarlyStop, Example, Standing, StepReport, TrainError, Trainer};
+use super::{
+    Best, EarlyStop, Example, PLAN_SLACK, Standing, StepReport, TrainError, TrainPlan, Trainer,
+};
 use crate::atomic_file::AtomicFile;
 use crate::cancel::Cancel;
-use crate::memory::peak_bytes;
+use crate::memory::{anonymous_bytes, peak_bytes};
 use crate::{Error, Result};
 
 const METRICS: &str = "metrics.jsonl";
@@ -120,6 +122,10 @@ struct Line<'a> {
     report: &'a StepReport,
     tokens_per_second: f64,
     peak_bytes: u64,
+    /// Held now, without mapped files.
+    anonymous_bytes: u64,
+    /// How much of it is more than the plan and its slack: 0, or the plan is wrong.
+    over_plan_bytes: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     eval_loss: Option<f64>,
 }
@@ -338,12 +344,16 @@ impl RunFolder {
 }
 
 impl Entry {
-    fn new(report: &StepReport, eval_loss: Option<f64>) -> Self {
+    fn new(report: &StepReport, plan: &TrainPlan, eval_loss: Option<f64>) -> Self {
         let seconds = report.duration.as_secs_f64().max(1e-9);
+        let anonymous_bytes = anonymous_bytes().unwrap_or(0);
+        let planned = plan.memory.anonymous_peak() + PLAN_SLACK;
         let line = Line {
             report,
             tokens_per_second: report.tokens as f64 / seconds,
             peak_bytes: peak_bytes().unwrap_or(0),
+            anonymous_bytes,
+            over_plan_bytes: anonymous_bytes.saturating_sub(planned),
             eval_loss,
         };
         let curves = [
@@ -442,7 +452,7 @@ pub fn run(
             }
             _ => None,
         };
-        let mut entry = Entry::new(&report, eval_loss);
+        let mut entry = Entry::new(&report, trainer.plan(), eval_loss);
         if desk.write(|| folder.record(&mut entry))?.is_none() {
             return Ok(desk.no_room(trainer));
         }

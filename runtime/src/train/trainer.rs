@@ -17,7 +17,7 @@ use super::{
 use crate::Result;
 use crate::adapter::{Adapter, BaseIdentity, LoraPair};
 use crate::memory::{Arena, Hold, Part};
-use crate::model::{GradientView, LoraGradient, Model, Site};
+use crate::model::{GradientView, LoraGradient, Model, ProjectorParameters, Site};
 
 /// What one update did.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
@@ -101,6 +101,11 @@ impl Trainer {
             None => begin(&model, &options)?,
         };
         let projector = match (options.train_projector, model.vision()) {
+            (true, Some(vision)) if options.new_projector => {
+                let of = vision.projector();
+                let (inputs, width) = (of.inputs(), of.outputs());
+                Some(ProjectorParameters::random(inputs, width, options.seed))
+            }
             (true, Some(vision)) => Some(vision.projector().parameters()),
             (true, None) => return Err(TrainError::NoProjector.into()),
             (false, _) => None,

@@ -5,24 +5,32 @@ use std::time::Duration;
 
 use clap::Args;
 use graft::memory::Phase;
+use graft::model::ModelOptions;
+use graft::session::{Session, SessionOptions};
 use graft::train::{GradientPlace, Pace, Place, TrainPlan, Workload, pace};
 
 use crate::Setting;
 use crate::failure::Failure;
+use crate::model_arguments::{check_context, open_model};
 use crate::progress::{counted, short, short_bytes};
 use crate::run_config::RunArguments;
 use crate::training::Subject;
 
-/// Show what a training run will take: bytes per part, time per update
+/// Show what a training run or a conversation will take: bytes per part, time per update
 ///
 ///   graft plan -m llava-7b-Q4_K_M.gguf --mmproj mmproj.gguf --data train.json --memory 6GiB
+///   graft plan -m llava-7b-Q4_K_M.gguf --mmproj mmproj.gguf --ctx 4096
 ///
-/// Takes the arguments of `graft train`. Maps the model without reading its weights.
+/// Takes the arguments of `graft train`; with --ctx instead of --data, it looks at a conversation of so
+/// many positions. Maps the model without reading its weights.
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub struct PlanArguments {
     #[command(flatten)]
     run: RunArguments,
+    /// Positions of a conversation, to plan that instead of training; 0 for what the model was made for
+    #[arg(long, value_name = "N", conflicts_with = "data")]
+    ctx: Option<usize>,
 }
 
 /// Runs the command.
@@ -32,6 +40,10 @@ pub fn run(arguments: &PlanArguments, setting: &Setting) -> Result<(), Failure> 
         let reason = "plan looks at a run before it starts: leave --resume out";
         return Err(Failure::Usage(reason.into()));
     }
+    if let Some(context_length) = arguments.ctx {
+        return conversation(run, context_length, setting);
+    }
+    run.check_data()?;
     let config = run.config(std::path::Path::new(""), run.options(0, 0));
     let subject = Subject::open(&config, run.threads)?;
     let work = subject.workload(&config)?;
@@ -72,6 +84,39 @@ pub fn run(arguments: &PlanArguments, setting: &Setting) -> Result<(), Failure> 
     let smallest = short_bytes(planned.smallest_bytes);
     writeln!(out, "the smallest budget that works is {smallest}")?;
     Ok(())
+}
+
+/// What a session takes, all at once.
+fn conversation(run: &RunArguments, ctx: usize, setting: &Setting) -> Result<(), Failure> {
+    let options = ModelOptions {
+        mmproj: run.mmproj.clone(),
+        threads: run.threads,
+    };
+    let model = open_model(&run.model.clone().unwrap_or_default(), &options)?;
+    check_context(&model, ctx)?;
+    let options = SessionOptions {
+        context_length: ctx,
+    };
+    let memory = Session::plan(&model, &options);
+    let all: u64 = memory.parts().map(|(_, bytes)| bytes).sum();
+    let mut out = std::io::stdout().lock();
+    if setting.json {
+        let document = serde_json::json!({ "memory": memory, "peak_bytes": all });
+        writeln!(out, "{document}")?;
+    } else {
+        for (part, bytes) in memory.parts() {
+            writeln!(out, "  {:42}{:>12}", part.name(), short_bytes(bytes))?;
+        }
+        writeln!(out, "{:44}{:>12}", "all", short_bytes(all))?;
+    }
+    match run.memory {
+        Some(budget) if all > budget => Err(Failure::Work(format!(
+            "this takes {} and the budget is {}: choose a smaller --ctx or a model of fewer bits",
+            short_bytes(all),
+            short_bytes(budget)
+        ))),
+        _ => Ok(()),
+    }
 }
 
 fn write_work(

@@ -51,6 +51,7 @@ pub struct TrainArguments {
 
 /// Runs the command.
 pub fn run(arguments: &TrainArguments, setting: &Setting) -> Result<(), Failure> {
+    arguments.run.check_data()?;
     let (config, folder, checkpoint) = match &arguments.run.resume {
         Some(path) => {
             let (folder, checkpoint) = resumed(path)?;
