@@ -133,21 +133,105 @@ fn inspect_describes_every_kind_of_file() {
 }
 
 #[test]
+fn plan_says_what_a_conversation_takes() {
+    let place = Place::new();
+    let all = |line: &str| {
+        let json = document(place.run(&format!("plan -m model.gguf {line} --json")));
+        json["peak_bytes"].as_u64().unwrap()
+    };
+    let (short, long) = (all("--ctx 128"), all("--ctx 2048"));
+    assert!(short < long && all("--ctx 128 --mmproj mmproj.gguf") > short);
+    let said = place.run("plan -m model.gguf --ctx 2048").done();
+    assert!(said.out.contains("keys and values"), "{said:#?}");
+    let budget = format!("plan -m model.gguf --ctx 2048 --memory {short}");
+    place.run(&budget).failed(&["smaller --ctx"]);
+}
+
+/// A budget that is too small is refused with the smallest that works, and that one works.
+#[test]
+fn a_budget_that_is_too_small_names_the_smallest_that_works() {
+    let place = Place::new();
+    let plan = "plan -m model.gguf --data text.json --rank 8";
+    let json = document(place.run(&format!("{plan} --json")));
+    let smallest = json["plan"]["smallest_bytes"].as_u64().unwrap();
+    let said = place.run(&format!("{plan} --memory {}", smallest * 7 / 10));
+    said.failed(&[
+        "the smallest budget that works is",
+        "less would do with",
+        "--clip 0",
+        "--rank 4",
+    ]);
+    place
+        .run(&format!("{plan} --memory {}", smallest - 1))
+        .failed(&["smallest"]);
+    let said = place.run(&format!("{plan} --memory {smallest}")).done();
+    for words in [
+        "layers are computed twice",
+        "the fastest way would take",
+        "lie on the disk",
+    ] {
+        assert!(said.out.contains(words), "{words}: {said:#?}");
+    }
+    let train = plan.replace("plan", "train");
+    let options = format!("--steps 3 --memory {smallest} -o small.gguf --run-dir small");
+    place.run(&format!("{train} {options}")).done();
+    place
+        .run(&format!("{train} --steps 3 -o free.gguf --run-dir free"))
+        .done();
+    assert_eq!(place.read("small.gguf"), place.read("free.gguf"));
+    // What rounds, and what goes layer by layer, runs as well.
+    let options = "--optimizer adamw8bit --saved-activations bf16 --clip 0 --gradients layer";
+    place
+        .run(&format!("{train} --steps 3 {options} -o rounded.gguf"))
+        .done();
+    assert_ne!(place.read("rounded.gguf"), place.read("free.gguf"));
+    place
+        .run(&format!(
+            "{train} --optimizer adamw8bit --moments disk -o no.gguf"
+        ))
+        .misused(&["--moments is disk", "adamw8bit"]);
+}
+
+#[test]
 fn plan_adds_up_and_training_stays_within_its_parts() {
     let place = Place::new();
     let options = "-m model.gguf --mmproj mmproj.gguf --data data.json --rank 4 --steps 3";
     let json = document(place.run(&format!("plan {options} --json")));
     let peak = json["plan"]["peak_bytes"].as_u64().unwrap();
     assert!(peak > 1 << 20, "{json}");
+    let parts = json["plan"]["memory"]["parts"].as_array().unwrap();
+    let bytes = |phase: &str| -> u64 {
+        let of_phase = parts.iter().filter(|part| part["phase"] == phase);
+        of_phase.map(|part| part["bytes"].as_u64().unwrap()).sum()
+    };
+    assert_eq!(peak, bytes("always") + bytes("images").max(bytes("work")));
+    let pace = json["pace"]["parts"].as_array().unwrap();
+    let seconds: f64 = pace.iter().map(|p| p["seconds"].as_f64().unwrap()).sum();
+    let step = json["pace"]["seconds_per_step"].as_f64().unwrap();
+    assert!(step > 0.0 && (seconds / step - 1.0).abs() < 1e-9, "{json}");
+    let bottleneck = pace.iter().any(|part| part["name"] == json["bottleneck"]);
+    assert!(bottleneck, "{json}");
     let said = place.run(&format!("plan {options}")).done();
     assert!(
         said.out.contains("4 samples with something to learn"),
         "{said:#?}"
     );
-    assert!(said.out.contains("3 updates of about "), "{said:#?}");
+    for words in [
+        "the run of 3 updates takes about ",
+        "most of the time goes to: ",
+    ] {
+        assert!(said.out.contains(words), "{words}: {said:#?}");
+    }
     let trained = document(place.run(&format!("train {options} -o new.gguf --json")));
     assert_eq!(trained["steps"], 3);
     assert_eq!(trained["planned_peak_bytes"].as_u64(), Some(peak));
+    for line in String::from_utf8(place.read("new.run/metrics.jsonl"))
+        .unwrap()
+        .lines()
+    {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!(line["over_plan_bytes"], 0, "{line}");
+    }
     place
         .run("run -m model.gguf --adapter new.gguf -p hi -n 2")
         .done();

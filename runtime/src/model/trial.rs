@@ -197,7 +197,7 @@ fn metadata(shape: &LlamaShape) -> Metadata {
         ("attention.value_length", shape.head_width),
         ("rope.dimension_count", shape.head_width),
     ] {
-        metadata.insert(&format!("llama.{key}"), Value::U32(size as u32));
+        metadata.insert(format!("llama.{key}"), Value::U32(size as u32));
     }
     let eps = "llama.attention.layer_norm_rms_epsilon";
     metadata.insert(eps, Value::F32(shape.norm_eps));

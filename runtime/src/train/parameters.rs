@@ -96,7 +96,7 @@ enum Pairs {
     Whole(Vec<Option<[Floats; 2]>>),
     /// Of one layer at a time: buffers that are large enough for each kind of site, and the lengths at
     /// every site.
-    Layer([[Floats; 2]; SiteKind::ALL.len()], Vec<Option<[usize; 2]>>),
+    Layer(Vec<[Floats; 2]>, Vec<Option<[usize; 2]>>),
 }
 
 impl Gradients {
@@ -125,9 +125,7 @@ impl Gradients {
                     (*a, *b) = ((*a).max(pair.a.len()), (*b).max(pair.b.len()));
                 }
                 let buffers = most.iter().map(|&lens| arena.arrays(Part::Gradients, lens));
-                let buffers = buffers.collect::<Result<Vec<_>, _>>()?;
-                let buffers = buffers.try_into().expect("one for each kind");
-                Pairs::Layer(buffers, lens)
+                Pairs::Layer(buffers.collect::<Result<_, _>>()?, lens)
             }
         };
         let projector = parameters.projector.as_ref();

@@ -212,7 +212,7 @@ fn write_pace(
             format!(", {images} of about {each} in the vision tower among them")
         }
     };
-    writeln!(out, "{updates} take about {whole}{images}")?;
+    writeln!(out, "the run of {updates} takes about {whole}{images}")?;
     if let Some(part) = pace.bottleneck() {
         writeln!(out, "most of the time goes to: {}", part.name)?;
     }
