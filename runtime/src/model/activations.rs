@@ -2,8 +2,8 @@
 //!
 //! Every visited layer's input is kept. Of what lies inside a layer (about ten times as much) the
 //! top `kept` layers have their own [`Saved`]; those below share the lowest of these, and backward
-//! fills it again by calling the layer's forward on its kept input: the same function on the
-//! same bits.
+//! fills it again by calling the layer's forward on its kept input, up to where backward needs no more: the
+//! same function on the same bits.
 //!
 //! The inputs may lie in a file, and the weights of a layer may leave memory after its turn while the
 //! next layer's are read: both change where bytes are, not what is computed.
@@ -390,7 +390,7 @@ impl Llama {
                 let stream = &mut activations.stream[..drows.len()];
                 stream.copy_from_slice(x);
                 let (saved, kv) = activations.slots[slot].parts();
-                layer.forward(stream, saved, kv, &pass, scratch);
+                layer.recompute(stream, saved, kv, &pass, scratch);
             }
             let (saved, kv) = activations.slots[slot].parts();
             let work = Work {

@@ -127,6 +127,38 @@ impl Layer {
         pass: &Pass<'_>,
         scratch: &mut Scratch,
     ) {
+        self.recompute(x, saved, kv, pass, scratch);
+        let Sizes {
+            tokens,
+            width,
+            feed_forward,
+            ..
+        } = self.sizes(x);
+        let (gate, up) = (
+            &saved.gate[..tokens * feed_forward],
+            &saved.up[..tokens * feed_forward],
+        );
+        let active = &mut scratch.active[..tokens * feed_forward];
+        self.activate(active, gate, up);
+        let update = &mut scratch.update[..tokens * width];
+        self.down
+            .forward(update, active, pass.adapters, &mut scratch.lora);
+        self.add(x, update);
+    }
+
+    /// As much of [`Layer::forward`] as its backward needs: all but the last product, whose result
+    /// nobody asks for the second time. `x` is left as the residual stream after attention.
+    ///
+    /// # Panics
+    /// As [`Layer::forward`].
+    pub fn recompute(
+        &self,
+        x: &mut [f32],
+        saved: &mut Saved,
+        kv: KvSlice<'_>,
+        pass: &Pass<'_>,
+        scratch: &mut Scratch,
+    ) {
         let Sizes {
             tokens,
             width,
@@ -193,10 +225,6 @@ impl Layer {
         );
         self.gate.add_terms(gate, normed, adapters, lora);
         self.up.add_terms(up, normed, adapters, lora);
-        let active = &mut scratch.active[..tokens * feed_forward];
-        self.activate(active, gate, up);
-        self.down.forward(update, active, adapters, lora);
-        self.add(x, update);
     }
 
     /// With the gradient of the layer's output in `dx` `[T, W]`: adds to the trained terms'

@@ -92,7 +92,10 @@ pub fn pace(
         }
     };
     add("layers, forward", group * forward * shape.layers as f64);
-    add("layers, forward again", group * forward * again);
+    // The last product of a layer is not computed a second time.
+    let (outputs, inputs) = shape.linear(SiteKind::Down);
+    let recompute = forward * (1.0 - (outputs * inputs) as f64 / weights as f64);
+    add("layers, forward again", group * recompute * again);
     add("layers, backward", group * backward * visited);
     let chunk = (learned.ceil() as usize).clamp(1, LOSS_TOKENS);
     let output = trial.output(chunk, shape.vocabulary) / chunk as f64;
@@ -117,7 +120,7 @@ pub fn pace(
         // Reading a layer goes on while another one computes.
         let waits = |computes: f64| (read - computes).max(0.0);
         let seconds = shape.layers as f64 * waits(forward)
-            + again * waits(backward + forward)
+            + again * waits(backward + recompute)
             + (visited - again) * waits(backward);
         add("waiting for weights", group * seconds);
     }

@@ -454,9 +454,12 @@ fn pairs<'a, A, B>(a: &'a [A], b: &'a [B]) -> impl Iterator<Item = (&'a A, &'a B
 
 /// Multiplications and additions of an average pack.
 fn flops(shape: &LlamaShape, lowest: usize, kept: usize, load: &Load) -> f64 {
-    let sizes = SiteKind::ALL.map(|kind| shape.linear(kind));
-    let weights: usize = sizes.iter().map(|(outputs, inputs)| outputs * inputs).sum();
-    let linear = 2.0 * weights as f64 * load.tokens;
+    let linear = |kinds: &[SiteKind]| {
+        let sizes = kinds.iter().map(|&kind| shape.linear(kind));
+        let weights: usize = sizes.map(|(outputs, inputs)| outputs * inputs).sum();
+        2.0 * weights as f64 * load.tokens
+    };
+    let (linear, down) = (linear(&SiteKind::ALL), linear(&[SiteKind::Down]));
     // Every position looks at half of its sample's on average, once for scores and once for values.
     let attention = 2.0 * load.squares * shape.query_width() as f64;
     let forward = linear + attention;
@@ -465,5 +468,7 @@ fn flops(shape: &LlamaShape, lowest: usize, kept: usize, load: &Load) -> f64 {
     // Frozen weights have no gradient, so backward costs a forward; attention's costs 2.5.
     let backward = linear + 2.5 * attention;
     let output = 4.0 * shape.width as f64 * shape.vocabulary as f64 * load.learned;
-    forward * (layers + recomputed) + backward * visited + output
+    // The last product of a layer is not computed a second time.
+    let again = forward - down;
+    forward * layers + again * recomputed + backward * visited + output
 }
