@@ -6,24 +6,26 @@
 #![allow(dead_code)] // a fuzzer calls one of them
 
 use std::path::Path;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use graft::adapter::{Attached, gguf_file, peft};
 use graft::dataset::{llava_json, prompt};
 use graft::gguf::Gguf;
 use graft::image::{AspectRatio, ImageLimits, Preprocessing, RgbImage, decode};
 use graft::memory::Arena;
+use graft::model::llava::splice;
 use graft::model::{Model, ModelOptions, Vision, VisionWork};
 use graft::session::{Session, SessionOptions};
 use graft::threads::Pool;
 use graft::tokenizer::{ChatTemplate, JinjaTemplate, Message, Role, Tokenizer};
+use graft::train::{Example, TrainOptions, Trainer};
 use graft_kernels::blocks;
 
 /// A way into the library; `None` if the bytes were refused.
 pub type Target = fn(&[u8]) -> Option<()>;
 
 /// Every target under the name of its corpus.
-pub const ALL: [(&str, Target); 9] = [
+pub const ALL: [(&str, Target); 10] = [
     ("gguf", gguf),
     ("model", model),
     ("vision", vision),
@@ -33,6 +35,7 @@ pub const ALL: [(&str, Target); 9] = [
     ("image", image),
     ("dataset", dataset),
     ("peft", peft),
+    ("checkpoint", checkpoint),
 ];
 
 /// A model that is as it should be, for what needs one beside it.
@@ -128,6 +131,48 @@ fn attach(adapter: graft::adapter::Adapter) -> Option<()> {
     session.feed(&[1, 2, 3]).expect("three tokens of 80");
     session.logits().expect("three tokens were fed");
     Some(())
+}
+
+/// A checkpoint of a run, one of whose files is replaced: the first byte says which, the rest is the file.
+pub fn checkpoint(bytes: &[u8]) -> Option<()> {
+    static RUN: LazyLock<Mutex<(Trainer, tempfile::TempDir)>> = LazyLock::new(|| {
+        let mut trainer = beginning();
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        trainer.step().expect("a finite loss");
+        trainer.save(folder.path()).expect("room for a small file");
+        Mutex::new((trainer, folder))
+    });
+    let (which, content) = bytes.split_first()?;
+    let file = ["state.json", "state.safetensors"][usize::from(which % 2)];
+    let run = RUN.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let saved = run.1.path().join("checkpoint-1");
+    for name in ["state.json", "state.safetensors"] {
+        let copied = std::fs::copy(saved.join(name), folder.path().join(name));
+        copied.expect("room for a small file");
+    }
+    std::fs::write(folder.path().join(file), content).expect("room for a small file");
+    let mut trainer = beginning();
+    trainer.resume(folder.path()).ok()?;
+    assert!(trainer.done() <= trainer.steps());
+    Some(())
+}
+
+/// A run that learns one short sample.
+fn beginning() -> Trainer {
+    let ids: Vec<i32> = (1..7).collect();
+    let example = Example {
+        id: "one".into(),
+        sequence: splice(&ids, &ids, 0, 64),
+        features: Vec::new(),
+    };
+    let options = TrainOptions {
+        rank: 1,
+        targets: "q_proj".into(),
+        steps: Some(3),
+        ..TrainOptions::default()
+    };
+    Trainer::new(Arc::clone(&SOUND), options, vec![example], None).expect("a sound run")
 }
 
 /// A PEFT folder: the length of the configuration (two bytes), it, and the tensors.

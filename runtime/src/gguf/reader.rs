@@ -139,27 +139,37 @@ impl Gguf {
         &self.parts[*part][range.clone()]
     }
 
-    /// Asks the system to read a tensor soon, in the background. Only a hint.
+    /// Asks the system to read bytes of a tensor's data soon, in the background. Only a hint.
     ///
     /// # Panics
-    /// If `index` is out of range.
-    pub fn prefetch(&self, index: usize) {
-        let (part, range) = &self.places[index];
-        self.parts[*part].prefetch(range.clone());
+    /// If `index` is out of range, or the bytes are not the tensor's.
+    pub fn prefetch(&self, index: usize, bytes: Range<usize>) {
+        let (part, range) = self.place(index, bytes);
+        self.parts[part].prefetch(range);
     }
 
     /// Lets the memory of all tensors go until they are touched again. Only a hint.
     pub fn release_all(&self) {
-        (0..self.tensors.len()).for_each(|index| self.release(index));
+        for (index, (_, range)) in self.places.iter().enumerate() {
+            self.release(index, 0..range.len());
+        }
     }
 
-    /// Lets the memory of a tensor go until it is touched again. Only a hint.
+    /// Lets the memory of bytes of a tensor's data go until they are touched again. Only a hint.
     ///
     /// # Panics
-    /// If `index` is out of range.
-    pub fn release(&self, index: usize) {
+    /// If `index` is out of range, or the bytes are not the tensor's.
+    pub fn release(&self, index: usize, bytes: Range<usize>) {
+        let (part, range) = self.place(index, bytes);
+        self.parts[part].release(range);
+    }
+
+    /// Where bytes of a tensor's data are.
+    fn place(&self, index: usize, bytes: Range<usize>) -> (usize, Range<usize>) {
         let (part, range) = &self.places[index];
-        self.parts[*part].release(range.clone());
+        let fits = bytes.start <= bytes.end && bytes.end <= range.len();
+        assert!(fits, "bytes {bytes:?} of {}", range.len());
+        (*part, range.start + bytes.start..range.start + bytes.end)
     }
 
     /// The tensor of this name.

@@ -294,7 +294,8 @@ impl Llama {
                 }
                 let _turn = activations.turn(layer, self.layers().get(i + 1));
                 if activations.stream_weights && i + 1 == layers {
-                    self.output().prefetch();
+                    let first = self.output_parts().next();
+                    first.iter().for_each(|(_, part)| part.prefetch());
                 }
                 let slot = activations.slot(i, layers);
                 let (saved, kv) = activations.slots[slot].parts();

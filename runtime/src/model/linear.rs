@@ -94,7 +94,16 @@ impl Linear {
     /// If the lengths do not fit together.
     pub fn forward(&self, y: &mut [f32], x: &[f32]) {
         let tokens = tokens(x.len(), self.inputs());
-        let y = MatMut::new(y, tokens, self.outputs());
+        self.forward_to(MatMut::new(y, tokens, self.outputs()), x);
+    }
+
+    /// The same into columns of a wider matrix.
+    ///
+    /// # Panics
+    /// If the sizes do not fit together.
+    pub fn forward_to(&self, y: MatMut<'_>, x: &[f32]) {
+        let tokens = tokens(x.len(), self.inputs());
+        assert_eq!((y.rows(), y.cols()), (tokens, self.outputs()));
         let rows = Rows {
             linear: self,
             first: 0,
@@ -112,9 +121,18 @@ impl Linear {
     /// If the lengths do not fit together.
     pub fn backward(&self, dx: &mut [f32], dy: &[f32]) {
         let tokens = tokens(dy.len(), self.outputs());
-        if tokens > 0 {
-            let dx = MatMut::new(dx, tokens, self.inputs());
-            self.backward_columns(dx, Mat::new(dy, tokens, self.outputs()), 0);
+        self.backward_from(dx, Mat::new(dy, tokens, self.outputs()));
+    }
+
+    /// The same from columns of a wider matrix.
+    ///
+    /// # Panics
+    /// If the sizes do not fit together.
+    pub fn backward_from(&self, dx: &mut [f32], dy: Mat<'_>) {
+        assert_eq!(dy.cols(), self.outputs(), "a gradient for each output");
+        if dy.rows() > 0 {
+            let dx = MatMut::new(dx, dy.rows(), self.inputs());
+            self.backward_columns(dx, dy, 0);
         }
     }
 

@@ -1,5 +1,6 @@
 //! The language model: embedding, layers, final norm and output.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use graft_kernels::Kernels;
@@ -101,8 +102,20 @@ impl Llama {
         Ok(())
     }
 
+    /// The output matrix in parts of the vocabulary, each with the tokens it is about: what takes the parts one
+    /// after the other needs no more than one of them in memory.
+    pub fn output_parts(&self) -> impl Iterator<Item = (Range<usize>, Linear)> {
+        const TOKENS: usize = 8192;
+        let vocabulary = self.shape.vocabulary;
+        let starts = (0..vocabulary).step_by(TOKENS);
+        starts.map(move |start| {
+            let tokens = start..vocabulary.min(start + TOKENS);
+            (tokens.clone(), self.output.narrow(tokens))
+        })
+    }
+
     /// Most bytes of weights in memory at once while `tokens` tokens go through layers that are read
-    /// one after the other: a layer, the output matrix, or the rows of the embedding, which come with
+    /// one after the other: a layer, a part of the output matrix, or the rows of the embedding, which come with
     /// their neighbours in the file. What is read ahead lies in the system's cache.
     pub fn streamed_bytes(&self, tokens: usize) -> usize {
         const NEIGHBOURS: usize = 64 << 10;
@@ -112,7 +125,10 @@ impl Llama {
         });
         let layer = layers.max().unwrap_or(0);
         let embedding = (tokens * NEIGHBOURS).min(self.embedding.bytes().len());
-        layer.max(self.output.weight().bytes().len()).max(embedding)
+        let parts = self
+            .output_parts()
+            .map(|(_, part)| part.weight().bytes().len());
+        layer.max(parts.max().unwrap_or(0)).max(embedding)
     }
 
     /// Lets the memory of the embeddings go until they are used again. Only a hint.

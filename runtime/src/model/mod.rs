@@ -171,7 +171,7 @@ fn fingerprint(gguf: &Gguf) -> String {
             hash.update(&data[at..data.len().min(at + 256)]);
         }
         // What was looked at came with its neighbours in the file.
-        gguf.release(i);
+        gguf.release(i, 0..data.len());
     }
     hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
 }

@@ -113,8 +113,8 @@ impl Trial {
         let mut drows = rows.clone();
         let (mut forward, mut backward) = (Vec::new(), Vec::new());
         let begun = Instant::now();
-        // The first time, pages and caches are cold.
-        while forward.len() < 3 || begun.elapsed() < ENOUGH {
+        // The first time, pages and caches are cold: `median` leaves it out.
+        while forward.len() < 2 || begun.elapsed() < ENOUGH {
             rows.fill(0.5);
             drows.fill(0.001);
             let at = Instant::now();
@@ -208,7 +208,7 @@ fn metadata(shape: &LlamaShape) -> Metadata {
 fn measure(mut work: impl FnMut()) -> f64 {
     let mut took = Vec::new();
     let begun = Instant::now();
-    while took.len() < 3 || begun.elapsed() < ENOUGH {
+    while took.len() < 2 || begun.elapsed() < ENOUGH {
         let at = Instant::now();
         work();
         took.push(at.elapsed());
@@ -216,9 +216,11 @@ fn measure(mut work: impl FnMut()) -> f64 {
     median(took)
 }
 
-fn median(mut durations: Vec<Duration>) -> f64 {
-    durations.sort_unstable();
-    durations[durations.len() / 2].as_secs_f64()
+/// Of all but the first, in seconds.
+fn median(durations: Vec<Duration>) -> f64 {
+    let mut warm = durations[1..].to_vec();
+    warm.sort_unstable();
+    warm[warm.len() / 2].as_secs_f64()
 }
 
 impl AdapterView for Terms {

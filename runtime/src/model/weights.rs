@@ -96,18 +96,23 @@ impl Weight {
 
     /// The stored bytes, row after row.
     pub fn bytes(&self) -> &[u8] {
-        let row = self.row_bytes();
-        &self.gguf.data(self.tensor)[self.rows.start * row..self.rows.end * row]
+        &self.gguf.data(self.tensor)[self.range()]
     }
 
-    /// Asks the system to read the whole tensor soon, in the background. Only a hint.
+    /// Asks the system to read the rows soon, in the background. Only a hint.
     pub fn prefetch(&self) {
-        self.gguf.prefetch(self.tensor);
+        self.gguf.prefetch(self.tensor, self.range());
     }
 
-    /// Lets the memory of the whole tensor go until it is touched again. Only a hint.
+    /// Lets the memory of the rows go until they are touched again. Only a hint.
     pub fn release(&self) {
-        self.gguf.release(self.tensor);
+        self.gguf.release(self.tensor, self.range());
+    }
+
+    /// Which bytes of the tensor's data the rows are.
+    fn range(&self) -> Range<usize> {
+        let row = self.row_bytes();
+        self.rows.start * row..self.rows.end * row
     }
 
     /// Some of the rows as a matrix of their own, without copying.

@@ -1,12 +1,16 @@
 //! The loss of one sequence and its gradient for the last layer's rows.
 //!
 //! Only positions that carry a label are normed and multiplied with the output matrix, a chunk at a
-//! time: the logits of a whole sequence never exist.
+//! time: the logits of a whole sequence never exist. The matrix is taken in parts of the vocabulary, so
+//! that no more than one part must be in memory.
+
+use std::ops::Range;
 
 use graft_kernels::Kernels;
+use graft_kernels::product::{Mat, MatMut};
 
 use crate::memory::{Arena, ArenaError, Floats, MemoryPlan, Part};
-use crate::model::{Llama, LlamaShape};
+use crate::model::{Linear, Llama, LlamaShape};
 
 /// Labelled positions whose logits exist at once.
 pub const CHUNK: usize = 64;
@@ -14,6 +18,9 @@ pub const CHUNK: usize = 64;
 /// Buffers of the loss.
 #[derive(Debug)]
 pub struct LossBuffers {
+    /// Whether a part of the output matrix leaves memory after its turn.
+    stream_weights: bool,
+    parts: Vec<(Range<usize>, Linear)>,
     rows: Floats,
     normed: Floats,
     inv_rms: Floats,
@@ -23,14 +30,16 @@ pub struct LossBuffers {
 }
 
 impl LossBuffers {
-    /// Buffers for a model of this shape.
+    /// Buffers for a model.
     ///
     /// # Errors
     /// If the arena refuses.
-    pub fn new(shape: &LlamaShape, arena: &Arena) -> Result<Self, ArenaError> {
+    pub fn new(llama: &Llama, stream_weights: bool, arena: &Arena) -> Result<Self, ArenaError> {
         let [rows, normed, inv_rms, dnormed, drows, logits] =
-            arena.arrays(Part::Loss, Self::floats(shape))?;
+            arena.arrays(Part::Loss, Self::floats(llama.shape()))?;
         Ok(Self {
+            stream_weights,
+            parts: llama.output_parts().collect(),
             rows,
             normed,
             inv_rms,
@@ -44,6 +53,23 @@ impl LossBuffers {
     pub fn add_to(memory: &mut MemoryPlan, shape: &LlamaShape) {
         let floats: usize = Self::floats(shape).iter().sum();
         memory.add(Part::Loss, floats * size_of::<f32>());
+    }
+
+    /// Does some work with each part of the output matrix; while it lasts, the next one is read.
+    fn each_part(
+        stream_weights: bool,
+        parts: &[(Range<usize>, Linear)],
+        mut work: impl FnMut(&Range<usize>, &Linear),
+    ) {
+        for (i, (tokens, part)) in parts.iter().enumerate() {
+            if stream_weights && let Some((_, next)) = parts.get(i + 1) {
+                next.prefetch();
+            }
+            work(tokens, part);
+            if stream_weights {
+                part.release();
+            }
+        }
     }
 
     fn floats(shape: &LlamaShape) -> [usize; 6] {
@@ -75,7 +101,11 @@ pub fn loss(
         let inv_rms = &mut buffers.inv_rms[..n];
         llama.final_norm(normed, inv_rms, rows);
         let logits = &mut buffers.logits[..n * shape.vocabulary];
-        llama.logits(logits, normed);
+        LossBuffers::each_part(buffers.stream_weights, &buffers.parts, |tokens, part| {
+            let mut logits = MatMut::new(logits, n, shape.vocabulary);
+            let logits = logits.col_range(tokens.start, tokens.len());
+            llama.pool().run(|| part.forward_to(logits, normed));
+        });
         let mut labels = [0; CHUNK];
         labels
             .iter_mut()
@@ -88,9 +118,11 @@ pub fn loss(
         };
         let dnormed = &mut buffers.dnormed[..n * width];
         dnormed.fill(0.0);
-        llama
-            .pool()
-            .run(|| llama.output().backward(dnormed, logits));
+        LossBuffers::each_part(buffers.stream_weights, &buffers.parts, |tokens, part| {
+            let dlogits = Mat::new(logits, n, shape.vocabulary);
+            let dlogits = dlogits.col_range(tokens.start, tokens.len());
+            llama.pool().run(|| part.backward_from(dnormed, dlogits));
+        });
         let drows = &mut buffers.drows[..n * width];
         drows.fill(0.0);
         llama.final_norm_backward(drows, dnormed, rows, inv_rms);

@@ -57,7 +57,7 @@ impl Pace {
 }
 
 /// Multiplications and additions that a trial of a layer may take.
-const TRIAL_FLOPS: f64 = 6e10;
+const TRIAL_FLOPS: f64 = 1.2e11;
 /// Fewest tokens of a trial: fewer are another code path.
 const FEWEST: usize = 32;
 /// Attention is measured with so many tokens at most.

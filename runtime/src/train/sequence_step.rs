@@ -99,7 +99,7 @@ impl SequenceBuffers {
             rows,
             drows,
             targets: Vec::with_capacity(plan.tokens),
-            loss: LossBuffers::new(shape, arena)?,
+            loss: LossBuffers::new(llama, plan.stream_weights, arena)?,
             projector: ProjectorSaved::new(patches, shape.width, arena)?,
             projector_work: ProjectorSaved::new(patches, shape.width, arena)?,
             projected,
@@ -182,9 +182,6 @@ pub fn run(
     let (targets, work) = (&buffers.targets, &mut buffers.loss);
     let scale = learning.as_ref().map_or(0.0, |l| l.scale);
     let sum = loss(llama, rows, drows.as_deref_mut(), targets, scale, work);
-    if buffers.stream_weights {
-        llama.output().release();
-    }
     let (Some(learning), Some(drows)) = (learning, drows) else {
         return Ok(sum);
     };
