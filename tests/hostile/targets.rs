@@ -134,6 +134,7 @@ fn attach(adapter: graft::adapter::Adapter) -> Option<()> {
 }
 
 /// A checkpoint of a run, one of whose files is replaced: the first byte says which, the rest is the file.
+/// The seeds are what [`beginning`] saved after an update; they stay, so that old checkpoints stay readable.
 pub fn checkpoint(bytes: &[u8]) -> Option<()> {
     static RUN: LazyLock<Mutex<(Trainer, tempfile::TempDir)>> = LazyLock::new(|| {
         let mut trainer = beginning();
