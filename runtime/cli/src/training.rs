@@ -146,7 +146,7 @@ pub struct Trained {
 /// Trains as configured, in `folder`, from the beginning or from a checkpoint.
 pub fn train(
     config: &RunConfig,
-    subject: &Subject,
+    subject: &mut Subject,
     folder: &Path,
     resume: Option<&Path>,
     cancel: &Cancel,
@@ -184,7 +184,8 @@ pub fn train(
         )?,
         None => Vec::new(),
     };
-    let initial = subject.initial.as_deref().cloned();
+    // There is no room for it twice.
+    let initial = subject.initial.take().map(Arc::unwrap_or_clone);
     std::fs::create_dir_all(folder).map_err(|source| graft::Error::Io {
         action: "create",
         path: folder.to_owned(),

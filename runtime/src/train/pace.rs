@@ -78,9 +78,9 @@ pub fn pace(
     let sizes = SiteKind::ALL.map(|kind| shape.linear(kind));
     let weights: usize = sizes.iter().map(|(outputs, inputs)| outputs * inputs).sum();
     let load = Load::new(work, options)?;
-    let (tokens, learned) = (load.tokens.max(1.0), load.learned);
+    let (tokens, learned) = (load.tokens, load.learned);
     let mut trial = Trial::new(llama, &kinds(options, shape.layers), options.rank)?;
-    let (forward, backward) = layer(&mut trial, tokens, weights)?;
+    let (forward, backward) = layer(&mut trial, &load, weights)?;
 
     let group = (options.batch * options.grad_accum) as f64;
     let visited = (shape.layers - planned.activations.lowest.min(shape.layers)) as f64;
@@ -147,8 +147,33 @@ fn kinds(options: &TrainOptions, layers: usize) -> Vec<SiteKind> {
     SiteKind::ALL.into_iter().filter(in_half).collect()
 }
 
-/// Seconds of a layer with `weights` weights for `tokens` tokens, forward and backward.
-fn layer(trial: &mut Trial, tokens: f64, weights: usize) -> Result<(f64, f64)> {
+/// Seconds of a layer with `weights` weights for an average pack, forward and backward.
+fn layer(trial: &mut Trial, load: &Load, weights: usize) -> Result<(f64, f64)> {
+    let tokens = load.tokens;
+    let (forward, backward) = sequence(trial, tokens, weights)?;
+    // Attention grows with the square of a sample's length: packed samples need less of it than one of
+    // their length together, and samples of different lengths more than as many of the mean.
+    let other = load.squares / (tokens * tokens) - 1.0;
+    if other.abs() < 0.05 {
+        return Ok((forward, backward));
+    }
+    let attention = attention(trial, tokens);
+    Ok((
+        (forward + other * attention.0).max(0.0),
+        (backward + other * attention.1).max(0.0),
+    ))
+}
+
+/// Seconds that attention takes for `tokens` tokens, forward and backward.
+fn attention(trial: &Trial, tokens: f64) -> (f64, f64) {
+    let many = (tokens.ceil() as usize).min(ATTENTION_TOKENS);
+    let square = (tokens / many as f64).powi(2);
+    let (forward, backward) = trial.attention(many);
+    (square * forward, square * backward)
+}
+
+/// Seconds of a layer with `weights` weights for one sequence of `tokens` tokens, forward and backward.
+fn sequence(trial: &mut Trial, tokens: f64, weights: usize) -> Result<(f64, f64)> {
     let most = ((TRIAL_FLOPS / (2.0 * weights as f64)) as usize).max(2 * FEWEST);
     let wanted = tokens.ceil() as usize;
     if wanted <= most {
@@ -157,12 +182,10 @@ fn layer(trial: &mut Trial, tokens: f64, weights: usize) -> Result<(f64, f64)> {
     let few = (most / 4).max(FEWEST);
     let (low, high) = (trial.layer(few)?, trial.layer(most)?);
     let (low_attention, high_attention) = (trial.attention(few), trial.attention(most));
-    let many = wanted.min(ATTENTION_TOKENS);
-    let square = (tokens / many as f64).powi(2);
-    let attention = trial.attention(many);
+    let attention = attention(trial, tokens);
     let longer = |low: f64, high: f64, attention: f64| {
         let each = (high - low).max(0.0) / (most - few) as f64;
-        high + each * (tokens - most as f64) + square * attention
+        high + each * (tokens - most as f64) + attention
     };
     Ok((
         longer(

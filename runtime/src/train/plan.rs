@@ -312,7 +312,7 @@ impl<'a> Subject<'a> {
         for weights in places(fixed.weights) {
             for inputs in places(fixed.inputs) {
                 for &moments in &moments {
-                    for (&features, &gradients) in pairs(&features, &gradients) {
+                    for (&features, &gradients) in combinations(&features, &gradients) {
                         choices.extend(kept.iter().map(|&kept| Levers {
                             kept_layers: Some(kept),
                             weights: Some(weights),
@@ -448,7 +448,7 @@ impl<'a> Subject<'a> {
 }
 
 /// Every combination of two choices.
-fn pairs<'a, A, B>(a: &'a [A], b: &'a [B]) -> impl Iterator<Item = (&'a A, &'a B)> {
+fn combinations<'a, A, B>(a: &'a [A], b: &'a [B]) -> impl Iterator<Item = (&'a A, &'a B)> {
     a.iter().flat_map(move |a| b.iter().map(move |b| (a, b)))
 }
 

@@ -82,10 +82,10 @@ pub fn run(arguments: &TrainArguments, setting: &Setting) -> Result<(), Failure>
     if checkpoint.is_none() {
         RunFolder::check_vacant(&folder)?;
     }
-    let subject = Subject::open(&config, arguments.run.threads)?;
+    let mut subject = Subject::open(&config, arguments.run.threads)?;
     let trained = train(
         &config,
-        &subject,
+        &mut subject,
         &folder,
         checkpoint.as_deref(),
         &setting.cancel,

@@ -124,7 +124,7 @@ impl Story<'_> {
         let held_out = self.part(out, "held-out")?;
 
         let config = self.config(&model_file, &mmproj, &learning);
-        let subject = Subject {
+        let mut subject = Subject {
             samples: self.fewer(&learning.samples, 300),
             images: learning.images.clone(),
             ..Subject::open(&config, self.arguments.threads)?
@@ -149,7 +149,7 @@ impl Story<'_> {
 
         self.heading(out, "Training: a LoRA adapter on the 4-bit base")?;
         let run = self.folder.join("run");
-        let trained = train(&config, &subject, &run, None, &self.setting.cancel)?;
+        let trained = train(&config, &mut subject, &run, None, &self.setting.cancel)?;
         if trained.end != RunEnd::Done {
             return Err(Failure::Interrupted(None));
         }
