@@ -119,6 +119,26 @@ fn a_run_that_was_stopped_goes_on_as_if_it_had_not_been() {
 }
 
 #[test]
+fn an_update_that_is_cancelled_changes_nothing() {
+    let mut whole = trainer(options());
+    while whole.step().unwrap().is_some() {}
+    let mut cancelled = trainer(options());
+    cancelled.step().unwrap();
+    let before = bits(&cancelled);
+    let cancel = Cancel::new();
+    cancel.raise();
+    cancelled.heed(&cancel);
+    let refused = cancelled.step().unwrap_err();
+    assert!(matches!(refused, graft::Error::Cancelled), "{refused}");
+    assert_eq!((bits(&cancelled), cancelled.done()), (before, 1));
+    // Looking at other data is no update.
+    assert!(cancelled.evaluate(&examples()).unwrap() > 0.0);
+    cancelled.heed(&Cancel::new());
+    while cancelled.step().unwrap().is_some() {}
+    assert_eq!(bits(&cancelled), bits(&whole));
+}
+
+#[test]
 fn a_folder_belongs_to_one_run_at_a_time() {
     let folder = tempfile::tempdir().unwrap();
     let first = RunFolder::create(folder.path(), &options()).unwrap();

@@ -18,6 +18,7 @@ use super::{
     AdapterView, BackwardScratch, GradientView, Layer, Llama, LlamaShape, Pass, Saved, Scratch,
 };
 use crate::Result;
+use crate::cancel::Cancel;
 use crate::kv_cache::KvSlice;
 use crate::memory::{Arena, Buffer, FloatFile, Floats, Hold, MemoryPlan, Part};
 use graft_kernels::ops::rope::RopeTable;
@@ -32,6 +33,8 @@ pub struct Activations {
     slots: Vec<Slot>,
     lowest: usize,
     stream_weights: bool,
+    /// Ends a pass between two layers.
+    cancel: Cancel,
     rope: RopeTable,
     scratch: Scratch,
     back: BackwardScratch,
@@ -136,6 +139,7 @@ impl Activations {
                 .collect::<Result<_>>()?,
             lowest: plan.lowest,
             stream_weights: plan.stream_weights,
+            cancel: Cancel::new(),
             _counted: [
                 lora,
                 arena.hold(Part::LayerBuffers, rope_bytes(shape, tokens))?,
@@ -171,6 +175,11 @@ impl Activations {
                 + plan.lora_bytes(shape)
                 + BackwardScratch::bytes(shape, tokens),
         );
+    }
+
+    /// Passes end between two layers, with [`crate::Error::Cancelled`], once `cancel` is raised.
+    pub fn heed(&mut self, cancel: &Cancel) {
+        self.cancel = cancel.clone();
     }
 
     /// The layers that backward visits, bottom up.
@@ -274,7 +283,7 @@ impl Llama {
     /// if there are none.
     ///
     /// # Errors
-    /// If the disk refuses the inputs of the layers.
+    /// If the disk refuses the inputs of the layers, or the pass is cancelled.
     ///
     /// # Panics
     /// If there are more rows than planned.
@@ -288,6 +297,7 @@ impl Llama {
         let layers = self.layers().len();
         self.pool().run(|| {
             for (i, layer) in self.layers().iter().enumerate() {
+                activations.cancel.check()?;
                 if let Some(input) = i.checked_sub(activations.lowest) {
                     let half = activations.half_inputs;
                     activations.inputs.keep(input, rows, half)?;
@@ -318,7 +328,7 @@ impl Llama {
     /// `ends` and `adapters` are those of the forward.
     ///
     /// # Errors
-    /// If the disk refuses the inputs of the layers.
+    /// If the disk refuses the inputs of the layers, or the pass is cancelled.
     ///
     /// # Panics
     /// If there are more rows than planned, or gradients of rows were not planned for.
@@ -377,6 +387,7 @@ impl Llama {
         let needs_input = needs_rows || layer > lowest;
         let number = layer - lowest;
         let layer = &self.layers()[layer];
+        activations.cancel.check()?;
         self.pool().run(|| {
             let pass = Pass {
                 start: 0,

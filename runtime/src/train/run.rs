@@ -417,6 +417,7 @@ pub fn run(
     cancel: &Cancel,
     watch: impl FnMut(RunEvent<'_>),
 ) -> Result<RunEnd> {
+    trainer.heed(cancel);
     let mut pace = Pace::default();
     let save_every = trainer.options().save_every;
     let stop = evaluation.and_then(|e| e.stop);
@@ -440,7 +441,13 @@ pub fn run(
             let saved = desk.write(|| folder.save(trainer, keep_best))?;
             return Ok(saved.map_or_else(|| desk.no_room(trainer), RunEnd::Interrupted));
         }
-        let Some(report) = trainer.step()? else { break };
+        let report = match trainer.step() {
+            Ok(Some(report)) => report,
+            Ok(None) => break,
+            // Nothing has changed since the last update.
+            Err(Error::Cancelled) if cancel.is_raised() => continue,
+            Err(error) => return Err(error),
+        };
         let (step, last) = (report.step, report.step == report.steps);
         let due = |every: u64| every > 0 && step.is_multiple_of(every);
         let eval_loss = match evaluation {

@@ -5,6 +5,7 @@ use super::loss::{LossBuffers, loss};
 use super::packs::{Extent, Pack};
 use super::parameters::{DropoutStream, Gradients, Parameters};
 use crate::Result;
+use crate::cancel::Cancel;
 use crate::memory::{Arena, Floats, MemoryPlan, Part};
 use crate::model::llava::{Sequence, Span};
 use crate::model::{
@@ -133,6 +134,8 @@ pub struct Learning<'a> {
     pub scale: f32,
     /// Called when a layer's gradients are complete.
     pub after_layer: Option<&'a mut AfterLayer<'a>>,
+    /// Ends the pass between two layers, as long as nothing has changed.
+    pub cancel: &'a Cancel,
 }
 
 /// Gets the number of a layer, which no later part of the backward needs, the parameters and the
@@ -142,7 +145,7 @@ pub type AfterLayer<'a> = dyn FnMut(usize, &mut Parameters, &mut Gradients) -> R
 /// Runs one pack and returns its summed loss; a loss that is not finite has no gradient.
 ///
 /// # Errors
-/// If a token is outside the vocabulary, or the disk refuses what lies there.
+/// If a token is outside the vocabulary, the disk refuses what lies there, or the pass is cancelled.
 pub fn run(
     model: &Model,
     packed: &Packed<'_>,
@@ -166,6 +169,9 @@ pub fn run(
     if buffers.stream_weights {
         llama.release_embedding();
     }
+    let never = Cancel::new();
+    let cancel = learning.as_ref().map_or(&never, |learning| learning.cancel);
+    buffers.activations.heed(cancel);
     let training = dropout.view(&parameters.adapter);
     llama.forward_saving(rows, ends, &training, &mut buffers.activations)?;
     buffers.targets.clear();
@@ -195,6 +201,9 @@ pub fn run(
     } = learning;
     let learns = parameters.projector.is_some() && packed.pack.image();
     let activations = &mut buffers.activations;
+    if after_layer.is_some() {
+        activations.heed(&never);
+    }
     for layer in activations.visited(llama).rev() {
         let training = dropout.view(&parameters.adapter);
         llama.backward_layer(

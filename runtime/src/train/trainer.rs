@@ -16,6 +16,7 @@ use super::{
 };
 use crate::Result;
 use crate::adapter::{Adapter, BaseIdentity, LoraPair};
+use crate::cancel::Cancel;
 use crate::memory::{Arena, Hold, Part};
 use crate::model::{GradientView, LoraGradient, Model, ProjectorParameters, Site};
 
@@ -59,6 +60,8 @@ pub struct Trainer {
     plan: TrainPlan,
     arena: Arena,
     _counted: Vec<Hold>,
+    /// Ends an update between two layers.
+    cancel: Cancel,
     /// Whether an update stopped half-way.
     torn: bool,
     groups: Vec<(String, Group)>,
@@ -148,9 +151,16 @@ impl Trainer {
             parameters,
             done: 0,
             standing: Standing::default(),
+            cancel: Cancel::new(),
             torn: false,
             order: None,
         })
+    }
+
+    /// Updates end between two layers, with [`crate::Error::Cancelled`] and nothing changed, once `cancel` is
+    /// raised; those that use gradients layer by layer go on to their end.
+    pub fn heed(&mut self, cancel: &Cancel) {
+        self.cancel = cancel.clone();
     }
 
     /// The options of the run.
@@ -217,7 +227,7 @@ impl Trainer {
     /// Does the next update; `None` when the run is over.
     ///
     /// # Errors
-    /// If the loss or a gradient is not finite, or the disk refuses what lies there. Unless the gradients
+    /// If the loss or a gradient is not finite, the disk refuses what lies there, or the update is cancelled. Unless the gradients
     /// were all looked at before the first was used, the run must go on from its last checkpoint then.
     pub fn step(&mut self) -> Result<Option<StepReport>> {
         if self.done >= self.steps {
@@ -380,6 +390,7 @@ impl Trainer {
                 true => Some(&mut after),
                 false => None,
             },
+            cancel: &self.cancel,
         };
         let dropout = DropoutStream {
             rate: self.options.dropout,

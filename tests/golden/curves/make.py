@@ -2,8 +2,8 @@
 
     cargo build --release
     target/release/graft convert --plugin ubiai runtime/cli/demo/digits/train/export.json \\
-        --assets runtime/cli/demo/digits/train/images -o /tmp/digits.json
-    python tests/golden/curves/make.py target/release/graft /tmp/digits.json <stories260K.gguf>
+        --assets runtime/cli/demo/digits/train/images -o digits.json
+    python tests/golden/curves/make.py target/release/graft digits.json <stories260K.gguf>
     # 28 November 2026: torch 2.15.0 on the CPU, transformers 5.24, peft 0.21, gguf 0.19, pillow 13.0
 
 text.json     42 conversations in the voice of a lighthouse log, written for this; the base is
