@@ -234,6 +234,7 @@ impl Trainer {
             return Ok(None);
         }
         self.check_whole()?;
+        self.make_buffers()?;
         let begun = Instant::now();
         let chosen = self.chosen(self.done);
         let micro_batches: Vec<&[usize]> = chosen.chunks(self.options.batch).collect();
@@ -292,7 +293,8 @@ impl Trainer {
     /// If a token is outside the vocabulary.
     pub fn evaluate(&mut self, examples: &[Example]) -> Result<f64> {
         self.make_room(examples)?;
-        let buffers = self.buffers.as_mut().expect("there was room");
+        self.make_buffers()?;
+        let buffers = self.buffers.as_mut().expect("they were made");
         let extents: Vec<_> = examples.iter().map(Example::extent).collect();
         let packs = packs(&extents, &self.options, most_rows(&self.packs));
         let mut sum = 0.0;
@@ -323,7 +325,14 @@ impl Trainer {
         // The old ones go first.
         self.buffers = None;
         self.arena.replan(self.plan.memory);
-        self.buffers = Some(buffers(&self.model, &self.plan, &self.arena)?);
+        self.make_buffers()
+    }
+
+    /// Makes the buffers if there are none: the system may have refused them before.
+    fn make_buffers(&mut self) -> Result<()> {
+        if self.buffers.is_none() {
+            self.buffers = Some(buffers(&self.model, &self.plan, &self.arena)?);
+        }
         Ok(())
     }
 
@@ -406,7 +415,7 @@ impl Trainer {
             &mut self.parameters,
             dropout,
             Some(learning),
-            self.buffers.as_mut().expect("there is room"),
+            self.buffers.as_mut().expect("they were made"),
         )
     }
 
