@@ -8,6 +8,7 @@ use graft_kernels::ops::attention::AttentionShape;
 use graft_kernels::ops::dropout::Dropout;
 use graft_kernels::ops::lora::Layer;
 use graft_kernels::product::{Mat, MatMut, product};
+use graft_kernels::rounded::{GROUP, Rounded, RoundedMut, Strip, TILE};
 use graft_kernels::tiled::{attention, linear, lora};
 use graft_kernels::{Kernels, QuantType};
 
@@ -19,7 +20,7 @@ fn main() {
     let filter = std::env::args().nth(1).unwrap_or_default();
     let kernels = Kernels::detect();
     let limits = Limits::measure(std::thread::available_parallelism().map_or(1, usize::from));
-    println!("instruction set {:?}", kernels.isa);
+    println!("kernels {}", kernels.name);
     limits.print();
     let wanted = |name: &str| name.contains(&filter);
     if wanted("product") {
@@ -27,6 +28,9 @@ fn main() {
     }
     if wanted("linear") {
         linear_rows(kernels, &limits);
+    }
+    if wanted("rounded") {
+        rounded_rows(kernels, &limits);
     }
     if wanted("attention") {
         attention_rows(kernels, &limits);
@@ -69,6 +73,100 @@ fn dense_products(limits: &Limits) {
 
 /// A frozen linear layer at a long prompt: weights decoded a tile of rows at a time, each tile
 /// multiplied with every token.
+/// Products with activations in 8 bits, for prompts, chat turns and generation.
+fn rounded_rows(kernels: &Kernels, limits: &Limits) {
+    let (inputs, outputs) = (2048, 2048);
+    let x = random(1, TOKENS * inputs);
+    let groups = x.len() / GROUP;
+    let words = if kernels.rounds_to_words() { groups } else { 0 };
+    let (mut levels, mut words) = (vec![[0; GROUP]; groups], vec![[0; GROUP]; words]);
+    let (mut units, mut sums) = (vec![0.0; groups], vec![0.0; groups]);
+    let mut halves = vec![[0.0; 2]; groups];
+    let took = time(|| {
+        let out = RoundedMut {
+            levels: &mut levels,
+            words: &mut words,
+            units: &mut units,
+            sums: &mut sums,
+            halves: &mut halves,
+        };
+        kernels.round(out, &x, inputs);
+    });
+    let bytes = Work::Bytes((4 * x.len()) as f64);
+    let name = format!("round {TOKENS} x {inputs}");
+    print_row(&name, took, bytes, 1, limits, "");
+    let all = |tokens| Rounded {
+        levels: &levels[..tokens * inputs / GROUP],
+        words: &words[..words.len() / TOKENS * tokens],
+        units: &units[..tokens * inputs / GROUP],
+        sums: &sums[..tokens * inputs / GROUP],
+        halves: &halves[..tokens * inputs / GROUP],
+        inputs,
+    };
+    let (mut strip, mut scratch) = (Strip::default(), vec![0.0; linear::SCRATCH]);
+    let mut y = vec![0.0; TOKENS * outputs];
+    for ty in QuantType::ALL {
+        if !kernels.multiplies_rounded(ty) {
+            continue;
+        }
+        let w = vec![0x11; outputs * ty.row_bytes(inputs).expect("whole blocks")];
+        let weight = linear::Stored {
+            quant_type: ty,
+            bytes: &w,
+            inputs,
+        };
+        for tokens in [1, 2, 4, 8, 32, 512] {
+            let flop = Work::Flop((2 * tokens * inputs * outputs) as f64);
+            let thick = time(|| {
+                let y = MatMut::new(&mut y[..tokens * outputs], tokens, outputs);
+                kernels.linear_rounded(y, &all(tokens), &weight, &mut strip);
+            });
+            print_row(
+                &format!("rounded {ty} {tokens}"),
+                thick,
+                flop,
+                1,
+                limits,
+                "",
+            );
+            if tokens <= TILE {
+                let thin = time(|| kernels.thin_rounded(&mut y, outputs, &all(tokens), &weight));
+                print_row(
+                    &format!("rounded {ty} {tokens}, thin"),
+                    thin,
+                    flop,
+                    1,
+                    limits,
+                    "",
+                );
+            }
+            let floats = time(|| {
+                let x = &x[..tokens * inputs];
+                if tokens <= Kernels::THIN_TOKENS {
+                    kernels.product_thin(&mut y, outputs, x, inputs, ty, &w);
+                    return;
+                }
+                let y = MatMut::new(&mut y[..tokens * outputs], tokens, outputs);
+                let mut y = y;
+                for row in (0..outputs).step_by(256) {
+                    let bytes = &w[row * w.len() / outputs..][..256 * w.len() / outputs];
+                    let weight = linear::Stored { bytes, ..weight };
+                    let x = Mat::new(x, tokens, inputs);
+                    kernels.linear_forward(y.col_range(row, 256), x, &weight, &mut scratch);
+                }
+            });
+            print_row(
+                &format!("floats {ty} {tokens}"),
+                floats,
+                flop,
+                1,
+                limits,
+                "",
+            );
+        }
+    }
+}
+
 fn linear_rows(kernels: &Kernels, limits: &Limits) {
     for ty in [
         QuantType::Q4_0,

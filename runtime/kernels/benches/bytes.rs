@@ -52,7 +52,7 @@ fn main() {
             println!(
                 "{:8} {:8} {read:5.1} | {decode:6.1} | {one:6.1} {two:6.1} {four:6.1} {eight:6.1} | {:3.0} %",
                 ty.name(),
-                table.isa.name(),
+                table.name,
                 100.0 * one / read
             );
         }

@@ -16,6 +16,7 @@ mod panel;
 pub mod product;
 mod product_thin;
 mod quant_type;
+pub mod rounded;
 pub mod tiled;
 mod vector;
 
@@ -34,24 +35,17 @@ pub enum Isa {
     Avx512,
 }
 
-impl Isa {
-    /// The name `GRAFT_CPU` chooses it by.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Portable => "portable",
-            Self::Avx2 => "avx2",
-            Self::Avx512 => "avx512",
-        }
-    }
-}
-
 /// The kernels of one instruction set, as a table of functions.
 #[derive(Debug)]
 pub struct Kernels {
-    /// The instruction set every entry below was compiled for.
+    /// What `GRAFT_CPU` chooses it by.
+    pub name: &'static str,
+    /// The instruction set that products with floats were compiled for.
     pub isa: Isa,
     decode: unsafe fn(QuantType, &[u8], &mut [f32]),
     product_thin: product_thin::ProductThin,
+    /// None: this table multiplies floats only.
+    rounded: Option<&'static rounded::RoundedKernels>,
 }
 
 impl Kernels {
@@ -71,16 +65,22 @@ impl Kernels {
         })
     }
 
-    /// The table of this name (see [`Isa::name`]), if this processor can run it.
+    /// The table of this name (see [`Kernels::name`]), if this processor can run it.
     pub fn named(name: &str) -> Option<&'static Self> {
-        Self::available().find(|table| table.isa.name() == name)
+        Self::available().find(|table| table.name == name)
     }
 
     /// Every table this processor can run, slowest first; tests walk all of them.
     pub fn available() -> impl DoubleEndedIterator<Item = &'static Self> {
-        [Self::portable(), Self::avx2(), Self::avx512()]
-            .into_iter()
-            .flatten()
+        [
+            Self::portable(),
+            Self::avx2(),
+            Self::avx_vnni(),
+            Self::avx512(),
+            Self::avx512_vnni(),
+        ]
+        .into_iter()
+        .flatten()
     }
 
     /// Decodes `out.len()` weights stored as `ty`; the same bits on every table.
@@ -137,9 +137,11 @@ impl Kernels {
 
     fn portable() -> Option<&'static Self> {
         static TABLE: Kernels = Kernels {
+            name: "portable",
             isa: Isa::Portable,
             decode: blocks::decode,
             product_thin: product_thin::product_thin,
+            rounded: None,
         };
         Some(&TABLE)
     }
@@ -151,9 +153,26 @@ impl Kernels {
             && is_x86_feature_detected!("f16c")
         {
             static TABLE: Kernels = Kernels {
+                name: "avx2",
                 isa: Isa::Avx2,
                 decode: avx2::decode,
                 product_thin: avx2::product_thin,
+                rounded: Some(&avx2::rounded::KERNELS),
+            };
+            return Some(&TABLE);
+        }
+        None
+    }
+
+    fn avx_vnni() -> Option<&'static Self> {
+        #[cfg(target_arch = "x86_64")]
+        if Self::avx2().is_some() && is_x86_feature_detected!("avxvnni") {
+            static TABLE: Kernels = Kernels {
+                name: "avxvnni",
+                isa: Isa::Avx2,
+                decode: avx2::decode,
+                product_thin: avx2::product_thin,
+                rounded: Some(&avx2::vnni::KERNELS),
             };
             return Some(&TABLE);
         }
@@ -169,9 +188,27 @@ impl Kernels {
             && is_x86_feature_detected!("avx512vl")
         {
             static TABLE: Kernels = Kernels {
+                name: "avx512",
                 isa: Isa::Avx512,
                 decode: avx512::decode,
                 product_thin: avx512::product_thin,
+                // Wider vectors of bytes pay with VNNI.
+                rounded: Some(&avx2::rounded::KERNELS),
+            };
+            return Some(&TABLE);
+        }
+        None
+    }
+
+    fn avx512_vnni() -> Option<&'static Self> {
+        #[cfg(target_arch = "x86_64")]
+        if Self::avx512().is_some() && is_x86_feature_detected!("avx512vnni") {
+            static TABLE: Kernels = Kernels {
+                name: "avx512vnni",
+                isa: Isa::Avx512,
+                decode: avx512::decode,
+                product_thin: avx512::product_thin,
+                rounded: Some(&avx512::vnni::KERNELS),
             };
             return Some(&TABLE);
         }

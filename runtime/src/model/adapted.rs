@@ -8,7 +8,7 @@ use graft_kernels::Kernels;
 use graft_kernels::product::{Mat, MatMut};
 
 use super::linear::product_parallel;
-use super::{AdapterView, GradientView, Linear, LoraGradient, LoraRef, Site};
+use super::{AdapterView, GradientView, Input, Linear, LoraGradient, LoraRef, Site};
 
 /// A linear layer that adapters can change.
 #[derive(Debug)]
@@ -20,16 +20,16 @@ pub struct Adapted {
 }
 
 impl Adapted {
-    /// Writes `y` `[T, outputs]` from `x` `[T, inputs]`.
+    /// Writes `y` `[T, outputs]` from `x` `[T, inputs]`; the low-rank terms always see floats.
     pub fn forward(
         &self,
         y: &mut [f32],
-        x: &[f32],
+        x: &Input<'_>,
         adapters: &dyn AdapterView,
         scratch: &mut LoraScratch,
     ) {
-        self.linear.forward(y, x);
-        self.add_terms(y, x, adapters, scratch);
+        self.linear.forward_input(y, x);
+        self.add_terms(y, x.floats, adapters, scratch);
     }
 
     /// Adds the low-rank terms alone to `y`.

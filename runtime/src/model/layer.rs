@@ -17,10 +17,11 @@ use rayon::prelude::*;
 use super::attention::{self, Arrays};
 use super::weights::LayerWeights;
 use super::{
-    Adapted, AdapterView, BackwardScratch, GradientView, Linear, LlamaShape, Saved, Scratch, Site,
-    SiteKind,
+    Adapted, AdapterView, BackwardScratch, GradientView, Input, Linear, LlamaShape, Saved, Scratch,
+    Site, SiteKind,
 };
 use crate::kv_cache::KvSlice;
+use graft_kernels::rounded::Strip;
 use graft_kernels::tiled::linear::SCRATCH;
 
 /// One transformer layer.
@@ -141,8 +142,9 @@ impl Layer {
         let active = &mut scratch.active[..tokens * feed_forward];
         self.activate(active, gate, up);
         let update = &mut scratch.update[..tokens * width];
+        let input = Input::rounded(active, scratch.rounding.as_mut(), [&self.down.linear]);
         self.down
-            .forward(update, active, pass.adapters, &mut scratch.lora);
+            .forward(update, &input, pass.adapters, &mut scratch.lora);
         self.add(x, update);
     }
 
@@ -176,11 +178,13 @@ impl Layer {
             ends.last().is_none_or(|&end| (start, end) == (0, tokens)),
             "whole sequences, all of them"
         );
-        let lora = &mut scratch.lora;
+        let (lora, rounding) = (&mut scratch.lora, &mut scratch.rounding);
 
         let normed = &mut scratch.normed[..tokens * width];
         let inv_rms = &mut saved.inv_rms_in[..tokens];
         self.norm(normed, inv_rms, x, &self.attention_norm);
+        let readers = [&self.q.linear, &self.k.linear, &self.v.linear];
+        let input = Input::rounded(normed, rounding.as_mut(), readers);
         let q = &mut saved.queries[..tokens * query];
         let end = (start + tokens) * kv_width;
         let (keys, values) = (&mut kv.keys[..end], &mut kv.values[..end]);
@@ -189,9 +193,9 @@ impl Layer {
             &mut values[start * kv_width..],
         );
         join3(
-            || self.q.linear.forward(q, normed),
-            || self.k.linear.forward(k, normed),
-            || self.v.linear.forward(v, normed),
+            || self.q.linear.forward_input(q, &input),
+            || self.k.linear.forward_input(k, &input),
+            || self.v.linear.forward_input(v, &input),
         );
         self.q.add_terms(q, normed, adapters, lora);
         self.k.add_terms(k, normed, adapters, lora);
@@ -208,7 +212,8 @@ impl Layer {
         };
         attention::forward(attended, lse, &read, ends, &self.attention);
         let update = &mut scratch.update[..tokens * width];
-        self.o.forward(update, attended, adapters, lora);
+        let input = Input::rounded(attended, rounding.as_mut(), [&self.o.linear]);
+        self.o.forward(update, &input, adapters, lora);
         self.add(x, update);
 
         let middle = &mut saved.middle[..tokens * width];
@@ -219,9 +224,11 @@ impl Layer {
             &mut saved.gate[..tokens * feed_forward],
             &mut saved.up[..tokens * feed_forward],
         );
+        let readers = [&self.gate.linear, &self.up.linear];
+        let input = Input::rounded(normed, rounding.as_mut(), readers);
         rayon::join(
-            || self.gate.linear.forward(gate, normed),
-            || self.up.linear.forward(up, normed),
+            || self.gate.linear.forward_input(gate, &input),
+            || self.up.linear.forward_input(up, &input),
         );
         self.gate.add_terms(gate, normed, adapters, lora);
         self.up.add_terms(up, normed, adapters, lora);
@@ -467,7 +474,8 @@ const FLOATS_PER_PIECE: usize = 16 * 1024;
 /// end at position `positions` at most; `training` tells whether backward runs too.
 pub fn worker_bytes(tokens: usize, positions: usize, training: bool) -> usize {
     let floats = attention::worker_floats(tokens, positions, training);
-    SCRATCH.max(floats) * size_of::<f32>()
+    let strip = if training { 0 } else { Strip::BYTES };
+    SCRATCH.max(floats) * size_of::<f32>() + strip
 }
 
 fn zeroed(buffer: &mut [f32], len: usize) -> &mut [f32] {

@@ -2,16 +2,18 @@
 //!
 //! `W` stays as the file stores it. A few tokens (generation) stream its bytes through
 //! [`Kernels::product_thin`]; more tokens (prompts, training) decode it tile by tile into a panel
-//! that stays in a core's cache and is then multiplied with all of them. The same panels serve
+//! that stays in a core's cache and is then multiplied with all of them; inference rounds its
+//! activations and multiplies integers ([`graft_kernels::rounded`]). The same panels serve
 //! `dx += dy W`. What is cut, and where, depends on the sizes alone, so the results are the
 //! same bits for any number of threads.
 
 use graft_kernels::Kernels;
 use graft_kernels::product::{Mat, MatMut, product};
+use graft_kernels::rounded::{Rounded, TILE};
 use graft_kernels::tiled::linear::{SCRATCH, Stored};
 
-use super::Weight;
-use super::worker::with_floats;
+use super::worker::{with_floats, with_strip};
+use super::{Input, Weight};
 
 /// A frozen linear layer; the weight is any quant type, the bias (vision towers) floats.
 #[derive(Clone, Debug)]
@@ -97,7 +99,30 @@ impl Linear {
         self.forward_to(MatMut::new(y, tokens, self.outputs()), x);
     }
 
-    /// The same into columns of a wider matrix.
+    /// The same, on rounded activations where the input has them.
+    ///
+    /// # Panics
+    /// If the lengths do not fit together.
+    pub fn forward_input(&self, y: &mut [f32], x: &Input<'_>) {
+        match &x.rounded {
+            Some(rounded) if self.multiplies_rounded() => {
+                let tokens = tokens(x.floats.len(), self.inputs());
+                let rows = Rows {
+                    linear: self,
+                    first: 0,
+                };
+                rows.rounded(MatMut::new(y, tokens, self.outputs()), rounded);
+            }
+            _ => self.forward(y, x.floats),
+        }
+    }
+
+    /// Whether [`Linear::forward_input`] can use rounded activations.
+    pub fn multiplies_rounded(&self) -> bool {
+        self.kernels.multiplies_rounded(self.weight.quant_type())
+    }
+
+    /// [`Linear::forward`] into columns of a wider matrix.
     ///
     /// # Panics
     /// If the sizes do not fit together.
@@ -187,7 +212,7 @@ struct Rows<'a> {
     first: usize,
 }
 
-impl Rows<'_> {
+impl<'a> Rows<'a> {
     /// The outputs from `by` on.
     fn skip(self, by: usize) -> Self {
         Self {
@@ -198,44 +223,75 @@ impl Rows<'_> {
 
     /// At most [`Kernels::THIN_TOKENS`] tokens: reads each byte of the weight once.
     fn thin(self, mut y: MatMut<'_>, x: &[f32]) {
-        let (tokens, rows) = (y.rows(), y.cols());
-        if rows > THIN_ROWS {
-            let left = (rows / THIN_ROWS).div_ceil(2) * THIN_ROWS;
-            let (a, b) = y.split_columns(left);
-            rayon::join(|| self.thin(a, x), || self.skip(left).thin(b, x));
+        if y.cols() > THIN_ROWS {
+            self.halve(y, THIN_ROWS, &|rows, y| rows.thin(y, x));
             return;
         }
-        let weight = &self.linear.weight;
-        let row_bytes = weight.row_bytes();
-        let bytes = &weight.bytes()[self.first * row_bytes..][..rows * row_bytes];
-        // Other threads write the outputs between this piece's rows of `y`, so it computes here.
-        let mut piece = [0.0; Kernels::THIN_TOKENS * THIN_ROWS];
-        let piece = &mut piece[..tokens * rows];
-        self.linear.kernels.product_thin(
-            piece,
-            rows,
-            x,
-            weight.inputs(),
-            weight.quant_type(),
-            bytes,
-        );
-        for (token, result) in piece.chunks_exact(rows).enumerate() {
-            y.row_mut(token).copy_from_slice(result);
+        let weight = self.stored(y.cols());
+        self.compute_here(&mut y, |kernels, piece, rows| {
+            let (inputs, ty) = (weight.inputs, weight.quant_type);
+            kernels.product_thin(piece, rows, x, inputs, ty, weight.bytes);
+        });
+        self.add_bias(y);
+    }
+
+    /// Any number of tokens, rounded.
+    fn rounded(self, mut y: MatMut<'_>, x: &Rounded<'_>) {
+        let thin = y.rows() <= TILE;
+        let piece = match thin {
+            true => THIN_ROWS,
+            false => thick_rows(self.linear.outputs()),
+        };
+        if y.cols() > piece {
+            self.halve(y, piece, &|rows, y| rows.rounded(y, x));
+            return;
+        }
+        let weight = self.stored(y.cols());
+        if thin {
+            self.compute_here(&mut y, |kernels, piece, rows| {
+                kernels.thin_rounded(piece, rows, x, &weight);
+            });
+        } else {
+            with_strip(|strip| {
+                let kernels = self.linear.kernels;
+                kernels.linear_rounded(y.reborrow(), x, &weight, strip);
+            });
         }
         self.add_bias(y);
     }
 
+    /// Two halves of more than one piece of outputs, for two threads.
+    fn halve(self, y: MatMut<'_>, piece: usize, work: &(impl Fn(Self, MatMut<'_>) + Sync)) {
+        let left = (y.cols() / piece).div_ceil(2) * piece;
+        let (a, b) = y.split_columns(left);
+        rayon::join(|| work(self, a), || work(self.skip(left), b));
+    }
+
+    /// Other threads write the outputs between a piece's rows of `y`, so a kernel that wants them in one
+    /// slice computes here: `[T, rows]`.
+    fn compute_here(self, y: &mut MatMut<'_>, work: impl FnOnce(&Kernels, &mut [f32], usize)) {
+        let (tokens, rows) = (y.rows(), y.cols());
+        let mut piece = [0.0; Kernels::THIN_TOKENS * THIN_ROWS];
+        let piece = &mut piece[..tokens * rows];
+        work(self.linear.kernels, piece, rows);
+        for (token, result) in piece.chunks_exact(rows).enumerate() {
+            y.row_mut(token).copy_from_slice(result);
+        }
+    }
+
+    /// The first `rows` outputs' part of the matrix.
+    fn stored(self, rows: usize) -> Stored<'a> {
+        self.linear.stored(self.first..self.first + rows)
+    }
+
     /// Many tokens: decoded tiles, each multiplied with all tokens.
     fn thick(self, mut y: MatMut<'_>, x: Mat<'_>) {
-        let rows = y.cols();
         let piece = thick_rows(self.linear.outputs());
-        if rows > piece {
-            let left = (rows / piece).div_ceil(2) * piece;
-            let (a, b) = y.split_columns(left);
-            rayon::join(|| self.thick(a, x), || self.skip(left).thick(b, x));
+        if y.cols() > piece {
+            self.halve(y, piece, &|rows, y| rows.thick(y, x));
             return;
         }
-        let weight = self.linear.stored(self.first..self.first + rows);
+        let weight = self.stored(y.cols());
         with_floats(SCRATCH, |scratch| {
             let kernels = self.linear.kernels;
             kernels.linear_forward(y.reborrow(), x, &weight, scratch);

@@ -7,7 +7,9 @@ use graft_kernels::Kernels;
 use graft_kernels::ops::rope::{RopeLayout, RopeOptions, RopeTable};
 
 use super::weights::{LlamaWeights, Weight};
-use super::{AdapterView, Layer, Linear, LlamaShape, ModelError, Pass, Saved, Scratch};
+use super::{
+    AdapterView, Input, Layer, Linear, LlamaShape, ModelError, Pass, Rounding, Saved, Scratch,
+};
 use crate::gguf::Gguf;
 use crate::kv_cache::{KvCache, MadeBy};
 use crate::memory::{Arena, ArenaError};
@@ -201,7 +203,12 @@ impl Llama {
     /// # Panics
     /// If the lengths do not fit together.
     pub fn logits(&self, logits: &mut [f32], normed: &[f32]) {
-        self.pool.run(|| self.output.forward(logits, normed));
+        let room = Rounding::new(normed.len(), &Arena::unlimited());
+        let mut room = room.ok(); // without memory for it floats do
+        self.pool.run(|| {
+            let input = Input::rounded(normed, room.as_mut(), [&self.output]);
+            self.output.forward_input(logits, &input);
+        });
     }
 
     /// Adds to `dnormed` `[n, W]` what the gradient of the logits `[n, V]` means for the
@@ -235,7 +242,7 @@ impl Inference {
         let arena = Arena::unlimited();
         Ok(Self {
             saved: Saved::new(&llama.shape, chunk, &arena)?,
-            scratch: Scratch::new(&llama.shape, chunk, &arena)?,
+            scratch: Scratch::rounding(&llama.shape, chunk, &arena)?,
             rope: llama.rope_table(context_length),
         })
     }
@@ -243,7 +250,8 @@ impl Inference {
     /// Bytes that [`Inference::new`] allocates.
     pub fn bytes(shape: &LlamaShape, chunk: usize, context_length: usize) -> usize {
         let rope = context_length * shape.head_width * size_of::<f32>();
-        Saved::bytes(shape, chunk) + Scratch::bytes(shape, chunk) + rope
+        let rounding = Rounding::bytes(chunk * shape.widest_input());
+        Saved::bytes(shape, chunk) + Scratch::bytes(shape, chunk) + rounding + rope
     }
 
     /// Makes room for a set of adapters, at most [`super::LoraScratch::bytes`]; otherwise the first

@@ -3,7 +3,7 @@
 //! Every buffer's length is a number of floats per token, stated once in `per_token`: from it the buffers are
 //! allocated and the memory planner counts them.
 
-use super::{LlamaShape, LoraScratch};
+use super::{LlamaShape, LoraScratch, Rounding};
 use crate::memory::{Arena, ArenaError, Floats, Part};
 
 /// What [`super::Layer::forward`] keeps for [`super::Layer::backward`], of up to a number of tokens T.
@@ -80,6 +80,8 @@ pub struct Scratch {
     pub(super) active: Floats,
     /// The low-rank terms' own.
     pub(super) lora: LoraScratch,
+    /// For inputs of the linear layers in integers; training has none.
+    pub(super) rounding: Option<Rounding>,
     tokens: usize,
 }
 
@@ -98,7 +100,20 @@ impl Scratch {
             update,
             active,
             lora: LoraScratch::default(),
+            rounding: None,
             tokens,
+        })
+    }
+
+    /// The same, and room for inputs in integers.
+    ///
+    /// # Errors
+    /// If the arena refuses.
+    pub fn rounding(shape: &LlamaShape, tokens: usize, arena: &Arena) -> Result<Self, ArenaError> {
+        let rounding = Rounding::new(tokens * shape.widest_input(), arena)?;
+        Ok(Self {
+            rounding: Some(rounding),
+            ..Self::new(shape, tokens, arena)?
         })
     }
 

@@ -5,6 +5,8 @@
 
 use std::cell::RefCell;
 
+use graft_kernels::rounded::Strip;
+
 /// Lends the calling thread's buffer, `len` floats of any content, to `work`, which must not
 /// enter the pool: another piece of work could start on this thread and want the same buffer.
 pub(super) fn with_floats<R>(len: usize, work: impl FnOnce(&mut [f32]) -> R) -> R {
@@ -17,4 +19,12 @@ pub(super) fn with_floats<R>(len: usize, work: impl FnOnce(&mut [f32]) -> R) -> 
         }
         work(&mut floats[..len])
     })
+}
+
+/// Lends the calling thread's strip to `work`, which must not enter the pool.
+pub(super) fn with_strip<R>(work: impl FnOnce(&mut Strip) -> R) -> R {
+    thread_local! {
+        static STRIP: RefCell<Strip> = RefCell::new(Strip::default());
+    }
+    STRIP.with_borrow_mut(work)
 }

@@ -24,8 +24,8 @@ pub struct DevicesArguments {}
 pub fn run(_: &DevicesArguments, setting: &Setting) -> Result<(), Failure> {
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
     let memory = machine::memory();
-    let kernels = Kernels::detect().isa.name();
-    let available: Vec<_> = Kernels::available().map(|table| table.isa.name()).collect();
+    let kernels = Kernels::detect().name;
+    let available: Vec<_> = Kernels::available().map(|table| table.name).collect();
     let features = machine::features();
     let processor = machine::processor().unwrap_or_else(|| "unknown".into());
     let mut out = std::io::stdout().lock();

@@ -29,4 +29,4 @@ pub(super) fn on_grid(qs: &[u8; 16]) -> __m256i {
     _mm256_shuffle_epi8(grid, nibbles(qs))
 }
 
-kernels!(run: 32, sub: 32, min: false);
+kernels!(IQ4NL, run: 32);

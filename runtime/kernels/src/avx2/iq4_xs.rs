@@ -29,4 +29,4 @@ fn levels(block: &[u8; BYTES], run: usize) -> [__m256i; 1] {
     [on_grid(field(Block::of(block).qs, 16 * run))]
 }
 
-kernels!(run: 32, sub: 32, min: false);
+kernels!(IQ4XS, run: 32);

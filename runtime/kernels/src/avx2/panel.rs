@@ -86,7 +86,7 @@ pub(crate) fn transpose(out: &mut [f32], strip: usize, b: Mat<'_>) {
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn transpose_block(r: [__m256; 8]) -> [__m256; 8] {
+pub(super) fn transpose_block(r: [__m256; 8]) -> [__m256; 8] {
     let [a, b, c, d] = transpose_four([r[0], r[1], r[2], r[3]]);
     let [e, f, g, h] = transpose_four([r[4], r[5], r[6], r[7]]);
     [

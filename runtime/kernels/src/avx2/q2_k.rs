@@ -48,4 +48,4 @@ fn levels(block: &[u8; BYTES], run: usize) -> [__m256i; 4] {
     ]
 }
 
-kernels!(run: 128, sub: 16, min: true);
+kernels!(Q2K, run: 128);

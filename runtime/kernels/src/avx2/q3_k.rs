@@ -42,4 +42,4 @@ fn levels(block: &[u8; BYTES], run: usize) -> [__m256i; 4] {
     ]
 }
 
-kernels!(run: 128, sub: 16, min: false);
+kernels!(Q3K, run: 128);

@@ -22,4 +22,4 @@ fn levels(block: &[u8; BYTES], _run: usize) -> [__m256i; 1] {
     [_mm256_sub_epi8(nibbles, _mm256_set1_epi8(8))]
 }
 
-kernels!(run: 32, sub: 32, min: false);
+kernels!(Q4_0, run: 32);

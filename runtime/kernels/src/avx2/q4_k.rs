@@ -37,4 +37,4 @@ fn levels(block: &[u8; BYTES], run: usize) -> [__m256i; 2] {
     [bits::<0>(bytes, 15), bits::<4>(bytes, 15)]
 }
 
-kernels!(run: 64, sub: 32, min: true);
+kernels!(Q4K, run: 64);

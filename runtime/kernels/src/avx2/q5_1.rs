@@ -24,4 +24,4 @@ fn levels(block: &[u8; BYTES], _run: usize) -> [__m256i; 1] {
     [_mm256_or_si256(nibbles(block.qs), upper)]
 }
 
-kernels!(run: 32, sub: 32, min: true);
+kernels!(Q5_1, run: 32);

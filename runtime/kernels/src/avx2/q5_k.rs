@@ -28,4 +28,4 @@ fn levels(block: &[u8; BYTES], run: usize) -> [__m256i; 2] {
     [low, high]
 }
 
-kernels!(run: 64, sub: 32, min: true);
+kernels!(Q5K, run: 64);

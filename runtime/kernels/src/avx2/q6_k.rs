@@ -52,4 +52,4 @@ fn levels(block: &[u8; BYTES], run: usize) -> [__m256i; 4] {
     ]
 }
 
-kernels!(run: 128, sub: 16, min: false);
+kernels!(Q6K, run: 128);

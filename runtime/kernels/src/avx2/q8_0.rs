@@ -21,4 +21,4 @@ fn levels(block: &[u8; BYTES], _run: usize) -> [__m256i; 1] {
     [load_32(Block::of(block).qs)]
 }
 
-kernels!(run: 32, sub: 32, min: false);
+kernels!(Q8_0, run: 32);

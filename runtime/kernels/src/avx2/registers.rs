@@ -19,19 +19,51 @@ pub(super) fn load_32(bytes: &[u8; 32]) -> __m256i {
     unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
 }
 
+/// Writes thirty-two bytes.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn store_32(bytes: &mut [u8; 32], v: __m256i) {
+    // SAFETY: `bytes` is 32 writable bytes and the store has no alignment need.
+    unsafe { _mm256_storeu_si256(bytes.as_mut_ptr().cast(), v) }
+}
+
+/// Thirty-two bytes with a sign.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn load_signed(bytes: &[i8; 32]) -> __m256i {
+    // SAFETY: `bytes` is 32 readable bytes and the load has no alignment need.
+    unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
+}
+
+/// Writes thirty-two bytes with a sign.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn store_signed(bytes: &mut [i8; 32], v: __m256i) {
+    // SAFETY: `bytes` is 32 writable bytes and the store has no alignment need.
+    unsafe { _mm256_storeu_si256(bytes.as_mut_ptr().cast(), v) }
+}
+
+/// Four bytes, eight times.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn spread_quad(bytes: &[i8; 4]) -> __m256i {
+    // SAFETY: `bytes` is 4 readable bytes, read without a need of alignment.
+    _mm256_set1_epi32(unsafe { bytes.as_ptr().cast::<i32>().read_unaligned() })
+}
+
+/// Two words, eight times.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn spread_pair(words: &[i16; 2]) -> __m256i {
+    // SAFETY: `words` is 4 readable bytes, read without a need of alignment.
+    _mm256_set1_epi32(unsafe { words.as_ptr().cast::<i32>().read_unaligned() })
+}
+
 /// Eight bytes as integers, zero-extended.
 #[inline]
 #[target_feature(enable = "avx2")]
 pub(super) fn load_8_bytes(bytes: &[u8; 8]) -> __m256i {
     _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(i64::from_le_bytes(*bytes)))
-}
-
-/// Sixteen integers of 16 bits.
-#[inline]
-#[target_feature(enable = "avx2")]
-pub(super) fn load_halves(values: &[i16; 16]) -> __m256i {
-    // SAFETY: `values` is 32 readable bytes and the load has no alignment need.
-    unsafe { _mm256_loadu_si256(values.as_ptr().cast()) }
 }
 
 /// Writes sixteen integers of 16 bits.
@@ -116,6 +148,32 @@ pub(super) fn sum(v: __m256) -> f32 {
     let v = _mm_add_ps(v, _mm_movehl_ps(v, v));
     let v = _mm_add_ss(v, _mm_shuffle_ps(v, v, 1));
     _mm_cvtss_f32(v)
+}
+
+/// The largest of eight floats.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn largest(v: __m256) -> f32 {
+    let v = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    let v = _mm_max_ps(v, _mm_movehl_ps(v, v));
+    _mm_cvtss_f32(_mm_max_ss(v, _mm_shuffle_ps(v, v, 1)))
+}
+
+/// The sum of eight integers.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn sum_integers(v: __m256i) -> i32 {
+    let v = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    let v = _mm_add_epi32(v, _mm_unpackhi_epi64(v, v));
+    _mm_cvtsi128_si32(_mm_add_epi32(v, _mm_shuffle_epi32(v, 1)))
+}
+
+/// The sum of the products of 32 levels without sign, of at most 7 bits, with activations, in eight
+/// parts: the first four belong to the first 16 levels.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn dot(levels: __m256i, x: __m256i) -> __m256i {
+    _mm256_madd_epi16(_mm256_maddubs_epi16(levels, x), _mm256_set1_epi16(1))
 }
 
 /// A byte of ones for each set bit of `bits`, in order.

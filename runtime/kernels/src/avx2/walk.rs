@@ -1,11 +1,11 @@
 //! The loops over blocks, rows and tokens, the same for every block type.
 //!
 //! A type's file gives `scales(block)` and `levels(block, run)`: the integers of one run of
-//! weights as signed bytes, in 32s. `kernels!` builds the two table entries from them.
+//! weights as signed bytes, in 32s. `kernels!` builds the table entries from them.
 //!
 //! decode: `w = scale * level - min`, rounded twice as the reference does.
-//! product, one token: on integers, see [`super::fixed_point`].
-//! product, more tokens: weights are finished in registers and used by every token.
+//! product with floats: weights are finished in registers and used by every token.
+//! product with rounded activations: see [`crate::rounded`].
 //!
 //! Here and in the types' files, hot code hands no closure to `map`, `from_fn` or `fold`:
 //! those are compiled without the instruction set, and a closure that needs it cannot be
@@ -18,10 +18,16 @@ pub(super) struct Scales<const SUBS: usize> {
     pub min: [f32; SUBS],
 }
 
-/// `decode` and `product_thin` of a type whose file has `LEN`, `BYTES`, `scales`, `levels`:
-/// `run` weights are decoded at a time, `sub` share a scale, `min` says whether minimums exist.
+/// The entries of type `$ty`, whose file has `LEN`, `BYTES`, `scales`, `levels`; `run` weights are
+/// decoded at a time. Types with minimums are those whose levels have no sign.
 macro_rules! kernels {
-    (run: $run:literal, sub: $sub:literal, min: $min:literal) => {
+    ($ty:ident, run: $run:literal) => {
+        const FORM: $crate::rounded::Form = $crate::rounded::Form::of($crate::QuantType::$ty);
+        /// Weights that share a scale.
+        const SUB: usize = FORM.sub;
+        /// Whether there are minimums.
+        const MIN: bool = FORM.bias == 0;
+
         /// Decodes whole blocks; see [`crate::Kernels::decode`].
         #[target_feature(enable = "avx2,fma,f16c")]
         pub(crate) fn decode(bytes: &[u8], out: &mut [f32]) {
@@ -48,8 +54,6 @@ macro_rules! kernels {
             w: &[u8],
         ) {
             match x.len() / inputs {
-                1 if inputs <= 32 * 128 => one_token::<128>(y, x, w),
-                1 if inputs <= 32 * 1024 => one_token::<1024>(y, x, w),
                 1 => tokens::<1>(y, y_stride, x, w),
                 2 => tokens::<2>(y, y_stride, x, w),
                 3 => tokens::<3>(y, y_stride, x, w),
@@ -58,49 +62,6 @@ macro_rules! kernels {
                 6 => tokens::<6>(y, y_stride, x, w),
                 7 => tokens::<7>(y, y_stride, x, w),
                 _ => tokens::<8>(y, y_stride, x, w),
-            }
-        }
-
-        /// Up to `GROUPS` groups of inputs.
-        #[target_feature(enable = "avx2,fma,f16c")]
-        fn one_token<const GROUPS: usize>(y: &mut [f32], x: &[f32], w: &[u8]) {
-            use $crate::avx2::fixed_point::{FixedPoint, GROUP, dot};
-            use $crate::avx2::registers::{one_or_two, sum};
-            const SUBS: usize = LEN / $sub;
-            let x = FixedPoint::<GROUPS>::new(x, if $min { $sub } else { 0 });
-            let integers = x.integers.as_chunks::<{ LEN / GROUP }>().0;
-            let units = x.units.as_chunks::<{ LEN / GROUP }>().0;
-            let sums = x.sums.as_flattened().as_chunks::<SUBS>().0;
-            let width = x.groups / (LEN / GROUP);
-            for (y, row) in y
-                .iter_mut()
-                .zip(w.as_chunks::<BYTES>().0.chunks_exact(width))
-            {
-                let mut totals = [_mm256_setzero_ps(); 2];
-                let mut mins = [0.0; SUBS];
-                let blocks = row.iter().zip(integers).zip(units).zip(sums);
-                for (((block, integers), units), sums) in blocks {
-                    let mut scales = scales(block);
-                    for (j, scale) in scales.scale.iter_mut().enumerate() {
-                        *scale *= units[j * $sub / GROUP];
-                    }
-                    for run in 0..LEN / $run {
-                        for (k, levels) in levels(block, run).into_iter().enumerate() {
-                            let g = run * ($run / GROUP) + k;
-                            let own = &scales.scale[g * GROUP / $sub..(g + 1) * GROUP / $sub];
-                            let scale = one_or_two(own);
-                            let part = dot(levels, &integers[g]);
-                            totals = [totals[1], _mm256_fmadd_ps(scale, part, totals[0])];
-                        }
-                    }
-                    if $min {
-                        for ((total, min), sum) in mins.iter_mut().zip(&scales.min).zip(sums) {
-                            *total = min.mul_add(*sum, *total);
-                        }
-                    }
-                }
-                let total = sum(_mm256_add_ps(totals[0], totals[1]));
-                *y = total - mins.iter().sum::<f32>() + x.poison;
             }
         }
 
@@ -147,7 +108,7 @@ macro_rules! kernels {
         #[target_feature(enable = "avx2,fma,f16c")]
         fn weights(
             block: &[u8; BYTES],
-            scales: &$crate::avx2::walk::Scales<{ LEN / $sub }>,
+            scales: &$crate::avx2::walk::Scales<{ LEN / SUB }>,
             run: usize,
         ) -> [[__m256; 4]; $run / 32] {
             let mut weights = [[_mm256_setzero_ps(); 4]; $run / 32];
@@ -155,14 +116,172 @@ macro_rules! kernels {
                 *weights = $crate::avx2::registers::spread(levels);
             }
             for (k, w) in weights.as_flattened_mut().iter_mut().enumerate() {
-                let j = run * ($run / $sub) + k / ($sub / 8);
+                let j = run * ($run / SUB) + k / (SUB / 8);
                 *w = _mm256_mul_ps(*w, _mm256_set1_ps(scales.scale[j]));
-                if $min {
+                if MIN {
                     *w = _mm256_sub_ps(*w, _mm256_set1_ps(scales.min[j]));
                 }
             }
             weights
         }
+
+        /// Whole blocks as levels without sign, once `bias` is added, and what scales them; the
+        /// minimums include the bias.
+        #[target_feature(enable = "avx2,fma,f16c")]
+        pub(crate) fn unpack(
+            bytes: &[u8],
+            bias: u8,
+            out: &mut [[u8; 32]],
+            scale_out: &mut [f32],
+            min_out: &mut [f32],
+        ) {
+            let outs = out.as_chunks_mut::<{ LEN / 32 }>().0;
+            let scale_outs = scale_out.as_chunks_mut::<{ LEN / SUB }>().0;
+            let min_outs = min_out.as_chunks_mut::<{ LEN / SUB }>().0;
+            let blocks = bytes.as_chunks::<BYTES>().0.iter().zip(outs);
+            for (((block, out), scale), min) in blocks.zip(scale_outs).zip(min_outs) {
+                let scales = scales(block);
+                for (run, out) in out
+                    .as_chunks_mut::<{ $run / 32 }>()
+                    .0
+                    .iter_mut()
+                    .enumerate()
+                {
+                    for (out, levels) in out.iter_mut().zip(levels(block, run)) {
+                        let levels = _mm256_add_epi8(levels, _mm256_set1_epi8(bias as i8));
+                        $crate::avx2::registers::store_32(out, levels);
+                    }
+                }
+                *scale = scales.scale;
+                for ((out, min), scale) in min.iter_mut().zip(&scales.min).zip(&scales.scale) {
+                    *out = min + bias as f32 * scale;
+                }
+            }
+        }
+
+        $crate::avx2::walk::thin!(
+            thin_rounded,
+            "avx2,fma,f16c",
+            $crate::avx2::registers::dot,
+            $run
+        );
+        $crate::avx2::walk::thin!(
+            thin_rounded_vnni,
+            "avx2,fma,f16c,avxvnni",
+            $crate::avx2::vnni::dot,
+            $run
+        );
+        $crate::avx2::walk::thin!(
+            thin_rounded_avx512_vnni,
+            "avx2,fma,f16c,avx512f,avx512vl,avx512vnni",
+            $crate::avx512::registers::dot,
+            $run
+        );
     };
 }
 pub(super) use kernels;
+
+/// [`crate::Kernels::thin_rounded`] with dot products of `$dot`, for [`kernels!`].
+macro_rules! thin {
+    ($name:ident, $features:literal, $dot:path, $run:literal) => {
+        /// See [`crate::Kernels::thin_rounded`].
+        #[target_feature(enable = $features)]
+        pub(crate) fn $name(
+            y: &mut [f32],
+            y_stride: usize,
+            x: &$crate::rounded::Rounded<'_>,
+            w: &[u8],
+        ) {
+            use $crate::avx2::registers::{load_signed, one_or_two, sum};
+            use $crate::rounded::{GROUP, Rounded};
+            use $dot;
+            const GROUPS: usize = LEN / GROUP;
+            const SUBS: usize = LEN / SUB;
+            const SIGNED: bool = FORM.bits == 8;
+
+            #[target_feature(enable = $features)]
+            fn tokens<const T: usize>(y: &mut [f32], y_stride: usize, x: &Rounded<'_>, w: &[u8]) {
+                let integers = x.levels.as_chunks::<T>().0.as_chunks::<GROUPS>().0;
+                let units = x.units.as_chunks::<T>().0.as_chunks::<GROUPS>().0;
+                let sums = x.sums.as_chunks::<T>().0.as_chunks::<GROUPS>().0;
+                let halves = x.halves.as_chunks::<T>().0.as_chunks::<GROUPS>().0;
+                let rows = w.as_chunks::<BYTES>().0.chunks_exact(integers.len());
+                for (r, row) in rows.enumerate() {
+                    let mut totals = [[_mm256_setzero_ps(); 2]; T];
+                    // One token has as many sums as there are minimums in a block, to hide the latency
+                    // of an addition; more tokens have one or two each.
+                    let mut mins = [[0.0; SUBS]; T];
+                    let x = integers.iter().zip(units).zip(sums).zip(halves);
+                    for (block, (((x, units), sums), halves)) in row.iter().zip(x) {
+                        let mut scales = scales(block);
+                        if !SIGNED && !MIN {
+                            for (min, scale) in scales.min.iter_mut().zip(&scales.scale) {
+                                *min = FORM.bias as f32 * scale;
+                            }
+                        }
+                        if !SIGNED {
+                            for (j, &min) in scales.min.iter().enumerate() {
+                                let group = j * SUB / GROUP;
+                                for (t, totals) in mins.iter_mut().enumerate() {
+                                    let sum = match SUB {
+                                        GROUP => sums[group][t],
+                                        _ => halves[group][t][j % 2],
+                                    };
+                                    let total = match T {
+                                        1 => &mut totals[j],
+                                        _ => &mut totals[j % (GROUP / SUB)],
+                                    };
+                                    *total = min.mul_add(sum, *total);
+                                }
+                            }
+                        }
+                        if T == 1 {
+                            for (j, scale) in scales.scale.iter_mut().enumerate() {
+                                *scale *= units[j * SUB / GROUP][0];
+                            }
+                        }
+                        for run in 0..LEN / $run {
+                            for (k, levels) in levels(block, run).into_iter().enumerate() {
+                                let g = run * ($run / GROUP) + k;
+                                let own = &scales.scale[g * GROUP / SUB..(g + 1) * GROUP / SUB];
+                                let scale = one_or_two(own);
+                                let signs = levels;
+                                let levels = match SIGNED {
+                                    true => _mm256_abs_epi8(levels),
+                                    false => {
+                                        _mm256_add_epi8(levels, _mm256_set1_epi8(FORM.bias as i8))
+                                    }
+                                };
+                                for (t, totals) in totals.iter_mut().enumerate() {
+                                    let x = load_signed(&x[g][t]);
+                                    let x = match SIGNED {
+                                        true => _mm256_sign_epi8(x, signs),
+                                        false => x,
+                                    };
+                                    let mut part = _mm256_cvtepi32_ps(dot(levels, x));
+                                    if T > 1 {
+                                        part = _mm256_mul_ps(part, _mm256_set1_ps(units[g][t]));
+                                    }
+                                    let total = &mut totals[k % 2];
+                                    *total = _mm256_fmadd_ps(scale, part, *total);
+                                }
+                            }
+                        }
+                    }
+                    for (t, (totals, mins)) in totals.iter().zip(&mins).enumerate() {
+                        let total = sum(_mm256_add_ps(totals[0], totals[1]));
+                        y[t * y_stride + r] = total - mins.iter().sum::<f32>();
+                    }
+                }
+            }
+
+            match x.tokens() {
+                1 => tokens::<1>(y, y_stride, x, w),
+                2 => tokens::<2>(y, y_stride, x, w),
+                3 => tokens::<3>(y, y_stride, x, w),
+                _ => tokens::<4>(y, y_stride, x, w),
+            }
+        }
+    };
+}
+pub(super) use thin;

@@ -15,7 +15,8 @@ mod q5_1;
 mod q5_k;
 mod q6_k;
 mod q8_0;
-mod registers;
+pub(crate) mod registers;
+pub(crate) mod vnni;
 mod walk;
 
 use crate::QuantType;

@@ -11,6 +11,14 @@ pub(super) fn load_64(bytes: &[u8; 64]) -> __m512i {
     unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
 }
 
+/// Four bytes, sixteen times.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn spread_quad(bytes: &[i8; 4]) -> __m512i {
+    // SAFETY: `bytes` is 4 readable bytes, read without a need of alignment.
+    _mm512_set1_epi32(unsafe { bytes.as_ptr().cast::<i32>().read_unaligned() })
+}
+
 /// Thirty-two bytes.
 #[inline]
 #[target_feature(enable = "avx512f")]
@@ -63,6 +71,14 @@ pub(super) fn load_8(floats: &[f32; 8]) -> __m256 {
 pub(super) fn store(floats: &mut [f32; 16], v: __m512) {
     // SAFETY: `floats` is 64 writable bytes and the store has no alignment need.
     unsafe { _mm512_storeu_ps(floats.as_mut_ptr(), v) }
+}
+
+/// The sum of the products of 32 levels without sign with activations, in eight parts: the first four
+/// belong to the first 16 levels.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vl,avx512vnni")]
+pub(crate) fn dot(levels: __m256i, x: __m256i) -> __m256i {
+    _mm256_dpbusd_epi32(_mm256_setzero_si256(), levels, x)
 }
 
 /// The value of an F16 field.

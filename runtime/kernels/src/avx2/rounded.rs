@@ -1,0 +1,333 @@
+//! Products with activations rounded to 8 bits: strips of two vectors of 8 rows.
+//!
+//! `vpmaddubsw` multiplies 32 levels without sign with 32 activations and adds neighbours in 16 bits;
+//! levels of few bits leave room there for the sums of several: `255 >> 4` times 127, twice, eight
+//! times over is 30,480. Levels of 8 bits are multiplied as words.
+
+use core::arch::x86_64::*;
+
+use super::panel::transpose_block;
+use super::registers::{
+    largest, load, load_16, load_32, spread_pair, spread_quad, store, store_32, store_halves,
+    store_signed, sum, sum_integers,
+};
+use crate::QuantType;
+use crate::panel::store_cols;
+use crate::product::MatMut;
+use crate::rounded::{
+    DEPTH, Form, GROUP, Part, Rounded, RoundedKernels, RoundedMut, Strip, TILE, places,
+};
+
+/// Lanes of 32 bits in a vector, each of one row.
+const LANES: usize = 8;
+/// Rows of a strip.
+pub(super) const ROWS: usize = 2 * LANES;
+
+pub(crate) static KERNELS: RoundedKernels = RoundedKernels {
+    rows: ROWS,
+    words: true,
+    round,
+    fill,
+    multiply,
+    thin: super::thin_rounded,
+};
+
+/// See [`crate::Kernels::round`].
+#[target_feature(enable = "avx2,fma")]
+pub(crate) fn round(out: &mut RoundedMut<'_>, x: &[f32], inputs: usize) {
+    let places = places(x.len() / inputs, inputs);
+    for (x, g) in x.as_chunks::<GROUP>().0.iter().zip(places) {
+        let floats = x.as_chunks::<8>().0;
+        let (mut most, mut poison) = (_mm256_setzero_ps(), _mm256_setzero_ps());
+        for eight in floats {
+            let eight = load(eight);
+            most = _mm256_max_ps(most, _mm256_andnot_ps(_mm256_set1_ps(-0.0), eight));
+            poison = _mm256_fmadd_ps(eight, _mm256_setzero_ps(), poison);
+        }
+        let most = largest(most);
+        // Below this a unit would be no normal number; such activations count as zero.
+        let inverse = if most > 1e-30 { 127.0 / most } else { 0.0 };
+        let unit = if most > 1e-30 { most / 127.0 } else { 0.0 };
+        let unit = unit + sum(poison);
+        let mut rounded = [_mm256_setzero_si256(); 4];
+        for (rounded, eight) in rounded.iter_mut().zip(floats) {
+            let scaled = _mm256_mul_ps(load(eight), _mm256_set1_ps(inverse));
+            *rounded = _mm256_cvtps_epi32(scaled);
+        }
+        let [a, b, c, d] = rounded;
+        // Packing works within halves: dwords 0 and 4 of the result lie together.
+        let (ab, cd) = (_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
+        let bytes = _mm256_packs_epi16(ab, cd);
+        let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+        store_signed(
+            &mut out.levels[g],
+            _mm256_permutevar8x32_epi32(bytes, order),
+        );
+        if let Some(words) = out.words.get_mut(g) {
+            let [low, high] = words.as_chunks_mut::<16>().0 else {
+                unreachable!("twice 16 words")
+            };
+            store_halves(low, _mm256_permute4x64_epi64(ab, 0b11_01_10_00));
+            store_halves(high, _mm256_permute4x64_epi64(cd, 0b11_01_10_00));
+        }
+        let low = sum_integers(_mm256_add_epi32(a, b));
+        let high = sum_integers(_mm256_add_epi32(c, d));
+        out.units[g] = unit;
+        out.sums[g] = unit * (low + high) as f32;
+        out.halves[g] = [unit * low as f32, unit * high as f32];
+    }
+}
+
+/// Levels of eight rows, and of each its groups.
+type Levels = [[[u8; GROUP]; DEPTH / GROUP]; LANES];
+
+/// See [`RoundedKernels::fill`].
+#[target_feature(enable = "avx2,fma,f16c")]
+fn fill(ty: QuantType, strip: &mut Strip, part: &Part<'_>) {
+    if Form::of(ty).bits < 8 {
+        fill_bytes::<ROWS>(ty, strip, part);
+        return;
+    }
+    let mut levels: Levels = [[[0; GROUP]; DEPTH / GROUP]; LANES];
+    for first in (0..ROWS).step_by(LANES) {
+        unpack::<ROWS>(ty, 0, strip, part, first, &mut levels);
+        for group in 0..strip.depth / GROUP {
+            interleave_words(&mut strip.levels[..], &levels, group, first);
+        }
+    }
+}
+
+/// Fills a strip of `R` rows with bytes.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(crate) fn fill_bytes<const R: usize>(ty: QuantType, strip: &mut Strip, part: &Part<'_>) {
+    let mut levels: Levels = [[[0; GROUP]; DEPTH / GROUP]; LANES];
+    for first in (0..R).step_by(LANES) {
+        unpack::<R>(ty, Form::of(ty).bias, strip, part, first, &mut levels);
+        for group in 0..strip.depth / GROUP {
+            interleave::<R>(&mut strip.levels[..], &levels, group, first);
+        }
+    }
+}
+
+/// Unpacks eight rows from `first` on, and writes their scales and minimums to a strip of `R` rows.
+#[target_feature(enable = "avx2,fma,f16c")]
+fn unpack<const R: usize>(
+    ty: QuantType,
+    bias: u8,
+    strip: &mut Strip,
+    part: &Part<'_>,
+    first: usize,
+    levels: &mut Levels,
+) {
+    let subs = strip.depth / Form::of(ty).sub;
+    for (i, levels) in levels.iter_mut().enumerate() {
+        let (mut scales, mut mins) = ([0.0; DEPTH / 16], [0.0; DEPTH / 16]);
+        if let Some(bytes) = part.of(first + i) {
+            super::unpack(ty, bytes, bias, levels, &mut scales, &mut mins);
+        }
+        let row = first + i;
+        let places = strip.scales[row..].iter_mut().step_by(R);
+        places.zip(&scales[..subs]).for_each(|(out, &s)| *out = s);
+        let places = strip.mins[row..].iter_mut().step_by(R);
+        places.zip(&mins[..subs]).for_each(|(out, &m)| *out = m);
+    }
+}
+
+/// Brings a group of eight rows into a strip's order: four levels of each row, then the next four.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn interleave<const R: usize>(out: &mut [u8], levels: &Levels, group: usize, first: usize) {
+    let mut block = [_mm256_setzero_ps(); LANES];
+    for (block, levels) in block.iter_mut().zip(levels) {
+        *block = _mm256_castsi256_ps(load_32(&levels[group]));
+    }
+    let places = out[group * GROUP * R..].chunks_exact_mut(4 * R);
+    for (out, quads) in places.zip(transpose_block(block)) {
+        let out = out[4 * first..].first_chunk_mut().expect("in the strip");
+        store_32(out, _mm256_castps_si256(quads));
+    }
+}
+
+/// The same in words: two levels of each row, then the next two.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn interleave_words(out: &mut [u8], levels: &Levels, group: usize, first: usize) {
+    for half in 0..2 {
+        let mut block = [_mm256_setzero_ps(); LANES];
+        for (block, levels) in block.iter_mut().zip(levels) {
+            let bytes = levels[group].as_chunks::<16>().0[half];
+            *block = _mm256_castsi256_ps(_mm256_cvtepi8_epi16(load_16(&bytes)));
+        }
+        let from = (2 * group + half) * 8 * 4 * ROWS;
+        let places = out[from..].chunks_exact_mut(4 * ROWS);
+        for (out, pairs) in places.zip(transpose_block(block)) {
+            let out = out[4 * first..].first_chunk_mut().expect("in the strip");
+            store_32(out, _mm256_castps_si256(pairs));
+        }
+    }
+}
+
+/// See [`RoundedKernels::multiply`].
+#[target_feature(enable = "avx2,fma")]
+fn multiply(form: &Form, mut c: MatMut<'_>, strip: &Strip, x: &Rounded<'_>, from: usize) {
+    for first in (0..c.rows()).step_by(TILE) {
+        let tokens = TILE.min(c.rows() - first);
+        let x = x.tile(first, tokens, from, strip.depth / GROUP);
+        let c = c.row_range(first, tokens);
+        match tokens {
+            1 => tile_of::<1>(form, c, from > 0, strip, &x),
+            2 => tile_of::<2>(form, c, from > 0, strip, &x),
+            3 => tile_of::<3>(form, c, from > 0, strip, &x),
+            _ => tile_of::<TILE>(form, c, from > 0, strip, &x),
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn tile_of<const T: usize>(
+    form: &Form,
+    c: MatMut<'_>,
+    accumulate: bool,
+    strip: &Strip,
+    x: &Rounded<'_>,
+) {
+    let sums = match (form.bits, form.sub) {
+        (8, _) => words_tile::<T>(strip, x),
+        (6, _) => tile::<T, 2, 4, 2>(strip, x),
+        (5, _) => tile::<T, 1, 8, 4>(strip, x),
+        (_, 16) => tile::<T, 2, 4, 4>(strip, x),
+        _ => tile::<T, 1, 8, 8>(strip, x),
+    };
+    write(c, accumulate, sums);
+}
+
+/// Each group has `SUBS` scales, of `QUADS` times four levels each; the products of `CHAIN` times four
+/// are added in 16 bits.
+#[inline(never)]
+#[target_feature(enable = "avx2,fma")]
+fn tile<const T: usize, const SUBS: usize, const QUADS: usize, const CHAIN: usize>(
+    strip: &Strip,
+    x: &Rounded<'_>,
+) -> [[__m256; 2]; T] {
+    let levels = strip.levels.as_chunks::<{ 4 * ROWS }>().0;
+    let levels = levels.as_chunks::<QUADS>().0.as_chunks::<SUBS>().0;
+    let scales = strip.scales.as_chunks().0.as_chunks::<SUBS>().0;
+    let mins = strip.mins.as_chunks().0.as_chunks::<SUBS>().0;
+    let weights = levels.iter().zip(scales).zip(mins);
+    let mut totals = [[_mm256_setzero_ps(); 2]; T];
+    for (((levels, scales), mins), tokens) in weights.zip(x.groups_of::<T>()) {
+        for sub in 0..SUBS {
+            let mut wide = [[_mm256_setzero_si256(); 2]; T];
+            for (link, levels) in levels[sub].as_chunks::<CHAIN>().0.iter().enumerate() {
+                let mut narrow = [[_mm256_setzero_si256(); 2]; T];
+                for (i, levels) in levels.iter().enumerate() {
+                    let w = vectors(levels);
+                    for (narrow, x) in narrow.iter_mut().zip(tokens.levels) {
+                        let quad = sub * QUADS + link * CHAIN + i;
+                        let x = spread_quad(&x.as_chunks().0[quad]);
+                        for (narrow, w) in narrow.iter_mut().zip(w) {
+                            *narrow = _mm256_add_epi16(*narrow, _mm256_maddubs_epi16(w, x));
+                        }
+                    }
+                }
+                let ones = _mm256_set1_epi16(1);
+                let narrow = narrow.as_flattened();
+                for (wide, narrow) in wide.as_flattened_mut().iter_mut().zip(narrow) {
+                    *wide = _mm256_add_epi32(*wide, _mm256_madd_epi16(*narrow, ones));
+                }
+            }
+            let (scales, mins) = (halves_of(&scales[sub]), halves_of(&mins[sub]));
+            for (t, (totals, wide)) in totals.iter_mut().zip(&wide).enumerate() {
+                add_scaled(totals, wide, scales, tokens.units[t]);
+                let sum = tokens.sum_of::<SUBS>(t, sub);
+                for (total, min) in totals.iter_mut().zip(mins) {
+                    *total = _mm256_fnmadd_ps(min, _mm256_set1_ps(sum), *total);
+                }
+            }
+        }
+    }
+    totals
+}
+
+/// Bytes with a sign, which lie in the strip as words and have no minimums.
+#[inline(never)]
+#[target_feature(enable = "avx2,fma")]
+fn words_tile<const T: usize>(strip: &Strip, x: &Rounded<'_>) -> [[__m256; 2]; T] {
+    let levels = strip.levels.as_chunks::<{ 4 * ROWS }>().0;
+    let weights = levels
+        .as_chunks::<16>()
+        .0
+        .iter()
+        .zip(strip.scales.as_chunks().0);
+    let tokens = x
+        .words
+        .as_chunks::<T>()
+        .0
+        .iter()
+        .zip(x.units.as_chunks::<T>().0);
+    let mut totals = [[_mm256_setzero_ps(); 2]; T];
+    for ((levels, scales), (x, units)) in weights.zip(tokens) {
+        let mut wide = [[_mm256_setzero_si256(); 2]; T];
+        for (pair, levels) in levels.iter().enumerate() {
+            let w = vectors(levels);
+            for (wide, x) in wide.iter_mut().zip(x) {
+                let x = spread_pair(&x.as_chunks().0[pair]);
+                for (wide, w) in wide.iter_mut().zip(w) {
+                    *wide = _mm256_add_epi32(*wide, _mm256_madd_epi16(w, x));
+                }
+            }
+        }
+        let scales = halves_of(scales);
+        for (t, (totals, wide)) in totals.iter_mut().zip(&wide).enumerate() {
+            add_scaled(totals, wide, scales, units[t]);
+        }
+    }
+    totals
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+pub(super) fn add_scaled(
+    totals: &mut [__m256; 2],
+    wide: &[__m256i; 2],
+    scales: [__m256; 2],
+    unit: f32,
+) {
+    for ((total, wide), scale) in totals.iter_mut().zip(wide).zip(scales) {
+        let part = _mm256_mul_ps(_mm256_cvtepi32_ps(*wide), _mm256_set1_ps(unit));
+        *total = _mm256_fmadd_ps(scale, part, *total);
+    }
+}
+
+/// A float of each row.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn halves_of(floats: &[f32; ROWS]) -> [__m256; 2] {
+    let [low, high] = floats.as_chunks().0 else {
+        unreachable!("two vectors")
+    };
+    [load(low), load(high)]
+}
+
+/// Four bytes, or two words, of each row.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn vectors(levels: &[u8; 4 * ROWS]) -> [__m256i; 2] {
+    let [low, high] = levels.as_chunks().0 else {
+        unreachable!("two vectors")
+    };
+    [load_32(low), load_32(high)]
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn write<const T: usize>(mut c: MatMut<'_>, accumulate: bool, sums: [[__m256; 2]; T]) {
+    for (t, sums) in sums.into_iter().enumerate() {
+        let mut all = [0.0; ROWS];
+        for (all, sum) in all.as_chunks_mut().0.iter_mut().zip(sums) {
+            store(all, sum);
+        }
+        store_cols(c.row_mut(t), accumulate, &all);
+    }
+}

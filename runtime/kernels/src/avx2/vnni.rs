@@ -1,0 +1,91 @@
+//! Products with activations rounded to 8 bits where the processor has AVX-VNNI: `vpdpbusd` multiplies
+//! 32 levels without sign with 32 activations and adds fours of the products to sums of 32 bits.
+
+use core::arch::x86_64::*;
+
+use super::registers::spread_quad;
+use super::rounded::{ROWS, add_scaled, fill_bytes, halves_of, round, vectors, write};
+use crate::QuantType;
+use crate::product::MatMut;
+use crate::rounded::{Form, GROUP, Part, Rounded, RoundedKernels, Strip, TILE};
+
+pub(crate) static KERNELS: RoundedKernels = RoundedKernels {
+    rows: ROWS,
+    words: false,
+    round,
+    fill,
+    multiply,
+    thin: super::thin_rounded_vnni,
+};
+
+/// The sum of the products of 32 levels without sign with activations, in eight parts: the first four
+/// belong to the first 16 levels.
+#[inline]
+#[target_feature(enable = "avx2,avxvnni")]
+pub(super) fn dot(levels: __m256i, x: __m256i) -> __m256i {
+    _mm256_dpbusd_avx_epi32(_mm256_setzero_si256(), levels, x)
+}
+
+/// See [`RoundedKernels::fill`].
+#[target_feature(enable = "avx2,fma,f16c")]
+fn fill(ty: QuantType, strip: &mut Strip, part: &Part<'_>) {
+    fill_bytes::<ROWS>(ty, strip, part);
+}
+
+/// See [`RoundedKernels::multiply`].
+#[target_feature(enable = "avx2,fma,avxvnni")]
+fn multiply(form: &Form, mut c: MatMut<'_>, strip: &Strip, x: &Rounded<'_>, from: usize) {
+    for first in (0..c.rows()).step_by(TILE) {
+        let tokens = TILE.min(c.rows() - first);
+        let x = x.tile(first, tokens, from, strip.depth / GROUP);
+        let c = c.row_range(first, tokens);
+        match (tokens, form.sub) {
+            (1, 16) => write(c, from > 0, tile::<1, 2, 4>(strip, &x)),
+            (2, 16) => write(c, from > 0, tile::<2, 2, 4>(strip, &x)),
+            (3, 16) => write(c, from > 0, tile::<3, 2, 4>(strip, &x)),
+            (_, 16) => write(c, from > 0, tile::<TILE, 2, 4>(strip, &x)),
+            (1, _) => write(c, from > 0, tile::<1, 1, 8>(strip, &x)),
+            (2, _) => write(c, from > 0, tile::<2, 1, 8>(strip, &x)),
+            (3, _) => write(c, from > 0, tile::<3, 1, 8>(strip, &x)),
+            _ => write(c, from > 0, tile::<TILE, 1, 8>(strip, &x)),
+        }
+    }
+}
+
+/// Each group has `SUBS` scales, of `QUADS` times four levels each.
+#[inline(never)]
+#[target_feature(enable = "avx2,fma,avxvnni")]
+fn tile<const T: usize, const SUBS: usize, const QUADS: usize>(
+    strip: &Strip,
+    x: &Rounded<'_>,
+) -> [[__m256; 2]; T] {
+    let levels = strip.levels.as_chunks::<{ 4 * ROWS }>().0;
+    let levels = levels.as_chunks::<QUADS>().0.as_chunks::<SUBS>().0;
+    let scales = strip.scales.as_chunks().0.as_chunks::<SUBS>().0;
+    let mins = strip.mins.as_chunks().0.as_chunks::<SUBS>().0;
+    let weights = levels.iter().zip(scales).zip(mins);
+    let mut totals = [[_mm256_setzero_ps(); 2]; T];
+    for (((levels, scales), mins), tokens) in weights.zip(x.groups_of::<T>()) {
+        for sub in 0..SUBS {
+            let mut wide = [[_mm256_setzero_si256(); 2]; T];
+            for (quad, levels) in levels[sub].iter().enumerate() {
+                let w = vectors(levels);
+                for (wide, x) in wide.iter_mut().zip(tokens.levels) {
+                    let x = spread_quad(&x.as_chunks().0[sub * QUADS + quad]);
+                    for (wide, w) in wide.iter_mut().zip(w) {
+                        *wide = _mm256_dpbusd_avx_epi32(*wide, w, x);
+                    }
+                }
+            }
+            let (scales, mins) = (halves_of(&scales[sub]), halves_of(&mins[sub]));
+            for (t, (totals, wide)) in totals.iter_mut().zip(&wide).enumerate() {
+                add_scaled(totals, wide, scales, tokens.units[t]);
+                let sum = tokens.sum_of::<SUBS>(t, sub);
+                for (total, min) in totals.iter_mut().zip(mins) {
+                    *total = _mm256_fnmadd_ps(min, _mm256_set1_ps(sum), *total);
+                }
+            }
+        }
+    }
+    totals
+}
