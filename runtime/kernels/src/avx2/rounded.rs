@@ -8,8 +8,8 @@ use core::arch::x86_64::*;
 
 use super::panel::transpose_block;
 use super::registers::{
-    largest, load, load_16, load_32, spread_pair, spread_quad, store, store_32, store_halves,
-    store_signed, sum, sum_integers,
+    ask_for, largest, load, load_16, load_32, spread_pair, spread_quad, store, store_32,
+    store_halves, store_signed, sum, sum_integers,
 };
 use crate::QuantType;
 use crate::panel::store_cols;
@@ -173,7 +173,8 @@ fn multiply(form: &Form, mut c: MatMut<'_>, strip: &Strip, x: &Rounded<'_>, from
     for first in (0..c.rows()).step_by(TILE) {
         let tokens = TILE.min(c.rows() - first);
         let x = x.tile(first, tokens, from, strip.depth / GROUP);
-        let c = c.row_range(first, tokens);
+        let mut c = c.row_range(first, tokens);
+        prefetch(&mut c);
         match tokens {
             1 => tile_of::<1>(form, c, from > 0, strip, &x),
             2 => tile_of::<2>(form, c, from > 0, strip, &x),
@@ -320,14 +321,37 @@ pub(super) fn vectors(levels: &[u8; 4 * ROWS]) -> [__m256i; 2] {
     [load_32(low), load_32(high)]
 }
 
+/// Asks for the places that a tile's results will go to: they lie far apart, and the tile takes longer
+/// than memory.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(crate) fn prefetch(c: &mut MatMut<'_>) {
+    for t in 0..c.rows() {
+        for line in c.row_mut(t).chunks(16) {
+            ask_for(line);
+        }
+    }
+}
+
 #[inline]
 #[target_feature(enable = "avx2")]
 pub(super) fn write<const T: usize>(mut c: MatMut<'_>, accumulate: bool, sums: [[__m256; 2]; T]) {
     for (t, sums) in sums.into_iter().enumerate() {
-        let mut all = [0.0; ROWS];
-        for (all, sum) in all.as_chunks_mut().0.iter_mut().zip(sums) {
-            store(all, sum);
+        let c = c.row_mut(t);
+        if let Some(c) = c.first_chunk_mut::<ROWS>() {
+            for (c, sum) in c.as_chunks_mut().0.iter_mut().zip(sums) {
+                let before = match accumulate {
+                    true => load(c),
+                    false => _mm256_setzero_ps(),
+                };
+                store(c, _mm256_add_ps(before, sum));
+            }
+        } else {
+            let mut all = [0.0; ROWS];
+            for (all, sum) in all.as_chunks_mut().0.iter_mut().zip(sums) {
+                store(all, sum);
+            }
+            store_cols(c, accumulate, &all);
         }
-        store_cols(c.row_mut(t), accumulate, &all);
     }
 }

@@ -4,7 +4,7 @@
 use core::arch::x86_64::*;
 
 use super::registers::spread_quad;
-use super::rounded::{ROWS, add_scaled, fill_bytes, halves_of, round, vectors, write};
+use super::rounded::{ROWS, add_scaled, fill_bytes, halves_of, prefetch, round, vectors, write};
 use crate::QuantType;
 use crate::product::MatMut;
 use crate::rounded::{Form, GROUP, Part, Rounded, RoundedKernels, Strip, TILE};
@@ -38,7 +38,8 @@ fn multiply(form: &Form, mut c: MatMut<'_>, strip: &Strip, x: &Rounded<'_>, from
     for first in (0..c.rows()).step_by(TILE) {
         let tokens = TILE.min(c.rows() - first);
         let x = x.tile(first, tokens, from, strip.depth / GROUP);
-        let c = c.row_range(first, tokens);
+        let mut c = c.row_range(first, tokens);
+        prefetch(&mut c);
         match (tokens, form.sub) {
             (1, 16) => write(c, from > 0, tile::<1, 2, 4>(strip, &x)),
             (2, 16) => write(c, from > 0, tile::<2, 2, 4>(strip, &x)),

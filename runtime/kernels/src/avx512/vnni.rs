@@ -5,7 +5,7 @@ use core::arch::x86_64::*;
 
 use super::registers::{load, load_64, spread_quad, store};
 use crate::QuantType;
-use crate::avx2::rounded::{fill_bytes, round};
+use crate::avx2::rounded::{fill_bytes, prefetch, round};
 use crate::avx2::thin_rounded_avx512_vnni;
 use crate::panel::store_cols;
 use crate::product::MatMut;
@@ -37,7 +37,8 @@ fn multiply(form: &Form, mut c: MatMut<'_>, strip: &Strip, x: &Rounded<'_>, from
     for first in (0..c.rows()).step_by(TILE) {
         let tokens = TILE.min(c.rows() - first);
         let x = x.tile(first, tokens, from, strip.depth / GROUP);
-        let c = c.row_range(first, tokens);
+        let mut c = c.row_range(first, tokens);
+        prefetch(&mut c);
         match (tokens, form.sub) {
             (1, 16) => tile::<1, 2, 4>(c, from > 0, strip, &x),
             (2, 16) => tile::<2, 2, 4>(c, from > 0, strip, &x),
@@ -98,10 +99,21 @@ fn tile<const T: usize, const SUBS: usize, const QUADS: usize>(
         }
     }
     for (t, totals) in totals.into_iter().enumerate() {
-        let mut all = [0.0; ROWS];
-        for (all, total) in all.as_chunks_mut().0.iter_mut().zip(totals) {
-            store(all, total);
+        let c = c.row_mut(t);
+        if let Some(c) = c.first_chunk_mut::<ROWS>() {
+            for (c, total) in c.as_chunks_mut().0.iter_mut().zip(totals) {
+                let before = match accumulate {
+                    true => load(c),
+                    false => _mm512_setzero_ps(),
+                };
+                store(c, _mm512_add_ps(before, total));
+            }
+        } else {
+            let mut all = [0.0; ROWS];
+            for (all, total) in all.as_chunks_mut().0.iter_mut().zip(totals) {
+                store(all, total);
+            }
+            store_cols(c, accumulate, &all);
         }
-        store_cols(c.row_mut(t), accumulate, &all);
     }
 }
