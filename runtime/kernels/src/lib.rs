@@ -11,6 +11,8 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 pub mod blocks;
+#[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+mod neon;
 pub mod ops;
 mod panel;
 pub mod product;
@@ -32,6 +34,8 @@ pub enum Isa {
     Avx2,
     /// x86-64 with AVX-512 F, BW, DQ and VL, and all of the above.
     Avx512,
+    /// aarch64 with NEON.
+    Neon,
 }
 
 impl Isa {
@@ -41,6 +45,7 @@ impl Isa {
             Self::Portable => "portable",
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
+            Self::Neon => "neon",
         }
     }
 }
@@ -78,7 +83,7 @@ impl Kernels {
 
     /// Every table this processor can run, slowest first; tests walk all of them.
     pub fn available() -> impl DoubleEndedIterator<Item = &'static Self> {
-        [Self::portable(), Self::avx2(), Self::avx512()]
+        [Self::portable(), Self::avx2(), Self::avx512(), Self::neon()]
             .into_iter()
             .flatten()
     }
@@ -172,6 +177,19 @@ impl Kernels {
                 isa: Isa::Avx512,
                 decode: avx512::decode,
                 product_thin: avx512::product_thin,
+            };
+            return Some(&TABLE);
+        }
+        None
+    }
+
+    fn neon() -> Option<&'static Self> {
+        #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+        if std::arch::is_aarch64_feature_detected!("neon") {
+            static TABLE: Kernels = Kernels {
+                isa: Isa::Neon,
+                decode: neon::decode,
+                product_thin: neon::product_thin,
             };
             return Some(&TABLE);
         }

@@ -112,10 +112,10 @@ fn every_table_agrees_on_thin_products() {
     }
 }
 
-/// What rounding activations can change in a product of a row: with AVX2, one token and blocks, half a
-/// unit each, of which 32767 make the largest of 32.
+/// What rounding activations can change in a product of a row: with AVX2 or NEON, one token and blocks,
+/// half a unit each, of which 32767 make the largest of 32.
 fn of_fixed_point(isa: Isa, ty: QuantType, tokens: usize, w: &[f32], x: &[f32]) -> f64 {
-    if isa != Isa::Avx2 || tokens > 1 || ty.block_len() == 1 {
+    if !matches!(isa, Isa::Avx2 | Isa::Neon) || tokens > 1 || ty.block_len() == 1 {
         return 0.0;
     }
     let groups = w.chunks(32).zip(x.chunks(32)).map(|(w, x)| {
@@ -191,4 +191,6 @@ fn a_table_is_found_by_its_name() {
         assert_eq!(Kernels::named(table.isa.name()).unwrap().isa, table.isa);
     }
     assert!(Kernels::named("abacus").is_none());
+    let has_neon = cfg!(all(target_arch = "aarch64", target_endian = "little"));
+    assert_eq!(Kernels::named("neon").is_some(), has_neon);
 }
