@@ -25,7 +25,7 @@ pub use quant_type::QuantType;
 
 use std::sync::OnceLock;
 
-/// Instruction sets this crate has kernels for, slowest first.
+/// Instruction sets this crate has kernels for; of one architecture, slowest first.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Isa {
     /// Portable Rust; the reference the others are tested against.
