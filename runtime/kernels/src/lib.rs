@@ -11,6 +11,8 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 pub mod blocks;
+#[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+mod neon;
 pub mod ops;
 mod panel;
 pub mod product;
@@ -24,7 +26,7 @@ pub use quant_type::QuantType;
 
 use std::sync::OnceLock;
 
-/// Instruction sets this crate has kernels for, slowest first.
+/// Instruction sets this crate has kernels for; of one architecture, slowest first.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Isa {
     /// Portable Rust; the reference the others are tested against.
@@ -33,6 +35,8 @@ pub enum Isa {
     Avx2,
     /// x86-64 with AVX-512 F, BW, DQ and VL, and all of the above.
     Avx512,
+    /// aarch64 with NEON.
+    Neon,
 }
 
 /// The kernels of one instruction set, as a table of functions.
@@ -78,6 +82,7 @@ impl Kernels {
             Self::avx_vnni(),
             Self::avx512(),
             Self::avx512_vnni(),
+            Self::neon(),
         ]
         .into_iter()
         .flatten()
@@ -209,6 +214,21 @@ impl Kernels {
                 decode: avx512::decode,
                 product_thin: avx512::product_thin,
                 rounded: Some(&avx512::vnni::KERNELS),
+            };
+            return Some(&TABLE);
+        }
+        None
+    }
+
+    fn neon() -> Option<&'static Self> {
+        #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+        if std::arch::is_aarch64_feature_detected!("neon") {
+            static TABLE: Kernels = Kernels {
+                name: "neon",
+                isa: Isa::Neon,
+                decode: neon::decode,
+                product_thin: neon::product_thin,
+                rounded: None,
             };
             return Some(&TABLE);
         }

@@ -19,7 +19,7 @@ const DEPTH: usize = 128;
 /// level cache.
 const BLOCK: usize = 16 * ROWS;
 
-/// Columns of a strip without vectors, and with AVX2: two vectors.
+/// Columns of a strip without vectors, with AVX2, two vectors, and with NEON, four.
 pub(crate) const NARROW: usize = 16;
 /// Columns of a strip with AVX-512: four vectors.
 pub(crate) const WIDE: usize = 64;
@@ -101,6 +101,9 @@ impl Kernels {
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => unsafe { crate::avx2::panel::product_strip(c, accumulate, a, b) },
+            // SAFETY: as above.
+            #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+            Isa::Neon => unsafe { crate::neon::panel::product_strip(c, accumulate, a, b) },
             _ => product_strip(c, accumulate, a, b),
         }
     }
@@ -113,6 +116,9 @@ impl Kernels {
             // SAFETY: as in `product_strip`; every processor with AVX-512 has AVX2.
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 | Isa::Avx512 => unsafe { crate::avx2::panel::transpose(out, strip, b) },
+            // SAFETY: as in `product_strip`.
+            #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+            Isa::Neon => unsafe { crate::neon::panel::transpose(out, strip, b) },
             _ => transpose(out, strip, b, 0, 0),
         }
     }

@@ -180,4 +180,6 @@ fn a_table_is_found_by_its_name() {
         assert_eq!(Kernels::named(table.name).unwrap().name, table.name);
     }
     assert!(Kernels::named("abacus").is_none());
+    let has_neon = cfg!(all(target_arch = "aarch64", target_endian = "little"));
+    assert_eq!(Kernels::named("neon").is_some(), has_neon);
 }

@@ -21,7 +21,8 @@ pub const GRID: [i8; 16] = [
     -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113,
 ];
 
-/// [`GRID`] as floats.
+/// [`GRID`] as floats, for registers that hold all sixteen.
+#[cfg(target_arch = "x86_64")]
 pub(crate) const GRID_F32: [f32; 16] = {
     let (mut floats, mut i) = ([0.0; 16], 0);
     while i < 16 {

@@ -15,9 +15,9 @@ pub(crate) mod elementary;
 pub(crate) mod norm;
 pub(crate) mod position;
 
+use crate::Kernels;
 use crate::ops::dropout::Dropout;
 use crate::ops::rope::RopeTable;
-use crate::{Isa, Kernels};
 
 /// Independent partial sums of one row: two vectors of the widest instruction set, enough to hide
 /// the latency of an addition on the others.
@@ -60,10 +60,11 @@ macro_rules! compiled_per_isa {
                         // SAFETY: a table of this instruction set leaves the crate only after the
                         // processor was seen to have it (`Kernels::available`).
                         #[cfg(target_arch = "x86_64")]
-                        Isa::Avx2 => unsafe { avx2::$name($($arg),*) },
+                        crate::Isa::Avx2 => unsafe { avx2::$name($($arg),*) },
                         // SAFETY: as above.
                         #[cfg(target_arch = "x86_64")]
-                        Isa::Avx512 => unsafe { avx512::$name($($arg),*) },
+                        crate::Isa::Avx512 => unsafe { avx512::$name($($arg),*) },
+                        // Portable, and NEON: all code for aarch64 is compiled with it.
                         _ => $body($($arg),*),
                     }
                 }

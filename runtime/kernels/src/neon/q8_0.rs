@@ -1,0 +1,24 @@
+//! Q8_0 with 16-byte vectors.
+
+use core::arch::aarch64::*;
+
+use super::registers::{half, load_32, signed};
+use super::walk::{Scales, kernels};
+use crate::blocks::q8_0::{BYTES, Block, LEN};
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn scales(block: &[u8; BYTES]) -> Scales<1> {
+    Scales {
+        scale: [half(Block::of(block).d)],
+        min: [0.0],
+    }
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn levels(block: &[u8; BYTES], _run: usize) -> [int8x16_t; 2] {
+    signed(load_32(Block::of(block).qs))
+}
+
+kernels!(run: 32, sub: 32, min: false);

@@ -1,0 +1,146 @@
+//! Loads, stores and conversions between byte arrays and 16-byte registers: all of the
+//! pointer work of this folder.
+
+use core::arch::aarch64::*;
+
+/// Sixteen bytes.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn load_16(bytes: &[u8; 16]) -> uint8x16_t {
+    // SAFETY: `bytes` is 16 readable bytes and the load has no alignment need.
+    unsafe { vld1q_u8(bytes.as_ptr()) }
+}
+
+/// Thirty-two bytes.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn load_32(bytes: &[u8; 32]) -> [uint8x16_t; 2] {
+    let (low, high) = bytes.split_at(16);
+    let half = |bytes: &[u8]| load_16(bytes.first_chunk().expect("16 bytes"));
+    [half(low), half(high)]
+}
+
+/// Eight integers of 16 bits.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn load_halves(values: &[i16; 8]) -> int16x8_t {
+    // SAFETY: `values` is 16 readable bytes and the load has no alignment need.
+    unsafe { vld1q_s16(values.as_ptr()) }
+}
+
+/// Writes eight integers of 16 bits.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn store_halves(values: &mut [i16; 8], v: int16x8_t) {
+    // SAFETY: `values` is 16 writable bytes and the store has no alignment need.
+    unsafe { vst1q_s16(values.as_mut_ptr(), v) }
+}
+
+/// Four integers of 32 bits.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn load_words(values: &[i32; 4]) -> int32x4_t {
+    // SAFETY: `values` is 16 readable bytes and the load has no alignment need.
+    unsafe { vld1q_s32(values.as_ptr()) }
+}
+
+/// Four floats.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn load(floats: &[f32; 4]) -> float32x4_t {
+    // SAFETY: `floats` is 16 readable bytes and the load has no alignment need.
+    unsafe { vld1q_f32(floats.as_ptr()) }
+}
+
+/// Writes four floats.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn store(floats: &mut [f32; 4], v: float32x4_t) {
+    // SAFETY: `floats` is 16 writable bytes and the store has no alignment need.
+    unsafe { vst1q_f32(floats.as_mut_ptr(), v) }
+}
+
+/// Writes `4 * N` floats.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn store_all<const N: usize>(floats: &mut [f32], vectors: [float32x4_t; N]) {
+    for (floats, v) in floats.as_chunks_mut().0.iter_mut().zip(vectors) {
+        store(floats, v);
+    }
+}
+
+/// The value of an F16 field.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn half(bytes: &[u8; 2]) -> f32 {
+    let bits = vreinterpret_f16_u16(vdup_n_u16(u16::from_le_bytes(*bytes)));
+    vgetq_lane_f32::<0>(vcvt_f32_f16(bits))
+}
+
+/// Sixteen signed bytes as floats, in order.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn spread(levels: int8x16_t) -> [float32x4_t; 4] {
+    let [a, b] = spread_halves(vmovl_s8(vget_low_s8(levels)));
+    let [c, d] = spread_halves(vmovl_high_s8(levels));
+    [a, b, c, d]
+}
+
+/// Eight integers of 16 bits as floats, in order.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn spread_halves(values: int16x8_t) -> [float32x4_t; 2] {
+    [
+        vcvtq_f32_s32(vmovl_s16(vget_low_s16(values))),
+        vcvtq_f32_s32(vmovl_high_s16(values)),
+    ]
+}
+
+/// The 32 nibbles of 16 bytes: lower ones first.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn nibbles(bytes: &[u8; 16]) -> [uint8x16_t; 2] {
+    let bytes = load_16(bytes);
+    [low_nibbles(bytes), high_nibbles(bytes)]
+}
+
+/// The lower four bits of each byte.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn low_nibbles(bytes: uint8x16_t) -> uint8x16_t {
+    vandq_u8(bytes, vdupq_n_u8(15))
+}
+
+/// The upper four bits of each byte.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn high_nibbles(bytes: uint8x16_t) -> uint8x16_t {
+    vshrq_n_u8::<4>(bytes)
+}
+
+/// Bytes of small integers, or of negative ones, as what they are.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn signed<const N: usize>(bytes: [uint8x16_t; N]) -> [int8x16_t; N] {
+    bytes.map(|bytes| vreinterpretq_s8_u8(bytes))
+}
+
+/// `own` in each byte that shares a bit with `bit`, zero in the others.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn where_set(bytes: uint8x16_t, bit: u8, own: u8) -> uint8x16_t {
+    vandq_u8(vtstq_u8(bytes, vdupq_n_u8(bit)), vdupq_n_u8(own))
+}
+
+/// A byte of ones for each set bit of `bits`, in order.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn bit_masks(bits: u32) -> [uint8x16_t; 2] {
+    let own = vreinterpretq_u8_u64(vdupq_n_u64(0x8040_2010_0804_0201));
+    let [a, b, c, d] = bits.to_le_bytes();
+    // Eight bytes look at the eight bits of one.
+    [
+        vtstq_u8(vcombine_u8(vdup_n_u8(a), vdup_n_u8(b)), own),
+        vtstq_u8(vcombine_u8(vdup_n_u8(c), vdup_n_u8(d)), own),
+    ]
+}
