@@ -97,6 +97,20 @@ pub(super) fn ask_for(floats: &[f32]) {
     _mm_prefetch::<_MM_HINT_T0>(floats.as_ptr().cast());
 }
 
+/// Brings what lies `ahead` of `bytes` closer. What lies beyond the end of a matrix is asked for in vain.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn ask_for_bytes(bytes: &[u8], ahead: usize) {
+    for line in (0..bytes.len()).step_by(64) {
+        let place = bytes.as_ptr().wrapping_add(ahead + line);
+        _mm_prefetch::<_MM_HINT_T0>(place.cast());
+    }
+}
+
+/// Bytes that are on their way while a thin product works: more than the processor's own prefetching
+/// dares, which ends with every page.
+pub(super) const AHEAD: usize = 4096;
+
 /// The value of an F16 field.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]

@@ -8,8 +8,8 @@ use core::arch::x86_64::*;
 
 use super::panel::transpose_block;
 use super::registers::{
-    ask_for, largest, load, load_16, load_32, spread_pair, spread_quad, store, store_32,
-    store_halves, store_signed, sum, sum_integers,
+    ask_for, ask_for_bytes, largest, load, load_16, load_32, spread_pair, spread_quad, store,
+    store_32, store_halves, store_signed, sum, sum_integers,
 };
 use crate::QuantType;
 use crate::panel::store_cols;
@@ -123,6 +123,8 @@ fn unpack<const R: usize>(
     for (i, levels) in levels.iter_mut().enumerate() {
         let (mut scales, mut mins) = ([0.0; DEPTH / 16], [0.0; DEPTH / 16]);
         if let Some(bytes) = part.of(first + i) {
+            // The next strip's, which is unpacked after this one was multiplied.
+            ask_for_bytes(bytes, R * part.row_bytes);
             super::unpack(ty, bytes, bias, levels, &mut scales, &mut mins);
         }
         let row = first + i;

@@ -192,7 +192,7 @@ macro_rules! thin {
             x: &$crate::rounded::Rounded<'_>,
             w: &[u8],
         ) {
-            use $crate::avx2::registers::{load_signed, one_or_two, sum};
+            use $crate::avx2::registers::{AHEAD, ask_for_bytes, load_signed, one_or_two, sum};
             use $crate::rounded::{GROUP, Rounded};
             use $dot;
             const GROUPS: usize = LEN / GROUP;
@@ -213,6 +213,7 @@ macro_rules! thin {
                     let mut mins = [[0.0; SUBS]; T];
                     let x = integers.iter().zip(units).zip(sums).zip(halves);
                     for (block, (((x, units), sums), halves)) in row.iter().zip(x) {
+                        ask_for_bytes(block, AHEAD);
                         let mut scales = scales(block);
                         if !SIGNED && !MIN {
                             for (min, scale) in scales.min.iter_mut().zip(&scales.scale) {
