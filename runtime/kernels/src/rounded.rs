@@ -39,6 +39,8 @@ pub struct Rounded<'a> {
     pub sums: &'a [f32],
     /// The sums of both its halves.
     pub halves: &'a [[f32; 2]],
+    /// The same of the integers, each in two parts: of the first two of four, and of the last two.
+    pub parts: &'a [[[i16; 2]; 2]],
     /// Activations of a token, whole groups.
     pub inputs: usize,
 }
@@ -59,6 +61,7 @@ impl<'a> Rounded<'a> {
             units: &self.units[at..end],
             sums: &self.sums[at..end],
             halves: &self.halves[at..end],
+            parts: &self.parts[at..end],
             inputs: groups * GROUP,
         }
     }
@@ -71,6 +74,7 @@ pub(crate) struct GroupOf<'a, const T: usize> {
     pub units: &'a [f32; T],
     sums: &'a [f32; T],
     halves: &'a [[f32; 2]; T],
+    pub parts: &'a [[[i16; 2]; 2]; T],
 }
 
 impl<'a> Rounded<'a> {
@@ -89,14 +93,14 @@ impl<'a> Rounded<'a> {
             .0
             .iter()
             .zip(self.halves.as_chunks().0);
-        levels
-            .zip(sums)
-            .map(|((levels, units), (sums, halves))| GroupOf {
-                levels,
-                units,
-                sums,
-                halves,
-            })
+        let all = levels.zip(sums).zip(self.parts.as_chunks().0);
+        all.map(|(((levels, units), (sums, halves)), parts)| GroupOf {
+            levels,
+            units,
+            sums,
+            halves,
+            parts,
+        })
     }
 }
 
@@ -120,6 +124,7 @@ pub struct RoundedMut<'a> {
     pub units: &'a mut [f32],
     pub sums: &'a mut [f32],
     pub halves: &'a mut [[f32; 2]],
+    pub parts: &'a mut [[[i16; 2]; 2]],
 }
 
 impl<'a> RoundedMut<'a> {
@@ -133,12 +138,14 @@ impl<'a> RoundedMut<'a> {
         let (units, other_units) = self.units.split_at_mut(groups);
         let (sums, other_sums) = self.sums.split_at_mut(groups);
         let (halves, other_halves) = self.halves.split_at_mut(groups);
+        let (parts, other_parts) = self.parts.split_at_mut(groups);
         let first = Self {
             levels,
             words,
             units,
             sums,
             halves,
+            parts,
         };
         let others = Self {
             levels: other_levels,
@@ -146,6 +153,7 @@ impl<'a> RoundedMut<'a> {
             units: other_units,
             sums: other_sums,
             halves: other_halves,
+            parts: other_parts,
         };
         (first, others)
     }
@@ -170,6 +178,8 @@ pub(crate) struct Form {
     pub bits: u8,
     /// Levels that share a scale: 16 or 32.
     pub sub: usize,
+    /// Whether there are minimums; there is no bias then.
+    pub min: bool,
 }
 
 impl Form {
@@ -186,7 +196,13 @@ impl Form {
             QuantType::Q6K => (32, 6, 16),
             QuantType::Q8_0 | QuantType::IQ4NL | QuantType::IQ4XS => (128, 8, 32),
         };
-        Self { bias, bits, sub }
+        let min = bias == 0;
+        Self {
+            bias,
+            bits,
+            sub,
+            min,
+        }
     }
 }
 
@@ -204,7 +220,7 @@ pub struct Strip {
     pub(crate) levels: Box<[u8; STRIP_BYTES]>,
     /// `[depth / sub][rows]`.
     pub(crate) scales: Box<[f32; SCALES]>,
-    /// The same; includes what [`Form::bias`] added.
+    /// The same, in types that have them.
     pub(crate) mins: Box<[f32; SCALES]>,
     /// Levels of a row.
     pub(crate) depth: usize,
@@ -291,6 +307,7 @@ impl Kernels {
         assert_eq!(out.words.len(), words, "words");
         assert_eq!(out.units.len(), groups, "units");
         assert_eq!((out.sums.len(), out.halves.len()), (groups, groups), "sums");
+        assert_eq!(out.parts.len(), groups, "parts of sums");
         // SAFETY: a table leaves the crate only after its instruction set was detected
         // (`Kernels::available`), which is the entry's only requirement.
         unsafe { (rounded.round)(&mut out, x, inputs) }
@@ -378,6 +395,7 @@ impl Kernels {
         assert_eq!(groups, x.tokens() * x.inputs / GROUP, "whole tokens");
         assert_eq!(x.levels.len(), groups, "levels");
         assert_eq!((x.sums.len(), x.halves.len()), (groups, groups), "sums");
+        assert_eq!(x.parts.len(), groups, "parts of sums");
         let words = if self.rounds_to_words() { groups } else { 0 };
         assert_eq!(x.words.len(), words, "words");
     }

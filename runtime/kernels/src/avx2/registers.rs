@@ -43,6 +43,16 @@ pub(super) fn store_signed(bytes: &mut [i8; 32], v: __m256i) {
     unsafe { _mm256_storeu_si256(bytes.as_mut_ptr().cast(), v) }
 }
 
+/// The sums of a group's activations, or of half `sub` of it if `SUBS` is 2, in two parts.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn parts_of<const SUBS: usize>(parts: &[[i16; 2]; 2], sub: usize) -> __m256i {
+    match SUBS {
+        1 => _mm256_add_epi16(spread_pair(&parts[0]), spread_pair(&parts[1])),
+        _ => spread_pair(&parts[sub]),
+    }
+}
+
 /// Four bytes, eight times.
 #[inline]
 #[target_feature(enable = "avx2")]
@@ -180,13 +190,19 @@ pub(super) fn largest(v: __m256) -> f32 {
     _mm_cvtss_f32(_mm_max_ss(v, _mm_shuffle_ps(v, v, 1)))
 }
 
-/// The sum of eight integers.
+/// Of each 16 bytes, the sum of the first two of each four, and of the last two.
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(super) fn sum_integers(v: __m256i) -> i32 {
-    let v = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
-    let v = _mm_add_epi32(v, _mm_unpackhi_epi64(v, v));
-    _mm_cvtsi128_si32(_mm_add_epi32(v, _mm_shuffle_epi32(v, 1)))
+pub(super) fn sums_of_pairs(bytes: __m256i) -> [[i16; 2]; 2] {
+    let pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), bytes);
+    let pairs = _mm256_add_epi16(pairs, _mm256_unpackhi_epi64(pairs, pairs));
+    let pairs = _mm256_add_epi16(pairs, _mm256_srli_epi64(pairs, 32));
+    let low = _mm_cvtsi128_si32(_mm256_castsi256_si128(pairs));
+    let high = _mm_cvtsi128_si32(_mm256_extracti128_si256(pairs, 1));
+    [
+        [low as i16, (low >> 16) as i16],
+        [high as i16, (high >> 16) as i16],
+    ]
 }
 
 /// The sum of the products of 32 levels without sign, of at most 7 bits, with activations, in eight

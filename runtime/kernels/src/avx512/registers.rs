@@ -11,12 +11,30 @@ pub(super) fn load_64(bytes: &[u8; 64]) -> __m512i {
     unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
 }
 
+/// The sums of a group's activations, or of half `sub` of it if `SUBS` is 2, in two parts.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(super) fn parts_of<const SUBS: usize>(parts: &[[i16; 2]; 2], sub: usize) -> __m512i {
+    match SUBS {
+        1 => _mm512_add_epi16(spread_pair(&parts[0]), spread_pair(&parts[1])),
+        _ => spread_pair(&parts[sub]),
+    }
+}
+
 /// Four bytes, sixteen times.
 #[inline]
 #[target_feature(enable = "avx512f")]
 pub(super) fn spread_quad(bytes: &[i8; 4]) -> __m512i {
     // SAFETY: `bytes` is 4 readable bytes, read without a need of alignment.
     _mm512_set1_epi32(unsafe { bytes.as_ptr().cast::<i32>().read_unaligned() })
+}
+
+/// Two words, sixteen times.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn spread_pair(words: &[i16; 2]) -> __m512i {
+    // SAFETY: `words` is 4 readable bytes, read without a need of alignment.
+    _mm512_set1_epi32(unsafe { words.as_ptr().cast::<i32>().read_unaligned() })
 }
 
 /// Thirty-two bytes.
