@@ -82,7 +82,7 @@ fn rounded_rows(kernels: &Kernels, limits: &Limits) {
     let (mut levels, mut words) = (vec![[0; GROUP]; groups], vec![[0; GROUP]; words]);
     let (mut units, mut sums) = (vec![0.0; groups], vec![0.0; groups]);
     let mut halves = vec![[0.0; 2]; groups];
-    let mut parts = vec![[[0; 2]; 2]; groups];
+    let mut parts = vec![[[0; 2]; 3]; groups];
     let took = time(|| {
         let out = RoundedMut {
             levels: &mut levels,

@@ -39,8 +39,9 @@ pub struct Rounded<'a> {
     pub sums: &'a [f32],
     /// The sums of both its halves.
     pub halves: &'a [[f32; 2]],
-    /// The same of the integers, each in two parts: of the first two of four, and of the last two.
-    pub parts: &'a [[[i16; 2]; 2]],
+    /// The same of the integers of both halves and of all, each in two parts: of the first two of each
+    /// four integers, and of the last two.
+    pub parts: &'a [[[i16; 2]; 3]],
     /// Activations of a token, whole groups.
     pub inputs: usize,
 }
@@ -74,7 +75,7 @@ pub(crate) struct GroupOf<'a, const T: usize> {
     pub units: &'a [f32; T],
     sums: &'a [f32; T],
     halves: &'a [[f32; 2]; T],
-    pub parts: &'a [[[i16; 2]; 2]; T],
+    pub parts: &'a [[[i16; 2]; 3]; T],
 }
 
 impl<'a> Rounded<'a> {
@@ -124,7 +125,7 @@ pub struct RoundedMut<'a> {
     pub units: &'a mut [f32],
     pub sums: &'a mut [f32],
     pub halves: &'a mut [[f32; 2]],
-    pub parts: &'a mut [[[i16; 2]; 2]],
+    pub parts: &'a mut [[[i16; 2]; 3]],
 }
 
 impl<'a> RoundedMut<'a> {

@@ -52,7 +52,7 @@ pub struct Rounding {
     units: Floats,
     sums: Floats,
     halves: Buffer<[f32; 2]>,
-    parts: Buffer<[[i16; 2]; 2]>,
+    parts: Buffer<[[i16; 2]; 3]>,
 }
 
 impl Rounding {
@@ -76,7 +76,7 @@ impl Rounding {
     /// Bytes that [`Rounding::new`] allocates.
     pub fn bytes(floats: usize) -> usize {
         let (groups, words) = Self::groups(floats);
-        groups * (GROUP + 6 * size_of::<f32>()) + words * GROUP * size_of::<i16>()
+        groups * (GROUP + 7 * size_of::<f32>()) + words * GROUP * size_of::<i16>()
     }
 
     /// Groups, and those of them that are kept in words as well.

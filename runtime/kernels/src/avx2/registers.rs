@@ -43,16 +43,6 @@ pub(super) fn store_signed(bytes: &mut [i8; 32], v: __m256i) {
     unsafe { _mm256_storeu_si256(bytes.as_mut_ptr().cast(), v) }
 }
 
-/// The sums of a group's activations, or of half `sub` of it if `SUBS` is 2, in two parts.
-#[inline]
-#[target_feature(enable = "avx2")]
-pub(super) fn parts_of<const SUBS: usize>(parts: &[[i16; 2]; 2], sub: usize) -> __m256i {
-    match SUBS {
-        1 => _mm256_add_epi16(spread_pair(&parts[0]), spread_pair(&parts[1])),
-        _ => spread_pair(&parts[sub]),
-    }
-}
-
 /// Four bytes, eight times.
 #[inline]
 #[target_feature(enable = "avx2")]

@@ -8,8 +8,8 @@ use core::arch::x86_64::*;
 
 use super::panel::transpose_block;
 use super::registers::{
-    ask_for, ask_for_bytes, largest, load, load_16, load_32, parts_of, spread_pair, spread_quad,
-    store, store_32, store_halves, store_signed, sum, sums_of_pairs,
+    ask_for, ask_for_bytes, largest, load, load_16, load_32, spread_pair, spread_quad, store,
+    store_32, store_halves, store_signed, sum, sums_of_pairs,
 };
 use crate::QuantType;
 use crate::panel::store_cols;
@@ -68,9 +68,9 @@ pub(crate) fn round(out: &mut RoundedMut<'_>, x: &[f32], inputs: usize) {
             store_halves(low, _mm256_permute4x64_epi64(ab, 0b11_01_10_00));
             store_halves(high, _mm256_permute4x64_epi64(cd, 0b11_01_10_00));
         }
-        let parts = sums_of_pairs(bytes);
-        let [low, high] = [parts[0][0] + parts[0][1], parts[1][0] + parts[1][1]];
-        out.parts[g] = parts;
+        let [a, b] = sums_of_pairs(bytes);
+        out.parts[g] = [a, b, [a[0] + b[0], a[1] + b[1]]];
+        let [low, high] = [a[0] + a[1], b[0] + b[1]];
         out.units[g] = unit;
         out.sums[g] = unit * (low + high) as f32;
         out.halves[g] = [unit * low as f32, unit * high as f32];
@@ -86,9 +86,11 @@ fn fill(ty: QuantType, strip: &mut Strip, part: &Part<'_>) {
     let form = Form::of(ty);
     if form.bits < 8 {
         fill_bytes::<ROWS>(ty, strip, part);
-        if form.bits == 5 && form.min {
-            for (min, scale) in strip.mins.iter_mut().zip(&strip.scales[..]) {
-                *min -= MIDDLE as f32 * scale;
+        for (min, scale) in strip.mins.iter_mut().zip(&strip.scales[..]) {
+            match (form.bits, form.min) {
+                (4, false) => *min = form.bias as f32 * scale,
+                (5, true) => *min -= MIDDLE as f32 * scale,
+                _ => {}
             }
         }
         return;
@@ -203,8 +205,7 @@ fn tile_of<const T: usize>(
     let sums = match (form.bits, form.min) {
         (2, _) => tile::<T, 2, 4, 0, true>(strip, x),
         (3, _) => tile::<T, 2, 4, 4, false>(strip, x),
-        (4, true) => tile::<T, 1, 8, 0, true>(strip, x),
-        (4, false) => tile::<T, 1, 8, 8, false>(strip, x),
+        (4, _) => tile::<T, 1, 8, 0, true>(strip, x),
         (5, true) => tile::<T, 1, 8, MIDDLE, true>(strip, x),
         (5, false) => tile::<T, 1, 8, MIDDLE, false>(strip, x),
         (6, _) => tile::<T, 2, 4, 32, false>(strip, x),
@@ -233,12 +234,6 @@ fn tile<const T: usize, const SUBS: usize, const QUADS: usize, const ZERO: i16, 
     for (((levels, scales), mins), tokens) in weights.zip(x.groups_of::<T>()) {
         for sub in 0..SUBS {
             let mut narrow = [[_mm256_setzero_si256(); 2]; T];
-            if ZERO != 0 {
-                for (t, narrow) in narrow.iter_mut().enumerate() {
-                    let parts = parts_of::<SUBS>(&tokens.parts[t], sub);
-                    *narrow = [_mm256_mullo_epi16(parts, _mm256_set1_epi16(-ZERO)); 2];
-                }
-            }
             for (quad, levels) in levels[sub].iter().enumerate() {
                 let w = vectors(levels);
                 for (narrow, x) in narrow.iter_mut().zip(tokens.levels) {
@@ -249,10 +244,14 @@ fn tile<const T: usize, const SUBS: usize, const QUADS: usize, const ZERO: i16, 
                 }
             }
             let (scales, mins) = (halves_of(&scales[sub]), halves_of(&mins[sub]));
-            for (t, (totals, narrow)) in totals.iter_mut().zip(&narrow).enumerate() {
+            for (t, (totals, [mut a, mut b])) in totals.iter_mut().zip(narrow).enumerate() {
+                if ZERO != 0 {
+                    let parts = spread_pair(&tokens.parts[t][if SUBS == 1 { 2 } else { sub }]);
+                    let zero = _mm256_mullo_epi16(parts, _mm256_set1_epi16(ZERO));
+                    (a, b) = (_mm256_sub_epi16(a, zero), _mm256_sub_epi16(b, zero));
+                }
                 let ones = _mm256_set1_epi16(1);
-                let [a, b] = narrow;
-                let wide = [_mm256_madd_epi16(*a, ones), _mm256_madd_epi16(*b, ones)];
+                let wide = [_mm256_madd_epi16(a, ones), _mm256_madd_epi16(b, ones)];
                 add_scaled(totals, &wide, scales, tokens.units[t]);
                 if MIN {
                     let sum = tokens.sum_of::<SUBS>(t, sub);

@@ -3,7 +3,7 @@
 
 use core::arch::x86_64::*;
 
-use super::registers::{parts_of, spread_quad};
+use super::registers::{spread_pair, spread_quad};
 use super::rounded::{ROWS, add_scaled, fill_bytes, halves_of, prefetch, round, vectors, write};
 use crate::QuantType;
 use crate::product::MatMut;
@@ -81,7 +81,7 @@ fn tile<const T: usize, const SUBS: usize, const QUADS: usize, const MIN: bool>(
             let mut wide = [[_mm256_setzero_si256(); 2]; T];
             if !MIN {
                 for (t, wide) in wide.iter_mut().enumerate() {
-                    let parts = parts_of::<SUBS>(&tokens.parts[t], sub);
+                    let parts = spread_pair(&tokens.parts[t][if SUBS == 1 { 2 } else { sub }]);
                     *wide = [_mm256_madd_epi16(parts, zero); 2];
                 }
             }

@@ -11,16 +11,6 @@ pub(super) fn load_64(bytes: &[u8; 64]) -> __m512i {
     unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
 }
 
-/// The sums of a group's activations, or of half `sub` of it if `SUBS` is 2, in two parts.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
-pub(super) fn parts_of<const SUBS: usize>(parts: &[[i16; 2]; 2], sub: usize) -> __m512i {
-    match SUBS {
-        1 => _mm512_add_epi16(spread_pair(&parts[0]), spread_pair(&parts[1])),
-        _ => spread_pair(&parts[sub]),
-    }
-}
-
 /// Four bytes, sixteen times.
 #[inline]
 #[target_feature(enable = "avx512f")]

@@ -3,7 +3,7 @@
 
 use core::arch::x86_64::*;
 
-use super::registers::{load, load_64, parts_of, spread_quad, store};
+use super::registers::{load, load_64, spread_pair, spread_quad, store};
 use crate::QuantType;
 use crate::avx2::rounded::{fill_bytes, prefetch, round};
 use crate::avx2::thin_rounded_avx512_vnni;
@@ -93,7 +93,7 @@ fn tile<const T: usize, const SUBS: usize, const QUADS: usize, const MIN: bool>(
             let mut wide = [[_mm512_setzero_si512(); VECTORS]; T];
             if !MIN {
                 for (t, wide) in wide.iter_mut().enumerate() {
-                    let parts = parts_of::<SUBS>(&tokens.parts[t], sub);
+                    let parts = spread_pair(&tokens.parts[t][if SUBS == 1 { 2 } else { sub }]);
                     *wide = [_mm512_madd_epi16(parts, zero); VECTORS];
                 }
             }

@@ -11,7 +11,7 @@ struct Owned {
     units: Vec<f32>,
     sums: Vec<f32>,
     halves: Vec<[f32; 2]>,
-    parts: Vec<[[i16; 2]; 2]>,
+    parts: Vec<[[i16; 2]; 3]>,
     inputs: usize,
 }
 
@@ -25,7 +25,7 @@ impl Owned {
             units: vec![0.0; groups],
             sums: vec![0.0; groups],
             halves: vec![[0.0; 2]; groups],
-            parts: vec![[[0; 2]; 2]; groups],
+            parts: vec![[[0; 2]; 3]; groups],
             inputs,
         };
         let out = RoundedMut {
@@ -114,16 +114,13 @@ fn rounding_is_within_half_a_unit_and_sums_are_of_what_was_rounded() {
                             table.name
                         );
                     }
-                    for (half, parts) in owned.levels[place]
-                        .as_chunks::<16>()
-                        .0
-                        .iter()
-                        .zip(owned.parts[place])
-                    {
+                    for (i, parts) in owned.parts[place].into_iter().enumerate() {
+                        let of = [0..16, 16..32, 0..32][i].clone();
                         for (first, got) in [(0, parts[0]), (2, parts[1])] {
-                            let of_four =
-                                |four: &[i8; 4]| four[first] as i16 + four[first + 1] as i16;
-                            let want: i16 = half.as_chunks::<4>().0.iter().map(of_four).sum();
+                            let two =
+                                |four: &[i8]| i16::from(four[first]) + i16::from(four[first + 1]);
+                            let want: i16 =
+                                owned.levels[place][of.clone()].chunks(4).map(two).sum();
                             assert_eq!(got, want, "{}", table.name);
                         }
                     }
