@@ -1,6 +1,6 @@
 //! What the machine can do at most: arithmetic with 32-bit floats, and reading memory.
 //!
-//! The instruction set is the widest the processor has, whatever the engine uses. Calling code
+//! Arithmetic is measured with the instruction set that the engine's products of floats use. Calling code
 //! compiled for it makes this file a room for `unsafe`.
 #![allow(unsafe_code)]
 
@@ -9,6 +9,8 @@ use std::arch::x86_64::*;
 use std::hint::black_box;
 use std::sync::Barrier;
 use std::time::Instant;
+
+use graft_kernels::{Isa, Kernels};
 
 /// The limits of one thread and of all of them.
 #[derive(Clone, Copy, Debug)]
@@ -92,11 +94,12 @@ fn fastest(threads: usize, work: impl Fn(usize) -> f64 + Sync) -> f64 {
 fn multiply_add(rounds: usize) -> f64 {
     #[cfg(target_arch = "x86_64")]
     {
-        if is_x86_feature_detected!("avx512f") {
+        let isa = Kernels::detect().isa;
+        if isa == Isa::Avx512 {
             // SAFETY: the processor has the instruction set.
             return unsafe { multiply_add_avx512(rounds) };
         }
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+        if isa == Isa::Avx2 {
             // SAFETY: the processor has the instruction sets.
             return unsafe { multiply_add_avx2(rounds) };
         }

@@ -3,12 +3,16 @@
     cargo build --release -p graft-benches
     python benches/peers.py speak --shape 1b1 --type Q4_K      # beside llama.cpp
     python benches/peers.py learn --shape 160m --type Q4_0     # beside PyTorch and PEFT
+    python benches/peers.py see --type F16                     # beside PyTorch, or --peer llama.cpp
 
-Needs llama-cpp-python for the first; torch, transformers and peft for the second. Every run is a
+Needs llama-cpp-python for the first; torch, transformers and peft for the second. GRAFT_CPU=avx2 keeps graft
+to AVX2; build llama.cpp without more (CMAKE_ARGS="-DGGML_NATIVE=OFF -DGGML_AVX2=ON -DGGML_FMA=ON
+-DGGML_F16C=ON -DGGML_BMI2=ON") and PyTorch is kept to it here. Every run is a
 process of its own, so that no peer leaves threads or memory behind. An idle machine, please.
 """
 
 import argparse
+import ctypes
 import json
 import os
 import re
@@ -28,6 +32,8 @@ BINARIES = os.path.join(os.path.dirname(__file__), "..", "target", "release")
 def graft(program, options, *more):
     """Tokens per second of each row the program prints, and its peak in MiB."""
     words = [options.folder, options.shape, options.type, options.tokens, options.threads, *more]
+    if program == "bench-vision":
+        words = [options.folder, options.type, options.threads]
     command = [os.path.join(BINARIES, program), *map(str, words)]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     rates = [float(rate) for rate in re.findall(r"([0-9.]+) tokens/s", said)]
@@ -39,6 +45,10 @@ def peer(what, options, *more):
     """The same of a peer, run by this script in another process."""
     command = [sys.executable, __file__, what, json.dumps(vars(options)), *map(str, more)]
     environment = dict(os.environ, OMP_NUM_THREADS=str(options.threads))
+    if environment.get("GRAFT_CPU") == "avx2":
+        environment.update(
+            ATEN_CPU_CAPABILITY="avx2", MKL_ENABLE_INSTRUCTIONS="AVX2", ONEDNN_MAX_CPU_ISA="AVX2"
+        )
     said = subprocess.run(
         command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         env=environment,
@@ -106,6 +116,60 @@ def pytorch(options, checkpointing):
     answer([options.tokens / statistics.median(times[1:])])
 
 
+def clip_pytorch(options):
+    import torch
+    from transformers import CLIPVisionConfig, CLIPVisionModel
+
+    torch.set_num_threads(options.threads)
+    tower = CLIPVisionModel(CLIPVisionConfig(
+        hidden_size=1024, intermediate_size=4096, num_hidden_layers=23, num_attention_heads=16,
+        image_size=336, patch_size=14, projection_dim=768,
+    )).eval()
+    projector = torch.nn.Sequential(
+        torch.nn.Linear(1024, 2048), torch.nn.GELU(), torch.nn.Linear(2048, 2048)
+    )
+    pixels = torch.rand(1, 3, 336, 336)
+    times = []
+    with torch.inference_mode():
+        for _ in range(5):
+            begun = time.perf_counter()
+            projector(tower(pixels).last_hidden_state[:, 1:])
+            times.append(time.perf_counter() - begun)
+    answer([1 / statistics.median(times[1:])])
+
+
+def clip_llama_cpp(options):
+    from llama_cpp import Llama, mtmd_cpp as mtmd
+
+    # Any language model of the projector's width will do.
+    llama = Llama(os.path.join(options.folder, "1b1-Q4_0.gguf"), n_ctx=64, verbose=False)
+    settings = mtmd.mtmd_context_params_default()
+    settings.use_gpu, settings.print_timings, settings.n_threads = False, False, options.threads
+    path = os.path.join(options.folder, f"mmproj-2048-{options.type}.gguf")
+    context = mtmd.mtmd_init_from_file(path.encode(), llama.model, settings)
+    pixels = bytes(i * 31 % 256 for i in range(3 * 336 * 336))
+    bitmap = mtmd.mtmd_bitmap_init(336, 336, (ctypes.c_uint8 * len(pixels)).from_buffer_copy(pixels))
+    chunks = mtmd.mtmd_input_chunks_init()
+    words = mtmd.mtmd_default_marker()
+    text = mtmd.mtmd_input_text(text=words, text_len=len(words), add_special=False, parse_special=True)
+    failed = mtmd.mtmd_tokenize(
+        context, chunks, ctypes.byref(text), (mtmd.mtmd_bitmap_p_ctypes * 1)(bitmap), 1
+    )
+    assert not failed, failed
+    images = [
+        chunk
+        for chunk in (mtmd.mtmd_input_chunks_get(chunks, i)
+                      for i in range(mtmd.mtmd_input_chunks_size(chunks)))
+        if mtmd.mtmd_input_chunk_get_type(chunk) == mtmd.MTMD_INPUT_CHUNK_TYPE_IMAGE
+    ]
+    times = []
+    for _ in range(5):
+        begun = time.perf_counter()
+        assert mtmd.mtmd_encode_chunk(context, images[0]) == 0
+        times.append(time.perf_counter() - begun)
+    answer([1 / statistics.median(times[1:])])
+
+
 def compare(names, ours, theirs, rounds, peer_name):
     """Alternates the two and prints medians, and the median of the ratios of neighbours."""
     runs = []
@@ -117,21 +181,22 @@ def compare(names, ours, theirs, rounds, peer_name):
         pairs = [(a[0][place], b[0][place]) for a, b in runs]
         medians = [statistics.median(side) for side in zip(*pairs)]
         ratio = statistics.median(a / b for a, b in pairs)
-        print(f"{name + ', tokens/s':<28}{medians[0]:>12.1f}{medians[1]:>12.1f}{ratio:>7.2f}x")
+        print(f"{name + ', 1/s':<28}{medians[0]:>12.2f}{medians[1]:>12.2f}{ratio:>7.2f}x")
     peaks = [statistics.median(side) for side in zip(*((a[1], b[1]) for a, b in runs))]
     print(f"{'peak resident, MiB':<28}{peaks[0]:>12.0f}{peaks[1]:>12.0f}{peaks[0] / peaks[1]:>7.2f}x")
 
 
 def main():
-    if len(sys.argv) > 2 and sys.argv[1] in ("llama.cpp", "pytorch"):
+    peers = {
+        "llama.cpp": llama_cpp, "pytorch": pytorch,
+        "clip-llama.cpp": clip_llama_cpp, "clip-pytorch": clip_pytorch,
+    }
+    if len(sys.argv) > 2 and sys.argv[1] in peers:
         options = argparse.Namespace(**json.loads(sys.argv[2]))
-        if sys.argv[1] == "llama.cpp":
-            llama_cpp(options)
-        else:
-            pytorch(options, sys.argv[3] == "True")
+        peers[sys.argv[1]](options, *(word == "True" for word in sys.argv[3:]))
         return
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("work", choices=["speak", "learn"])
+    parser.add_argument("work", choices=["speak", "learn", "see"])
     parser.add_argument("--folder", default="target/bench-models")
     parser.add_argument("--shape", choices=SHAPES, default="160m")
     parser.add_argument("--type", default="Q4_K", help="Q4_K, Q4_0, Q8_0, Q6_K ...")
@@ -139,20 +204,30 @@ def main():
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--recompute", action="store_true", help="keep no layer's activations")
+    parser.add_argument("--peer", choices=["pytorch", "llama.cpp"], default="pytorch",
+                        help="whom to see beside")
     options = parser.parse_args()
     print(f"{options.shape} {options.type}, {options.tokens} tokens, {options.threads} threads")
     if options.work == "speak":
         compare(
-            ["prompt", "generation"],
+            ["prompt tokens", "generated tokens"],
             lambda: graft("bench-model", options),
             lambda: peer("llama.cpp", options),
             options.rounds,
             "llama.cpp",
         )
+    elif options.work == "see":
+        compare(
+            ["images"],
+            lambda: graft("bench-vision", options),
+            lambda: peer(f"clip-{options.peer}", options),
+            options.rounds,
+            options.peer,
+        )
     else:
         kept = ["0"] if options.recompute else []
         compare(
-            ["LoRA step"],
+            ["learned tokens"],
             lambda: graft("bench-train", options, *kept),
             lambda: peer("pytorch", options, options.recompute),
             options.rounds,

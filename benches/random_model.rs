@@ -119,7 +119,7 @@ pub fn open_with_vision(
         write(&path, shape, ty)?;
     }
     let mmproj = match sees {
-        true => Some(random_vision::path(folder, shape.width)?),
+        true => Some(random_vision::path(folder, shape.width, "F16")?),
         false => None,
     };
     let options = ModelOptions { threads, mmproj };

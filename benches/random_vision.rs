@@ -13,29 +13,36 @@ const FEED_FORWARD: usize = 4096;
 /// The last block is not run and not stored.
 const BLOCKS: usize = 23;
 
-/// The path of an mmproj file for language models of `width`, F16 as converters write them; it is
-/// written to the folder unless it is there already.
+/// The path of an mmproj file for language models of `width`, its linear maps of the named type (converters
+/// write F16); it is written to the folder unless it is there already.
 ///
 /// # Errors
 /// If the file cannot be written.
-pub fn path(folder: &str, width: usize) -> Result<PathBuf> {
-    let path = Path::new(folder).join(format!("mmproj-{width}.gguf"));
+///
+/// # Panics
+/// If there is no such type: the word comes from whoever runs the benchmark.
+pub fn path(folder: &str, width: usize, ty: &str) -> Result<PathBuf> {
+    let known = QuantType::ALL.iter().find(|t| t.to_string() == ty);
+    let ty = *known.expect("a quant type");
+    let path = Path::new(folder).join(format!("mmproj-{width}-{ty}.gguf"));
+    std::fs::create_dir_all(folder).expect("the folder can be made");
     if !path.exists() {
-        write(&path, width)?;
+        write(&path, width, ty)?;
     }
     Ok(path)
 }
 
-fn write(path: &Path, width: usize) -> Result<()> {
+fn write(path: &Path, width: usize, ty: QuantType) -> Result<()> {
     let mut tensors = vec![];
     let mut declare = |name: String, shape: &[usize]| {
         tensors.push(TensorDeclaration {
-            name,
             quant_type: match shape.len() {
                 1 => QuantType::F32,
+                2 if !name.starts_with("v.position") => ty,
                 _ => QuantType::F16,
             },
             shape: shape.to_vec(),
+            name,
         });
     };
     declare("v.class_embd".into(), &[WIDTH]);

@@ -16,6 +16,11 @@ const MAP: &[(&str, &str, &str)] = &[
         "Q4_K",
     ),
     (
+        "Where are activations rounded for inference?",
+        "runtime/kernels/src/rounded.rs",
+        "pub fn round",
+    ),
+    (
         "Where is the LoRA backward pass?",
         "runtime/kernels/src/ops/lora.rs",
         "pub fn backward",
@@ -140,6 +145,7 @@ const UNSAFE: &[&str] = &[
     "runtime/kernels/src/product.rs",
     // Call bodies compiled for the instruction set that was detected.
     "runtime/kernels/src/panel.rs",
+    "runtime/kernels/src/rounded.rs",
     "runtime/kernels/src/vector/mod.rs",
     "runtime/src/gguf/mapping.rs",
     "plugins/src/cache.rs",

@@ -12,9 +12,9 @@ use crate::{Isa, Kernels};
 
 /// Rows of `a` that one micro-kernel works on.
 pub(crate) const ROWS: usize = 6;
-/// Depth of a strip's piece that is multiplied before the next: 32 KiB at the widest, which stay in
-/// the first-level cache while the rows go by.
-const DEPTH: usize = 128;
+/// Depth of a narrow and of a wide strip's piece that is multiplied before the next: 16 and 32 KiB, which
+/// stay in the first-level cache while the rows go by.
+const DEPTH: [usize; 2] = [256, 128];
 /// Rows of `a` that go by before the next piece of depth; their piece of `c` stays in the second
 /// level cache.
 const BLOCK: usize = 16 * ROWS;
@@ -75,10 +75,11 @@ impl Kernels {
             c.fill(0.0);
         }
         let strip = self.strip();
+        let deep = DEPTH[usize::from(strip == WIDE)];
         for row in (0..m).step_by(BLOCK) {
             let rows = BLOCK.min(m - row);
-            for depth in (0..k).step_by(DEPTH) {
-                let depths = DEPTH.min(k - depth);
+            for depth in (0..k).step_by(deep) {
+                let depths = deep.min(k - depth);
                 let a = a.row_range(row, rows).col_range(depth, depths);
                 for (col, b) in (0..n).step_by(strip).zip(panel.chunks_exact(k * strip)) {
                     let cols = strip.min(n - col);

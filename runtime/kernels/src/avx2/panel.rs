@@ -2,10 +2,12 @@
 
 use core::arch::x86_64::*;
 
-use super::registers::{load, store};
+use super::registers::{ask_for, load, store};
 use crate::panel::{NARROW, ROWS, store_cols};
 use crate::product::{Mat, MatMut};
 
+/// Depths between two looks at how long the rows are.
+const STEP: usize = 4;
 const LANES: usize = 8;
 const VECTORS: usize = NARROW / LANES;
 
@@ -29,13 +31,38 @@ pub(crate) fn product_strip(mut c: MatMut<'_>, accumulate: bool, a: Mat<'_>, b: 
 /// `M` rows: `M * VECTORS` sums in registers.
 #[target_feature(enable = "avx2,fma")]
 fn tile<const M: usize>(mut c: MatMut<'_>, accumulate: bool, a: Mat<'_>, b: &[f32]) {
+    for i in 0..M {
+        // The results lie far apart, and the tile takes longer than memory.
+        for line in c.row_mut(i).chunks(16) {
+            ask_for(line);
+        }
+    }
     let (depths, _) = b.as_chunks::<NARROW>();
-    let rows: [&[f32]; M] = std::array::from_fn(|i| &a.row(i)[..depths.len()]);
+    let (whole, rest) = depths.as_chunks::<STEP>();
+    let mut rows: [(&[[f32; STEP]], &[f32]); M] = [(&[], &[]); M];
+    for (i, row) in rows.iter_mut().enumerate() {
+        *row = a.row(i)[..depths.len()].as_chunks();
+    }
     let mut sums = [[_mm256_setzero_ps(); VECTORS]; M];
-    for (k, b) in depths.iter().enumerate() {
+    for (k, b) in whole.iter().enumerate() {
+        let mut a = [&[0.0; STEP]; M];
+        for (a, row) in a.iter_mut().zip(&rows) {
+            *a = &row.0[k];
+        }
+        for (k, b) in b.iter().enumerate() {
+            let b = [load(part(b, 0)), load(part(b, LANES))];
+            for (sums, a) in sums.iter_mut().zip(a) {
+                let a = _mm256_set1_ps(a[k]);
+                for (sum, b) in sums.iter_mut().zip(b) {
+                    *sum = _mm256_fmadd_ps(a, b, *sum);
+                }
+            }
+        }
+    }
+    for (k, b) in rest.iter().enumerate() {
         let b = [load(part(b, 0)), load(part(b, LANES))];
         for (sums, row) in sums.iter_mut().zip(&rows) {
-            let a = _mm256_set1_ps(row[k]);
+            let a = _mm256_set1_ps(row.1[k]);
             for (sum, b) in sums.iter_mut().zip(b) {
                 *sum = _mm256_fmadd_ps(a, b, *sum);
             }
