@@ -117,7 +117,7 @@ compiled_per_isa! {
 
     /// [`ops::swiglu::forward`](crate::ops::swiglu::forward).
     ///
-    /// Error at most 3.5 ulp if `up` is a power of two and 6 ulp otherwise; with a gate below -85,
+    /// Error at most 3.5 ulp if `up` is a power of two and 5 ulp otherwise; with a gate below -85,
     /// where the sigmoid is not a normal number, 7.4e-44 times `up`.
     pub fn swiglu_forward(y: &mut [f32], gate: &[f32], up: &[f32]) = activation::swiglu_forward;
 

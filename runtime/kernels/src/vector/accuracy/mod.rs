@@ -113,6 +113,14 @@ fn swiglu(kernels: &Kernels, x: &[f32]) -> Vec<f32> {
     y
 }
 
+const UP: f32 = 1.9;
+
+fn swiglu_up(kernels: &Kernels, x: &[f32]) -> Vec<f32> {
+    let mut y = vec![0.0; x.len()];
+    kernels.swiglu_forward(&mut y, x, &vec![UP; x.len()]);
+    y
+}
+
 fn swiglu_backward(kernels: &Kernels, x: &[f32]) -> [Vec<f32>; 2] {
     let (mut dgate, mut dup) = (vec![0.0; x.len()], vec![0.0; x.len()]);
     let ones = vec![1.0; x.len()];
@@ -191,6 +199,13 @@ fn swiglu_keeps_its_bounds() {
             (-85.0, -MOST, 52.5),
         ],
     };
+    let with_up = Case {
+        name: "swiglu of another up",
+        run: swiglu_up,
+        want: |x| x * sigmoid(x) * UP as f64,
+        bounds: &[(1e-3, 100.0, 5.0), (-1e-3, -85.0, 5.0)],
+        ..forward
+    };
     let dup = Case {
         name: "swiglu, dup",
         run: swiglu_dup,
@@ -226,7 +241,8 @@ fn swiglu_keeps_its_bounds() {
         ],
         ..dgate
     };
-    [forward, dup, dgate, dgate_in_ulp].iter().for_each(walk);
+    let cases = [forward, with_up, dup, dgate, dgate_in_ulp];
+    cases.iter().for_each(walk);
 }
 
 #[test]
