@@ -7,6 +7,7 @@ use graft_benches::{Time, Work, peak_resident_mib, print_row, random, time};
 use graft_kernels::ops::attention::AttentionShape;
 use graft_kernels::ops::dropout::Dropout;
 use graft_kernels::ops::lora::Layer;
+use graft_kernels::ops::rope::{RopeLayout, RopeOptions, RopeTable};
 use graft_kernels::product::{Mat, MatMut, product};
 use graft_kernels::rounded::{GROUP, Rounded, RoundedMut, Strip, TILE};
 use graft_kernels::tiled::{attention, linear, lora};
@@ -355,6 +356,11 @@ fn elementwise_rows(kernels: &Kernels, limits: &Limits) {
         2,
         time(|| kernels.layer_norm_forward(&mut y, &mut saved, &x, &w, &w, 1e-5)),
     );
+    row(
+        "layer_norm, backward",
+        4,
+        time(|| kernels.layer_norm_backward(&mut y, &u, &x, &w, &saved)),
+    );
     row("swiglu", 3, time(|| kernels.swiglu_forward(&mut y, &x, &u)));
     row(
         "swiglu, backward",
@@ -372,6 +378,28 @@ fn elementwise_rows(kernels: &Kernels, limits: &Limits) {
         2,
         time(|| kernels.quick_gelu_forward(&mut y, &x)),
     );
+    row(
+        "quick_gelu, backward",
+        4,
+        time(|| kernels.quick_gelu_backward(&mut y, &u, &x)),
+    );
+    for layout in [RopeLayout::Interleaved, RopeLayout::HalfSplit] {
+        let table = RopeTable::new(
+            &RopeOptions {
+                layout,
+                dims: 64,
+                base: 10_000.0,
+                scale: 1.0,
+                factors: &[],
+            },
+            TOKENS,
+        );
+        row(
+            &format!("rope, {layout:?}"),
+            2,
+            time(|| kernels.rope_forward(&mut z, width / 64, 64, 0, &table)),
+        );
+    }
     row(
         "dropout",
         2,

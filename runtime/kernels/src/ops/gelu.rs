@@ -1,4 +1,4 @@
-//! GELU: `y = x * P(x)`, `P(x) = (1 + erf(x / sqrt(2))) / 2`, the exact form.
+//! GELU: `y = x * P(x)`, `P(x) = erfc(-x / sqrt(2)) / 2`, the exact form.
 //!
 //! Shapes: all arrays have the same length; the operator is elementwise.
 //! Source: Hendrycks & Gimpel 2016, <https://arxiv.org/abs/1606.08415>.
@@ -23,7 +23,7 @@ pub fn backward<R: Real>(dx: &mut [R], dy: &[R], x: &[R]) {
 }
 
 fn normal_distribution<R: Real>(x: R) -> R {
-    R::of(0.5) * (R::of(1.0) + (x * R::of(FRAC_1_SQRT_2)).erf())
+    R::of(0.5) * (-x * R::of(FRAC_1_SQRT_2)).erfc()
 }
 
 #[cfg(test)]

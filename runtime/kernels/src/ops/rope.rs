@@ -43,7 +43,11 @@ pub struct RopeTable {
 }
 
 impl RopeTable {
-    /// The table of positions `0..positions`; angles are computed in f64.
+    /// The table of positions `0..positions`.
+    ///
+    /// Angles are computed in f64, so cosines and sines are within 0.501 * 2^-24 of the exact ones
+    /// beyond a million positions: the angle's own error is 1.1e-16 of itself, 1.2e-11 at
+    /// position 100,000, where rounding it to f32 would cost 3.9e-3.
     ///
     /// # Panics
     /// If `dims` is odd or zero, or `factors` has another length than 0 and `dims / 2`.

@@ -1,8 +1,8 @@
 //! SwiGLU, GELU and quick GELU, element by element.
 
-use std::f32::consts::FRAC_1_SQRT_2;
-
-use super::elementary::{erf, exp, sigmoid};
+use super::elementary::{
+    normal, sigmoid, sigmoid_and_derivative, slope_sigmoid, slope_sigmoid_and_derivative,
+};
 use crate::ops::quick_gelu::SLOPE;
 
 #[inline(always)]
@@ -22,8 +22,8 @@ pub(crate) fn swiglu_backward(
 ) {
     let gradients = dgate.iter_mut().zip(dup);
     for ((((dgate, dup), &dy), &g), &u) in gradients.zip(dy).zip(gate).zip(up) {
-        let s = sigmoid(g);
-        *dgate += dy * u * s * (1.0 + g * (1.0 - s));
+        let (s, ds) = sigmoid_and_derivative(g);
+        *dgate += dy * u * (s + g * ds);
         *dup += dy * g * s;
     }
 }
@@ -31,7 +31,7 @@ pub(crate) fn swiglu_backward(
 #[inline(always)]
 pub(crate) fn gelu_forward(y: &mut [f32], x: &[f32]) {
     for (y, &x) in y.iter_mut().zip(x) {
-        *y = x * normal_distribution(x);
+        *y = x * normal(x).0;
     }
 }
 
@@ -39,27 +39,22 @@ pub(crate) fn gelu_forward(y: &mut [f32], x: &[f32]) {
 pub(crate) fn gelu_backward(dx: &mut [f32], dy: &[f32], x: &[f32]) {
     const INV_SQRT_2_PI: f32 = 0.398_942_3;
     for ((dx, &dy), &x) in dx.iter_mut().zip(dy).zip(x) {
-        let density = INV_SQRT_2_PI * exp(-0.5 * x * x);
-        *dx += dy * (normal_distribution(x) + x * density);
+        let (p, e) = normal(x);
+        *dx += dy * (p + x * (INV_SQRT_2_PI * e));
     }
 }
 
 #[inline(always)]
 pub(crate) fn quick_gelu_forward(y: &mut [f32], x: &[f32]) {
     for (y, &x) in y.iter_mut().zip(x) {
-        *y = x * sigmoid(SLOPE as f32 * x);
+        *y = x * slope_sigmoid(x);
     }
 }
 
 #[inline(always)]
 pub(crate) fn quick_gelu_backward(dx: &mut [f32], dy: &[f32], x: &[f32]) {
     for ((dx, &dy), &x) in dx.iter_mut().zip(dy).zip(x) {
-        let s = sigmoid(SLOPE as f32 * x);
-        *dx += dy * s * (1.0 + SLOPE as f32 * x * (1.0 - s));
+        let (s, ds) = slope_sigmoid_and_derivative(x);
+        *dx += dy * (s + x * (SLOPE as f32 * ds)); // in this order nothing becomes infinite
     }
-}
-
-#[inline(always)]
-fn normal_distribution(x: f32) -> f32 {
-    0.5 * (1.0 + erf(x * FRAC_1_SQRT_2))
 }

@@ -1,22 +1,29 @@
 //! What attention does to one query's row of scores.
 
 use super::LANES;
-use super::elementary::{exp, max, total};
+use super::elementary::exp_nonpositive;
+use super::row::{BLOCK, add, max, total};
 
 #[inline(always)]
 pub(crate) fn exponentials(scores: &mut [f32]) -> (f32, f32) {
     let max = max(scores);
+    let exp = |score: &mut f32| {
+        *score = exp_nonpositive(*score - max);
+        *score
+    };
     let mut lanes = [0.0; LANES];
-    let (whole, rest) = scores.as_chunks_mut::<LANES>();
-    for scores in whole {
-        for (sum, s) in lanes.iter_mut().zip(scores) {
-            *s = exp(*s - max);
-            *sum += *s;
+    for block in scores.chunks_mut(BLOCK) {
+        let mut sums = [0.0; LANES];
+        let (whole, rest) = block.as_chunks_mut::<LANES>();
+        for scores in whole {
+            for (sum, score) in sums.iter_mut().zip(scores) {
+                *sum += exp(score);
+            }
         }
-    }
-    for (sum, s) in lanes.iter_mut().zip(rest) {
-        *s = exp(*s - max);
-        *sum += *s;
+        for (sum, score) in sums.iter_mut().zip(rest) {
+            *sum += exp(score);
+        }
+        add(&mut lanes, &sums);
     }
     (max, total(lanes))
 }
@@ -24,7 +31,7 @@ pub(crate) fn exponentials(scores: &mut [f32]) -> (f32, f32) {
 #[inline(always)]
 pub(crate) fn backward(scores: &mut [f32], dp: &mut [f32], lse: f32, delta: f32) {
     for (s, dp) in scores.iter_mut().zip(dp) {
-        let p = exp(*s - lse);
+        let p = exp_nonpositive(*s - lse);
         *s = p;
         *dp = p * (*dp - delta);
     }

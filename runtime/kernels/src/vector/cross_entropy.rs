@@ -1,7 +1,7 @@
 //! Softmax and cross-entropy of rows of logits, loss and gradient in one visit.
 
 use super::attention_row::exponentials;
-use super::elementary::multiply;
+use super::row::multiply;
 use crate::ops::softmax_cross_entropy::IGNORED;
 
 #[inline(always)]

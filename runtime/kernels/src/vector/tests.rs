@@ -1,9 +1,8 @@
 //! The f32 operators against their references, and every instruction set against the portable one.
 
-use super::elementary::{erf, exp};
 use crate::Kernels;
 use crate::ops::dropout::Dropout;
-use crate::ops::real::{Real, values};
+use crate::ops::real::values;
 use crate::ops::rope::{RopeLayout, RopeOptions, RopeTable};
 use crate::ops::softmax_cross_entropy::IGNORED;
 use crate::ops::{
@@ -27,38 +26,6 @@ pub(crate) fn assert_close(got: &[f32], want: &[f64], tolerance: f64) {
             "element {i}: {got} instead of {want}"
         );
     }
-}
-
-#[test]
-fn exp_is_within_two_units_in_the_last_place() {
-    let mut worst = 0.0_f64;
-    for i in -880_000..890_000 {
-        let x = i as f32 * 1e-4;
-        let want = (x as f64).exp();
-        let unit = 2f64.powi(want.log2().floor().max(-126.0) as i32 - 23);
-        if want < f32::MAX as f64 {
-            worst = worst.max((exp(x) as f64 - want).abs() / unit);
-        }
-    }
-    println!("exp: {worst:.2} units in the last place");
-    assert!(worst <= 2.0, "{worst}");
-    assert_eq!(exp(0.0), 1.0);
-    assert_eq!(exp(f32::NEG_INFINITY), 0.0);
-    assert_eq!(exp(f32::INFINITY), f32::INFINITY);
-    assert!(exp(f32::NAN).is_nan());
-}
-
-#[test]
-fn erf_is_within_a_ten_millionth() {
-    let error = |i: i32| {
-        let x = i as f32 * 1e-4;
-        (erf(x) as f64 - Real::erf(x as f64)).abs()
-    };
-    let worst = (-60_000..60_000).map(error).fold(0.0, f64::max);
-    println!("erf: {worst:.1e}");
-    assert!(worst <= 1e-7, "{worst:e}");
-    assert_eq!((erf(f32::INFINITY), erf(f32::NEG_INFINITY)), (1.0, -1.0));
-    assert!(erf(f32::NAN).is_nan());
 }
 
 /// One operator on one shape: its f32 result on a table, and its reference in f64.
