@@ -97,6 +97,8 @@ fn metadata() -> Metadata {
     set("general.architecture", Value::String("clip".into()));
     set("clip.projector_type", Value::String("mlp".into()));
     set("clip.use_gelu", Value::Bool(false));
+    set("clip.has_vision_encoder", Value::Bool(true));
+    set("clip.has_llava_projector", Value::Bool(true));
     for (key, value) in [
         ("image_size", 336),
         ("patch_size", 14),
@@ -104,6 +106,7 @@ fn metadata() -> Metadata {
         ("feed_forward_length", FEED_FORWARD),
         ("attention.head_count", 16),
         ("block_count", BLOCKS),
+        ("projection_dim", 768),
     ] {
         set(&format!("clip.vision.{key}"), Value::U32(value as u32));
     }
