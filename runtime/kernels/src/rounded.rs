@@ -164,7 +164,8 @@ pub(crate) fn places(tokens: usize, inputs: usize) -> impl Iterator<Item = usize
 /// How the integers of a block type are multiplied.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Form {
-    /// What is added to a level to leave none below zero; 128 for bytes with a sign.
+    /// What is added to a level to leave none below zero, where a processor multiplies only such levels;
+    /// 128 for bytes with a sign. Types that store minimums are those that need nothing added.
     pub bias: u8,
     /// Bits of a level then.
     pub bits: u8,
@@ -200,11 +201,11 @@ const SCALES: usize = STRIP_BYTES / 16;
 /// Some rows of a matrix, a part of each, as a micro-kernel reads them.
 #[derive(Debug)]
 pub struct Strip {
-    /// `[depth / 4][rows][4]` bytes, or `[depth / 2][rows][2]` words.
+    /// `[depth / 4][rows][4]` bytes, or `[depth / 2][rows][2]` words; NEON has its own order.
     pub(crate) levels: Box<[u8; STRIP_BYTES]>,
     /// `[depth / sub][rows]`.
     pub(crate) scales: Box<[f32; SCALES]>,
-    /// The same; includes what [`Form::bias`] added.
+    /// The same; includes what [`Form::bias`] added, if it was.
     pub(crate) mins: Box<[f32; SCALES]>,
     /// Levels of a row.
     pub(crate) depth: usize,
