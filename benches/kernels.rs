@@ -82,6 +82,7 @@ fn rounded_rows(kernels: &Kernels, limits: &Limits) {
     let (mut levels, mut words) = (vec![[0; GROUP]; groups], vec![[0; GROUP]; words]);
     let (mut units, mut sums) = (vec![0.0; groups], vec![0.0; groups]);
     let mut halves = vec![[0.0; 2]; groups];
+    let mut parts = vec![[[0; 2]; 3]; groups];
     let took = time(|| {
         let out = RoundedMut {
             levels: &mut levels,
@@ -89,6 +90,7 @@ fn rounded_rows(kernels: &Kernels, limits: &Limits) {
             units: &mut units,
             sums: &mut sums,
             halves: &mut halves,
+            parts: &mut parts,
         };
         kernels.round(out, &x, inputs);
     });
@@ -101,6 +103,7 @@ fn rounded_rows(kernels: &Kernels, limits: &Limits) {
         units: &units[..tokens * inputs / GROUP],
         sums: &sums[..tokens * inputs / GROUP],
         halves: &halves[..tokens * inputs / GROUP],
+        parts: &parts[..tokens * inputs / GROUP],
         inputs,
     };
     let (mut strip, mut scratch) = (Strip::default(), vec![0.0; linear::SCRATCH]);
@@ -115,7 +118,7 @@ fn rounded_rows(kernels: &Kernels, limits: &Limits) {
             bytes: &w,
             inputs,
         };
-        for tokens in [1, 2, 4, 8, 32, 512] {
+        for tokens in [1, 4, 32, 512] {
             let flop = Work::Flop((2 * tokens * inputs * outputs) as f64);
             let thick = time(|| {
                 let y = MatMut::new(&mut y[..tokens * outputs], tokens, outputs);

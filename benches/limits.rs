@@ -146,10 +146,23 @@ fn read_avx2(numbers: &[f32]) -> f64 {
     sum(numbers)
 }
 
+/// Brings what lies a page ahead closer: the processor's own prefetching ends with every page.
+#[inline(always)]
+fn ask_ahead(numbers: &[f32; 64]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in numbers.chunks(16) {
+        let place = line.as_ptr().wrapping_add(1024);
+        // SAFETY: every x86-64 has SSE; a prefetch of any address is harmless.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(place.cast()) };
+    }
+    let _ = numbers;
+}
+
 #[inline(always)]
 fn sum(numbers: &[f32]) -> f64 {
     let mut lanes = [0.0_f32; 64];
     for numbers in numbers.as_chunks::<64>().0 {
+        ask_ahead(numbers);
         for (lane, &n) in lanes.iter_mut().zip(numbers) {
             *lane += n;
         }

@@ -39,6 +39,9 @@ pub struct Rounded<'a> {
     pub sums: &'a [f32],
     /// The sums of both its halves.
     pub halves: &'a [[f32; 2]],
+    /// The same of the integers of both halves and of all, each in two parts: of the first two of each
+    /// four integers, and of the last two.
+    pub parts: &'a [[[i16; 2]; 3]],
     /// Activations of a token, whole groups.
     pub inputs: usize,
 }
@@ -59,6 +62,7 @@ impl<'a> Rounded<'a> {
             units: &self.units[at..end],
             sums: &self.sums[at..end],
             halves: &self.halves[at..end],
+            parts: &self.parts[at..end],
             inputs: groups * GROUP,
         }
     }
@@ -71,6 +75,9 @@ pub(crate) struct GroupOf<'a, const T: usize> {
     pub units: &'a [f32; T],
     sums: &'a [f32; T],
     halves: &'a [[f32; 2]; T],
+    /// Only for products that take levels without sign.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+    pub parts: &'a [[[i16; 2]; 3]; T],
 }
 
 impl<'a> Rounded<'a> {
@@ -89,14 +96,14 @@ impl<'a> Rounded<'a> {
             .0
             .iter()
             .zip(self.halves.as_chunks().0);
-        levels
-            .zip(sums)
-            .map(|((levels, units), (sums, halves))| GroupOf {
-                levels,
-                units,
-                sums,
-                halves,
-            })
+        let all = levels.zip(sums).zip(self.parts.as_chunks().0);
+        all.map(|(((levels, units), (sums, halves)), parts)| GroupOf {
+            levels,
+            units,
+            sums,
+            halves,
+            parts,
+        })
     }
 }
 
@@ -120,6 +127,7 @@ pub struct RoundedMut<'a> {
     pub units: &'a mut [f32],
     pub sums: &'a mut [f32],
     pub halves: &'a mut [[f32; 2]],
+    pub parts: &'a mut [[[i16; 2]; 3]],
 }
 
 impl<'a> RoundedMut<'a> {
@@ -133,12 +141,14 @@ impl<'a> RoundedMut<'a> {
         let (units, other_units) = self.units.split_at_mut(groups);
         let (sums, other_sums) = self.sums.split_at_mut(groups);
         let (halves, other_halves) = self.halves.split_at_mut(groups);
+        let (parts, other_parts) = self.parts.split_at_mut(groups);
         let first = Self {
             levels,
             words,
             units,
             sums,
             halves,
+            parts,
         };
         let others = Self {
             levels: other_levels,
@@ -146,6 +156,7 @@ impl<'a> RoundedMut<'a> {
             units: other_units,
             sums: other_sums,
             halves: other_halves,
+            parts: other_parts,
         };
         (first, others)
     }
@@ -165,12 +176,14 @@ pub(crate) fn places(tokens: usize, inputs: usize) -> impl Iterator<Item = usize
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Form {
     /// What is added to a level to leave none below zero, where a processor multiplies only such levels;
-    /// 128 for bytes with a sign. Types that store minimums are those that need nothing added.
+    /// 128 for bytes with a sign.
     pub bias: u8,
     /// Bits of a level then.
     pub bits: u8,
     /// Levels that share a scale: 16 or 32.
     pub sub: usize,
+    /// Whether there are minimums; there is no bias then.
+    pub min: bool,
 }
 
 impl Form {
@@ -187,7 +200,13 @@ impl Form {
             QuantType::Q6K => (32, 6, 16),
             QuantType::Q8_0 | QuantType::IQ4NL | QuantType::IQ4XS => (128, 8, 32),
         };
-        Self { bias, bits, sub }
+        let min = bias == 0;
+        Self {
+            bias,
+            bits,
+            sub,
+            min,
+        }
     }
 }
 
@@ -205,7 +224,7 @@ pub struct Strip {
     pub(crate) levels: Box<[u8; STRIP_BYTES]>,
     /// `[depth / sub][rows]`.
     pub(crate) scales: Box<[f32; SCALES]>,
-    /// The same; includes what [`Form::bias`] added, if it was.
+    /// The same, in types that have them.
     pub(crate) mins: Box<[f32; SCALES]>,
     /// Levels of a row.
     pub(crate) depth: usize,
@@ -292,6 +311,7 @@ impl Kernels {
         assert_eq!(out.words.len(), words, "words");
         assert_eq!(out.units.len(), groups, "units");
         assert_eq!((out.sums.len(), out.halves.len()), (groups, groups), "sums");
+        assert_eq!(out.parts.len(), groups, "parts of sums");
         // SAFETY: a table leaves the crate only after its instruction set was detected
         // (`Kernels::available`), which is the entry's only requirement.
         unsafe { (rounded.round)(&mut out, x, inputs) }
@@ -379,6 +399,7 @@ impl Kernels {
         assert_eq!(groups, x.tokens() * x.inputs / GROUP, "whole tokens");
         assert_eq!(x.levels.len(), groups, "levels");
         assert_eq!((x.sums.len(), x.halves.len()), (groups, groups), "sums");
+        assert_eq!(x.parts.len(), groups, "parts of sums");
         let words = if self.rounds_to_words() { groups } else { 0 };
         assert_eq!(x.words.len(), words, "words");
     }

@@ -52,6 +52,7 @@ pub struct Rounding {
     units: Floats,
     sums: Floats,
     halves: Buffer<[f32; 2]>,
+    parts: Buffer<[[i16; 2]; 3]>,
 }
 
 impl Rounding {
@@ -68,13 +69,14 @@ impl Rounding {
             units: arena.buffer(part, groups)?,
             sums: arena.buffer(part, groups)?,
             halves: arena.buffer(part, groups)?,
+            parts: arena.buffer(part, groups)?,
         })
     }
 
     /// Bytes that [`Rounding::new`] allocates.
     pub fn bytes(floats: usize) -> usize {
         let (groups, words) = Self::groups(floats);
-        groups * (GROUP + 4 * size_of::<f32>()) + words * GROUP * size_of::<i16>()
+        groups * (GROUP + 7 * size_of::<f32>()) + words * GROUP * size_of::<i16>()
     }
 
     /// Groups, and those of them that are kept in words as well.
@@ -96,6 +98,7 @@ impl Rounding {
             units: &mut self.units[..groups],
             sums: &mut self.sums[..groups],
             halves: &mut self.halves[..groups],
+            parts: &mut self.parts[..groups],
         };
         round_pieces(kernels, out, x, inputs);
         Rounded {
@@ -104,6 +107,7 @@ impl Rounding {
             units: &self.units[..groups],
             sums: &self.sums[..groups],
             halves: &self.halves[..groups],
+            parts: &self.parts[..groups],
             inputs,
         }
     }

@@ -97,6 +97,20 @@ pub(super) fn ask_for(floats: &[f32]) {
     _mm_prefetch::<_MM_HINT_T0>(floats.as_ptr().cast());
 }
 
+/// Brings what lies `ahead` of `bytes` closer. What lies beyond the end of a matrix is asked for in vain.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn ask_for_bytes(bytes: &[u8], ahead: usize) {
+    for line in (0..bytes.len()).step_by(64) {
+        let place = bytes.as_ptr().wrapping_add(ahead + line);
+        _mm_prefetch::<_MM_HINT_T0>(place.cast());
+    }
+}
+
+/// Bytes that are on their way while a thin product works: more than the processor's own prefetching
+/// dares, which ends with every page.
+pub(super) const AHEAD: usize = 4096;
+
 /// The value of an F16 field.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
@@ -166,13 +180,19 @@ pub(super) fn largest(v: __m256) -> f32 {
     _mm_cvtss_f32(_mm_max_ss(v, _mm_shuffle_ps(v, v, 1)))
 }
 
-/// The sum of eight integers.
+/// Of each 16 bytes, the sum of the first two of each four, and of the last two.
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(super) fn sum_integers(v: __m256i) -> i32 {
-    let v = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
-    let v = _mm_add_epi32(v, _mm_unpackhi_epi64(v, v));
-    _mm_cvtsi128_si32(_mm_add_epi32(v, _mm_shuffle_epi32(v, 1)))
+pub(super) fn sums_of_pairs(bytes: __m256i) -> [[i16; 2]; 2] {
+    let pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), bytes);
+    let pairs = _mm256_add_epi16(pairs, _mm256_unpackhi_epi64(pairs, pairs));
+    let pairs = _mm256_add_epi16(pairs, _mm256_srli_epi64(pairs, 32));
+    let low = _mm_cvtsi128_si32(_mm256_castsi256_si128(pairs));
+    let high = _mm_cvtsi128_si32(_mm256_extracti128_si256(pairs, 1));
+    [
+        [low as i16, (low >> 16) as i16],
+        [high as i16, (high >> 16) as i16],
+    ]
 }
 
 /// The sum of the products of 32 levels without sign, of at most 7 bits, with activations, in eight

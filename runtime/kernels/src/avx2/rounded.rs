@@ -1,15 +1,15 @@
 //! Products with activations rounded to 8 bits: strips of two vectors of 8 rows.
 //!
 //! `vpmaddubsw` multiplies 32 levels without sign with 32 activations and adds neighbours in 16 bits;
-//! levels of few bits leave room there for the sums of several: `255 >> 4` times 127, twice, eight
-//! times over is 30,480. Levels of 8 bits are multiplied as words.
+//! levels of up to six bits leave room there for the sum of a whole sub-block. Levels of 8 bits are
+//! multiplied as words.
 
 use core::arch::x86_64::*;
 
 use super::panel::transpose_block;
 use super::registers::{
-    ask_for, largest, load, load_16, load_32, spread_pair, spread_quad, store, store_32,
-    store_halves, store_signed, sum, sum_integers,
+    ask_for, ask_for_bytes, largest, load, load_16, load_32, spread_pair, spread_quad, store,
+    store_32, store_halves, store_signed, sum, sums_of_pairs,
 };
 use crate::QuantType;
 use crate::panel::store_cols;
@@ -59,10 +59,8 @@ pub(crate) fn round(out: &mut RoundedMut<'_>, x: &[f32], inputs: usize) {
         let (ab, cd) = (_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
         let bytes = _mm256_packs_epi16(ab, cd);
         let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-        store_signed(
-            &mut out.levels[g],
-            _mm256_permutevar8x32_epi32(bytes, order),
-        );
+        let bytes = _mm256_permutevar8x32_epi32(bytes, order);
+        store_signed(&mut out.levels[g], bytes);
         if let Some(words) = out.words.get_mut(g) {
             let [low, high] = words.as_chunks_mut::<16>().0 else {
                 unreachable!("twice 16 words")
@@ -70,8 +68,9 @@ pub(crate) fn round(out: &mut RoundedMut<'_>, x: &[f32], inputs: usize) {
             store_halves(low, _mm256_permute4x64_epi64(ab, 0b11_01_10_00));
             store_halves(high, _mm256_permute4x64_epi64(cd, 0b11_01_10_00));
         }
-        let low = sum_integers(_mm256_add_epi32(a, b));
-        let high = sum_integers(_mm256_add_epi32(c, d));
+        let [a, b] = sums_of_pairs(bytes);
+        out.parts[g] = [a, b, [a[0] + b[0], a[1] + b[1]]];
+        let [low, high] = [a[0] + a[1], b[0] + b[1]];
         out.units[g] = unit;
         out.sums[g] = unit * (low + high) as f32;
         out.halves[g] = [unit * low as f32, unit * high as f32];
@@ -84,8 +83,16 @@ type Levels = [[[u8; GROUP]; DEPTH / GROUP]; LANES];
 /// See [`RoundedKernels::fill`].
 #[target_feature(enable = "avx2,fma,f16c")]
 fn fill(ty: QuantType, strip: &mut Strip, part: &Part<'_>) {
-    if Form::of(ty).bits < 8 {
+    let form = Form::of(ty);
+    if form.bits < 8 {
         fill_bytes::<ROWS>(ty, strip, part);
+        for (min, scale) in strip.mins.iter_mut().zip(&strip.scales[..]) {
+            match (form.bits, form.min) {
+                (4, false) => *min = form.bias as f32 * scale,
+                (5, true) => *min -= MIDDLE as f32 * scale,
+                _ => {}
+            }
+        }
         return;
     }
     let mut levels: Levels = [[[0; GROUP]; DEPTH / GROUP]; LANES];
@@ -123,6 +130,8 @@ fn unpack<const R: usize>(
     for (i, levels) in levels.iter_mut().enumerate() {
         let (mut scales, mut mins) = ([0.0; DEPTH / 16], [0.0; DEPTH / 16]);
         if let Some(bytes) = part.of(first + i) {
+            // The next strip's, which is unpacked after this one was multiplied.
+            ask_for_bytes(bytes, R * part.row_bytes);
             super::unpack(ty, bytes, bias, levels, &mut scales, &mut mins);
         }
         let row = first + i;
@@ -193,21 +202,26 @@ fn tile_of<const T: usize>(
     strip: &Strip,
     x: &Rounded<'_>,
 ) {
-    let sums = match (form.bits, form.sub) {
-        (8, _) => words_tile::<T>(strip, x),
-        (6, _) => tile::<T, 2, 4, 2>(strip, x),
-        (5, _) => tile::<T, 1, 8, 4>(strip, x),
-        (_, 16) => tile::<T, 2, 4, 4>(strip, x),
-        _ => tile::<T, 1, 8, 8>(strip, x),
+    let sums = match (form.bits, form.min) {
+        (2, _) => tile::<T, 2, 4, 0, true>(strip, x),
+        (3, _) => tile::<T, 2, 4, 4, false>(strip, x),
+        (4, _) => tile::<T, 1, 8, 0, true>(strip, x),
+        (5, true) => tile::<T, 1, 8, MIDDLE, true>(strip, x),
+        (5, false) => tile::<T, 1, 8, MIDDLE, false>(strip, x),
+        (6, _) => tile::<T, 2, 4, 32, false>(strip, x),
+        _ => words_tile::<T>(strip, x),
     };
     write(c, accumulate, sums);
 }
 
-/// Each group has `SUBS` scales, of `QUADS` times four levels each; the products of `CHAIN` times four
-/// are added in 16 bits.
+/// What levels of five bits are counted from.
+const MIDDLE: i16 = 16;
+
+/// Each group has `SUBS` scales, of `QUADS` times four levels each. Levels are counted from `ZERO` on,
+/// which keeps the sum of a sub-block's products within 16 bits: 32 * 127 * 2 * 4 at most.
 #[inline(never)]
 #[target_feature(enable = "avx2,fma")]
-fn tile<const T: usize, const SUBS: usize, const QUADS: usize, const CHAIN: usize>(
+fn tile<const T: usize, const SUBS: usize, const QUADS: usize, const ZERO: i16, const MIN: bool>(
     strip: &Strip,
     x: &Rounded<'_>,
 ) -> [[__m256; 2]; T] {
@@ -219,31 +233,31 @@ fn tile<const T: usize, const SUBS: usize, const QUADS: usize, const CHAIN: usiz
     let mut totals = [[_mm256_setzero_ps(); 2]; T];
     for (((levels, scales), mins), tokens) in weights.zip(x.groups_of::<T>()) {
         for sub in 0..SUBS {
-            let mut wide = [[_mm256_setzero_si256(); 2]; T];
-            for (link, levels) in levels[sub].as_chunks::<CHAIN>().0.iter().enumerate() {
-                let mut narrow = [[_mm256_setzero_si256(); 2]; T];
-                for (i, levels) in levels.iter().enumerate() {
-                    let w = vectors(levels);
-                    for (narrow, x) in narrow.iter_mut().zip(tokens.levels) {
-                        let quad = sub * QUADS + link * CHAIN + i;
-                        let x = spread_quad(&x.as_chunks().0[quad]);
-                        for (narrow, w) in narrow.iter_mut().zip(w) {
-                            *narrow = _mm256_add_epi16(*narrow, _mm256_maddubs_epi16(w, x));
-                        }
+            let mut narrow = [[_mm256_setzero_si256(); 2]; T];
+            for (quad, levels) in levels[sub].iter().enumerate() {
+                let w = vectors(levels);
+                for (narrow, x) in narrow.iter_mut().zip(tokens.levels) {
+                    let x = spread_quad(&x.as_chunks().0[sub * QUADS + quad]);
+                    for (narrow, w) in narrow.iter_mut().zip(w) {
+                        *narrow = _mm256_add_epi16(*narrow, _mm256_maddubs_epi16(w, x));
                     }
-                }
-                let ones = _mm256_set1_epi16(1);
-                let narrow = narrow.as_flattened();
-                for (wide, narrow) in wide.as_flattened_mut().iter_mut().zip(narrow) {
-                    *wide = _mm256_add_epi32(*wide, _mm256_madd_epi16(*narrow, ones));
                 }
             }
             let (scales, mins) = (halves_of(&scales[sub]), halves_of(&mins[sub]));
-            for (t, (totals, wide)) in totals.iter_mut().zip(&wide).enumerate() {
-                add_scaled(totals, wide, scales, tokens.units[t]);
-                let sum = tokens.sum_of::<SUBS>(t, sub);
-                for (total, min) in totals.iter_mut().zip(mins) {
-                    *total = _mm256_fnmadd_ps(min, _mm256_set1_ps(sum), *total);
+            for (t, (totals, [mut a, mut b])) in totals.iter_mut().zip(narrow).enumerate() {
+                if ZERO != 0 {
+                    let parts = spread_pair(&tokens.parts[t][if SUBS == 1 { 2 } else { sub }]);
+                    let zero = _mm256_mullo_epi16(parts, _mm256_set1_epi16(ZERO));
+                    (a, b) = (_mm256_sub_epi16(a, zero), _mm256_sub_epi16(b, zero));
+                }
+                let ones = _mm256_set1_epi16(1);
+                let wide = [_mm256_madd_epi16(a, ones), _mm256_madd_epi16(b, ones)];
+                add_scaled(totals, &wide, scales, tokens.units[t]);
+                if MIN {
+                    let sum = tokens.sum_of::<SUBS>(t, sub);
+                    for (total, min) in totals.iter_mut().zip(mins) {
+                        *total = _mm256_fnmadd_ps(min, _mm256_set1_ps(sum), *total);
+                    }
                 }
             }
         }

@@ -3,7 +3,7 @@
 
 use core::arch::x86_64::*;
 
-use super::registers::spread_quad;
+use super::registers::{spread_pair, spread_quad};
 use super::rounded::{ROWS, add_scaled, fill_bytes, halves_of, prefetch, round, vectors, write};
 use crate::QuantType;
 use crate::product::MatMut;
@@ -40,23 +40,32 @@ fn multiply(form: &Form, mut c: MatMut<'_>, strip: &Strip, x: &Rounded<'_>, from
         let x = x.tile(first, tokens, from, strip.depth / GROUP);
         let mut c = c.row_range(first, tokens);
         prefetch(&mut c);
-        match (tokens, form.sub) {
-            (1, 16) => write(c, from > 0, tile::<1, 2, 4>(strip, &x)),
-            (2, 16) => write(c, from > 0, tile::<2, 2, 4>(strip, &x)),
-            (3, 16) => write(c, from > 0, tile::<3, 2, 4>(strip, &x)),
-            (_, 16) => write(c, from > 0, tile::<TILE, 2, 4>(strip, &x)),
-            (1, _) => write(c, from > 0, tile::<1, 1, 8>(strip, &x)),
-            (2, _) => write(c, from > 0, tile::<2, 1, 8>(strip, &x)),
-            (3, _) => write(c, from > 0, tile::<3, 1, 8>(strip, &x)),
-            _ => write(c, from > 0, tile::<TILE, 1, 8>(strip, &x)),
+        match tokens {
+            1 => write(c, from > 0, tile_of::<1>(form, strip, &x)),
+            2 => write(c, from > 0, tile_of::<2>(form, strip, &x)),
+            3 => write(c, from > 0, tile_of::<3>(form, strip, &x)),
+            _ => write(c, from > 0, tile_of::<TILE>(form, strip, &x)),
         }
     }
 }
 
-/// Each group has `SUBS` scales, of `QUADS` times four levels each.
+#[inline]
+#[target_feature(enable = "avx2,fma,avxvnni")]
+fn tile_of<const T: usize>(form: &Form, strip: &Strip, x: &Rounded<'_>) -> [[__m256; 2]; T] {
+    match (form.sub, form.min) {
+        (16, true) => tile::<T, 2, 4, true>(form, strip, x),
+        (16, false) => tile::<T, 2, 4, false>(form, strip, x),
+        (_, true) => tile::<T, 1, 8, true>(form, strip, x),
+        (_, false) => tile::<T, 1, 8, false>(form, strip, x),
+    }
+}
+
+/// Each group has `SUBS` scales, of `QUADS` times four levels each; the levels are counted from the form's
+/// bias on.
 #[inline(never)]
 #[target_feature(enable = "avx2,fma,avxvnni")]
-fn tile<const T: usize, const SUBS: usize, const QUADS: usize>(
+fn tile<const T: usize, const SUBS: usize, const QUADS: usize, const MIN: bool>(
+    form: &Form,
     strip: &Strip,
     x: &Rounded<'_>,
 ) -> [[__m256; 2]; T] {
@@ -65,10 +74,17 @@ fn tile<const T: usize, const SUBS: usize, const QUADS: usize>(
     let scales = strip.scales.as_chunks().0.as_chunks::<SUBS>().0;
     let mins = strip.mins.as_chunks().0.as_chunks::<SUBS>().0;
     let weights = levels.iter().zip(scales).zip(mins);
+    let zero = _mm256_set1_epi16(-i16::from(form.bias));
     let mut totals = [[_mm256_setzero_ps(); 2]; T];
     for (((levels, scales), mins), tokens) in weights.zip(x.groups_of::<T>()) {
         for sub in 0..SUBS {
             let mut wide = [[_mm256_setzero_si256(); 2]; T];
+            if !MIN {
+                for (t, wide) in wide.iter_mut().enumerate() {
+                    let parts = spread_pair(&tokens.parts[t][if SUBS == 1 { 2 } else { sub }]);
+                    *wide = [_mm256_madd_epi16(parts, zero); 2];
+                }
+            }
             for (quad, levels) in levels[sub].iter().enumerate() {
                 let w = vectors(levels);
                 for (wide, x) in wide.iter_mut().zip(tokens.levels) {
@@ -81,9 +97,11 @@ fn tile<const T: usize, const SUBS: usize, const QUADS: usize>(
             let (scales, mins) = (halves_of(&scales[sub]), halves_of(&mins[sub]));
             for (t, (totals, wide)) in totals.iter_mut().zip(&wide).enumerate() {
                 add_scaled(totals, wide, scales, tokens.units[t]);
-                let sum = tokens.sum_of::<SUBS>(t, sub);
-                for (total, min) in totals.iter_mut().zip(mins) {
-                    *total = _mm256_fnmadd_ps(min, _mm256_set1_ps(sum), *total);
+                if MIN {
+                    let sum = tokens.sum_of::<SUBS>(t, sub);
+                    for (total, min) in totals.iter_mut().zip(mins) {
+                        *total = _mm256_fnmadd_ps(min, _mm256_set1_ps(sum), *total);
+                    }
                 }
             }
         }

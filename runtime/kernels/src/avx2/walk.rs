@@ -26,7 +26,7 @@ macro_rules! kernels {
         /// Weights that share a scale.
         const SUB: usize = FORM.sub;
         /// Whether there are minimums.
-        const MIN: bool = FORM.bias == 0;
+        const MIN: bool = FORM.min;
 
         /// Decodes whole blocks; see [`crate::Kernels::decode`].
         #[target_feature(enable = "avx2,fma,f16c")]
@@ -125,8 +125,7 @@ macro_rules! kernels {
             weights
         }
 
-        /// Whole blocks as levels without sign, once `bias` is added, and what scales them; the
-        /// minimums include the bias.
+        /// Whole blocks as levels, plus `bias`, and what scales them.
         #[target_feature(enable = "avx2,fma,f16c")]
         pub(crate) fn unpack(
             bytes: &[u8],
@@ -152,10 +151,7 @@ macro_rules! kernels {
                         $crate::avx2::registers::store_32(out, levels);
                     }
                 }
-                *scale = scales.scale;
-                for ((out, min), scale) in min.iter_mut().zip(&scales.min).zip(&scales.scale) {
-                    *out = min + bias as f32 * scale;
-                }
+                (*scale, *min) = (scales.scale, scales.min);
             }
         }
 
@@ -192,7 +188,7 @@ macro_rules! thin {
             x: &$crate::rounded::Rounded<'_>,
             w: &[u8],
         ) {
-            use $crate::avx2::registers::{load_signed, one_or_two, sum};
+            use $crate::avx2::registers::{AHEAD, ask_for_bytes, load_signed, one_or_two, sum};
             use $crate::rounded::{GROUP, Rounded};
             use $dot;
             const GROUPS: usize = LEN / GROUP;
@@ -213,6 +209,7 @@ macro_rules! thin {
                     let mut mins = [[0.0; SUBS]; T];
                     let x = integers.iter().zip(units).zip(sums).zip(halves);
                     for (block, (((x, units), sums), halves)) in row.iter().zip(x) {
+                        ask_for_bytes(block, AHEAD);
                         let mut scales = scales(block);
                         if !SIGNED && !MIN {
                             for (min, scale) in scales.min.iter_mut().zip(&scales.scale) {

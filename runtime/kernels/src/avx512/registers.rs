@@ -19,6 +19,14 @@ pub(super) fn spread_quad(bytes: &[i8; 4]) -> __m512i {
     _mm512_set1_epi32(unsafe { bytes.as_ptr().cast::<i32>().read_unaligned() })
 }
 
+/// Two words, sixteen times.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn spread_pair(words: &[i16; 2]) -> __m512i {
+    // SAFETY: `words` is 4 readable bytes, read without a need of alignment.
+    _mm512_set1_epi32(unsafe { words.as_ptr().cast::<i32>().read_unaligned() })
+}
+
 /// Thirty-two bytes.
 #[inline]
 #[target_feature(enable = "avx512f")]

@@ -3,7 +3,7 @@
 
 use core::arch::x86_64::*;
 
-use super::registers::{load, load_64, spread_quad, store};
+use super::registers::{load, load_64, spread_pair, spread_quad, store};
 use crate::QuantType;
 use crate::avx2::rounded::{fill_bytes, prefetch, round};
 use crate::avx2::thin_rounded_avx512_vnni;
@@ -32,30 +32,45 @@ fn fill(ty: QuantType, strip: &mut Strip, part: &Part<'_>) {
 }
 
 /// See [`RoundedKernels::multiply`].
-#[target_feature(enable = "avx512f,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 fn multiply(form: &Form, mut c: MatMut<'_>, strip: &Strip, x: &Rounded<'_>, from: usize) {
     for first in (0..c.rows()).step_by(TILE) {
         let tokens = TILE.min(c.rows() - first);
         let x = x.tile(first, tokens, from, strip.depth / GROUP);
         let mut c = c.row_range(first, tokens);
         prefetch(&mut c);
-        match (tokens, form.sub) {
-            (1, 16) => tile::<1, 2, 4>(c, from > 0, strip, &x),
-            (2, 16) => tile::<2, 2, 4>(c, from > 0, strip, &x),
-            (3, 16) => tile::<3, 2, 4>(c, from > 0, strip, &x),
-            (_, 16) => tile::<TILE, 2, 4>(c, from > 0, strip, &x),
-            (1, _) => tile::<1, 1, 8>(c, from > 0, strip, &x),
-            (2, _) => tile::<2, 1, 8>(c, from > 0, strip, &x),
-            (3, _) => tile::<3, 1, 8>(c, from > 0, strip, &x),
-            _ => tile::<TILE, 1, 8>(c, from > 0, strip, &x),
+        match tokens {
+            1 => tile_of::<1>(form, c, from > 0, strip, &x),
+            2 => tile_of::<2>(form, c, from > 0, strip, &x),
+            3 => tile_of::<3>(form, c, from > 0, strip, &x),
+            _ => tile_of::<TILE>(form, c, from > 0, strip, &x),
         }
     }
 }
 
-/// Each group has `SUBS` scales, of `QUADS` times four levels each.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn tile_of<const T: usize>(
+    form: &Form,
+    c: MatMut<'_>,
+    accumulate: bool,
+    strip: &Strip,
+    x: &Rounded<'_>,
+) {
+    match (form.sub, form.min) {
+        (16, true) => tile::<T, 2, 4, true>(form, c, accumulate, strip, x),
+        (16, false) => tile::<T, 2, 4, false>(form, c, accumulate, strip, x),
+        (_, true) => tile::<T, 1, 8, true>(form, c, accumulate, strip, x),
+        (_, false) => tile::<T, 1, 8, false>(form, c, accumulate, strip, x),
+    }
+}
+
+/// Each group has `SUBS` scales, of `QUADS` times four levels each; the levels are counted from the form's
+/// bias on.
 #[inline(never)]
-#[target_feature(enable = "avx512f,avx512vnni")]
-fn tile<const T: usize, const SUBS: usize, const QUADS: usize>(
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn tile<const T: usize, const SUBS: usize, const QUADS: usize, const MIN: bool>(
+    form: &Form,
     mut c: MatMut<'_>,
     accumulate: bool,
     strip: &Strip,
@@ -70,11 +85,18 @@ fn tile<const T: usize, const SUBS: usize, const QUADS: usize>(
         .0
         .iter()
         .zip(mins.as_chunks::<SUBS>().0);
+    let zero = _mm512_set1_epi16(-i16::from(form.bias));
     let mut totals = [[_mm512_setzero_ps(); VECTORS]; T];
     let weights = levels.iter().zip(scales);
     for ((levels, (scales, mins)), tokens) in weights.zip(x.groups_of::<T>()) {
         for sub in 0..SUBS {
             let mut wide = [[_mm512_setzero_si512(); VECTORS]; T];
+            if !MIN {
+                for (t, wide) in wide.iter_mut().enumerate() {
+                    let parts = spread_pair(&tokens.parts[t][if SUBS == 1 { 2 } else { sub }]);
+                    *wide = [_mm512_madd_epi16(parts, zero); VECTORS];
+                }
+            }
             for (quad, levels) in levels[sub].iter().enumerate() {
                 let mut w = [_mm512_setzero_si512(); VECTORS];
                 for (w, levels) in w.iter_mut().zip(levels) {
@@ -93,7 +115,9 @@ fn tile<const T: usize, const SUBS: usize, const QUADS: usize>(
                 for (v, (total, wide)) in totals.iter_mut().zip(wide).enumerate() {
                     let part = _mm512_mul_ps(_mm512_cvtepi32_ps(*wide), unit);
                     *total = _mm512_fmadd_ps(load(&scales[sub][v]), part, *total);
-                    *total = _mm512_fnmadd_ps(load(&mins[sub][v]), sum, *total);
+                    if MIN {
+                        *total = _mm512_fnmadd_ps(load(&mins[sub][v]), sum, *total);
+                    }
                 }
             }
         }

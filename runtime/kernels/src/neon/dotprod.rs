@@ -43,10 +43,10 @@ fn tile_of<const T: usize>(
     panel: &Panel<'_>,
     x: &Rounded<'_>,
 ) {
-    let sums = match (form.sub, form.bias) {
-        (16, 0) => tile::<T, 2, 1, true>(panel, x),
-        (16, _) => tile::<T, 2, 1, false>(panel, x),
-        (_, 0) => tile::<T, 1, 2, true>(panel, x),
+    let sums = match (form.sub, form.min) {
+        (16, true) => tile::<T, 2, 1, true>(panel, x),
+        (16, false) => tile::<T, 2, 1, false>(panel, x),
+        (_, true) => tile::<T, 1, 2, true>(panel, x),
         _ => tile::<T, 1, 2, false>(panel, x),
     };
     write(c, accumulate, sums);

@@ -159,6 +159,16 @@ pub(super) fn multiply_pairs(mut sum: int32x4_t, a: int8x16_t, b: int8x16_t) -> 
     sum
 }
 
+/// The sums of the first two of each four bytes with a sign, and of the last two.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn sums_of_pairs(bytes: int8x16_t) -> [i16; 2] {
+    let pairs = vpaddlq_s8(bytes);
+    let pairs = vadd_s16(vget_low_s16(pairs), vget_high_s16(pairs));
+    let pairs = vadd_s16(pairs, vext_s16::<2>(pairs, pairs));
+    [vget_lane_s16::<0>(pairs), vget_lane_s16::<1>(pairs)]
+}
+
 /// Four bytes, quad `L` of sixteen, four times.
 #[inline]
 #[target_feature(enable = "neon")]

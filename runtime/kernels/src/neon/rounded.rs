@@ -9,7 +9,7 @@ use core::arch::aarch64::*;
 use super::panel::transpose_block;
 use super::registers::{
     ask_for, high, load, load_16, load_signed, low, spread_quad, store, store_all, store_levels,
-    store_signed,
+    store_signed, sums_of_pairs,
 };
 use crate::QuantType;
 use crate::panel::store_cols;
@@ -51,9 +51,9 @@ pub(super) fn round(out: &mut RoundedMut<'_>, x: &[f32], inputs: usize) {
         let inverse = if most > 1e-30 { 127.0 / most } else { 0.0 };
         let unit = if most > 1e-30 { most / 127.0 } else { 0.0 };
         let unit = unit + vaddvq_f32(poison);
-        let mut sums = [0; 2];
+        let mut parts = [[0; 2]; 2];
         let outs = out.levels[g].as_chunks_mut::<16>().0.iter_mut();
-        for ((x, out), sum) in x.as_chunks::<16>().0.iter().zip(outs).zip(&mut sums) {
+        for ((x, out), parts) in x.as_chunks::<16>().0.iter().zip(outs).zip(&mut parts) {
             let mut rounded = [vdupq_n_s32(0); 4];
             for (rounded, four) in rounded.iter_mut().zip(x.as_chunks().0) {
                 *rounded = vcvtnq_s32_f32(vmulq_n_f32(load(four), inverse));
@@ -64,10 +64,12 @@ pub(super) fn round(out: &mut RoundedMut<'_>, x: &[f32], inputs: usize) {
                 vqmovn_high_s32(vqmovn_s32(c), d),
             );
             let bytes = vqmovn_high_s16(vqmovn_s16(ab), cd);
-            *sum = vaddlvq_s8(bytes);
+            *parts = sums_of_pairs(bytes);
             store_signed(out, bytes);
         }
-        let [first, last] = sums.map(f32::from);
+        let [a, b] = parts;
+        out.parts[g] = [a, b, [a[0] + b[0], a[1] + b[1]]];
+        let [first, last] = parts.map(|[a, b]| f32::from(a + b));
         out.units[g] = unit;
         out.sums[g] = unit * (first + last);
         out.halves[g] = [unit * first, unit * last];
@@ -216,12 +218,12 @@ fn tile_of<const T: usize>(
     panel: &Panel<'_>,
     x: &Rounded<'_>,
 ) {
-    let sums = match (form.bits, form.sub, form.bias) {
+    let sums = match (form.bits, form.sub, form.min) {
         (8, _, _) => bytes_tile::<T>(panel, x),
-        (_, 16, 0) => tile::<T, 2, 4, false, true>(panel, x),
-        (_, 16, _) => tile::<T, 2, 4, false, false>(panel, x),
-        (5, _, 0) => tile::<T, 1, 8, true, true>(panel, x),
-        (_, _, 0) => tile::<T, 1, 8, false, true>(panel, x),
+        (_, 16, true) => tile::<T, 2, 4, false, true>(panel, x),
+        (_, 16, false) => tile::<T, 2, 4, false, false>(panel, x),
+        (5, _, true) => tile::<T, 1, 8, true, true>(panel, x),
+        (_, _, true) => tile::<T, 1, 8, false, true>(panel, x),
         _ => tile::<T, 1, 8, false, false>(panel, x),
     };
     write(c, accumulate, sums);

@@ -38,14 +38,14 @@ impl<const SUBS: usize> Scales<SUBS> {
 }
 
 /// The entries of type `$ty`, whose file has `LEN`, `BYTES`, `scales`, `levels`; `run` weights are
-/// taken apart at a time. Types with minimums are those whose levels have no sign.
+/// taken apart at a time.
 macro_rules! kernels {
     ($ty:ident, run: $run:literal) => {
         const FORM: $crate::rounded::Form = $crate::rounded::Form::of($crate::QuantType::$ty);
         /// Weights that share a scale.
         const SUB: usize = FORM.sub;
         /// Whether there are minimums.
-        const MIN: bool = FORM.bias == 0;
+        const MIN: bool = FORM.min;
 
         /// Decodes whole blocks; see [`crate::Kernels::decode`].
         #[target_feature(enable = "neon")]

@@ -11,6 +11,7 @@ struct Owned {
     units: Vec<f32>,
     sums: Vec<f32>,
     halves: Vec<[f32; 2]>,
+    parts: Vec<[[i16; 2]; 3]>,
     inputs: usize,
 }
 
@@ -24,6 +25,7 @@ impl Owned {
             units: vec![0.0; groups],
             sums: vec![0.0; groups],
             halves: vec![[0.0; 2]; groups],
+            parts: vec![[[0; 2]; 3]; groups],
             inputs,
         };
         let out = RoundedMut {
@@ -32,6 +34,7 @@ impl Owned {
             units: &mut owned.units,
             sums: &mut owned.sums,
             halves: &mut owned.halves,
+            parts: &mut owned.parts,
         };
         table.round(out, x, inputs);
         owned
@@ -44,6 +47,7 @@ impl Owned {
             units: &self.units,
             sums: &self.sums,
             halves: &self.halves,
+            parts: &self.parts,
             inputs: self.inputs,
         }
     }
@@ -109,6 +113,16 @@ fn rounding_is_within_half_a_unit_and_sums_are_of_what_was_rounded() {
                             "{} {sum} {want}",
                             table.name
                         );
+                    }
+                    for (i, parts) in owned.parts[place].into_iter().enumerate() {
+                        let of = [0..16, 16..32, 0..32][i].clone();
+                        for (first, got) in [(0, parts[0]), (2, parts[1])] {
+                            let two =
+                                |four: &[i8]| i16::from(four[first]) + i16::from(four[first + 1]);
+                            let want: i16 =
+                                owned.levels[place][of.clone()].chunks(4).map(two).sum();
+                            assert_eq!(got, want, "{}", table.name);
+                        }
                     }
                     if let Some(words) = owned.words.get(place) {
                         assert_eq!(*words, owned.levels[place].map(i16::from), "{}", table.name);
