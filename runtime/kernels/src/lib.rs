@@ -83,6 +83,8 @@ impl Kernels {
             Self::avx512(),
             Self::avx512_vnni(),
             Self::neon(),
+            Self::neon_dotprod(),
+            Self::neon_i8mm(),
         ]
         .into_iter()
         .flatten()
@@ -228,7 +230,37 @@ impl Kernels {
                 isa: Isa::Neon,
                 decode: neon::decode,
                 product_thin: neon::product_thin,
-                rounded: None,
+                rounded: Some(&neon::rounded::KERNELS),
+            };
+            return Some(&TABLE);
+        }
+        None
+    }
+
+    fn neon_dotprod() -> Option<&'static Self> {
+        #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+        if Self::neon().is_some() && std::arch::is_aarch64_feature_detected!("dotprod") {
+            static TABLE: Kernels = Kernels {
+                name: "neondotprod",
+                isa: Isa::Neon,
+                decode: neon::decode,
+                product_thin: neon::product_thin,
+                rounded: Some(&neon::dotprod::KERNELS),
+            };
+            return Some(&TABLE);
+        }
+        None
+    }
+
+    fn neon_i8mm() -> Option<&'static Self> {
+        #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+        if Self::neon_dotprod().is_some() && std::arch::is_aarch64_feature_detected!("i8mm") {
+            static TABLE: Kernels = Kernels {
+                name: "neoni8mm",
+                isa: Isa::Neon,
+                decode: neon::decode,
+                product_thin: neon::product_thin,
+                rounded: Some(&neon::i8mm::KERNELS),
             };
             return Some(&TABLE);
         }

@@ -75,6 +75,8 @@ pub(crate) struct GroupOf<'a, const T: usize> {
     pub units: &'a [f32; T],
     sums: &'a [f32; T],
     halves: &'a [[f32; 2]; T],
+    /// Only for products that take levels without sign.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     pub parts: &'a [[[i16; 2]; 3]; T],
 }
 
@@ -173,7 +175,8 @@ pub(crate) fn places(tokens: usize, inputs: usize) -> impl Iterator<Item = usize
 /// How the integers of a block type are multiplied.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Form {
-    /// What is added to a level to leave none below zero; 128 for bytes with a sign.
+    /// What is added to a level to leave none below zero, where a processor multiplies only such levels;
+    /// 128 for bytes with a sign.
     pub bias: u8,
     /// Bits of a level then.
     pub bits: u8,
@@ -217,7 +220,7 @@ const SCALES: usize = STRIP_BYTES / 16;
 /// Some rows of a matrix, a part of each, as a micro-kernel reads them.
 #[derive(Debug)]
 pub struct Strip {
-    /// `[depth / 4][rows][4]` bytes, or `[depth / 2][rows][2]` words.
+    /// `[depth / 4][rows][4]` bytes, or `[depth / 2][rows][2]` words; NEON has its own order.
     pub(crate) levels: Box<[u8; STRIP_BYTES]>,
     /// `[depth / sub][rows]`.
     pub(crate) scales: Box<[f32; SCALES]>,

@@ -29,4 +29,4 @@ pub(super) fn on_grid(qs: &[u8; 16]) -> [int8x16_t; 2] {
     signed(nibbles(qs).map(|nibbles| vqtbl1q_u8(grid, nibbles)))
 }
 
-kernels!(run: 32, sub: 32, min: false);
+kernels!(IQ4NL, run: 32);

@@ -37,4 +37,4 @@ fn levels(block: &[u8; BYTES], run: usize) -> [int8x16_t; 2] {
     on_grid(field(Block::of(block).qs, 16 * run))
 }
 
-kernels!(run: 32, sub: 32, min: false);
+kernels!(IQ4XS, run: 32);

@@ -1,8 +1,10 @@
-//! aarch64 with NEON, which every such processor has that the standard library is built for.
+//! aarch64 with NEON, which every such processor has that the standard library is built for; `dotprod` and
+//! `i8mm` are what later ones have for products of bytes.
 #![allow(unsafe_code)] // loads and stores through pointers, all in registers.rs
 
-mod fixed_point;
+pub(crate) mod dotprod;
 mod floats;
+pub(crate) mod i8mm;
 mod iq4_nl;
 mod iq4_xs;
 pub(crate) mod panel;
@@ -17,9 +19,11 @@ mod q5_k;
 mod q6_k;
 mod q8_0;
 mod registers;
+pub(crate) mod rounded;
 mod walk;
 
 use crate::QuantType;
+use crate::rounded::Rounded;
 
 /// See [`crate::Kernels::decode`].
 #[target_feature(enable = "neon")]
@@ -71,3 +75,61 @@ pub(crate) fn product_thin(
         QuantType::IQ4XS => iq4_xs::product_thin(y, y_stride, x, inputs, w),
     }
 }
+
+/// Unpacks whole blocks of a type with levels: the levels, and what scales them.
+#[target_feature(enable = "neon")]
+fn unpack(
+    ty: QuantType,
+    bytes: &[u8],
+    levels: &mut [[u8; 32]],
+    scales: &mut [f32],
+    mins: &mut [f32],
+) {
+    match ty {
+        QuantType::F32 | QuantType::F16 | QuantType::BF16 => {}
+        QuantType::Q4_0 => q4_0::unpack(bytes, levels, scales, mins),
+        QuantType::Q4_1 => q4_1::unpack(bytes, levels, scales, mins),
+        QuantType::Q5_0 => q5_0::unpack(bytes, levels, scales, mins),
+        QuantType::Q5_1 => q5_1::unpack(bytes, levels, scales, mins),
+        QuantType::Q8_0 => q8_0::unpack(bytes, levels, scales, mins),
+        QuantType::Q2K => q2_k::unpack(bytes, levels, scales, mins),
+        QuantType::Q3K => q3_k::unpack(bytes, levels, scales, mins),
+        QuantType::Q4K => q4_k::unpack(bytes, levels, scales, mins),
+        QuantType::Q5K => q5_k::unpack(bytes, levels, scales, mins),
+        QuantType::Q6K => q6_k::unpack(bytes, levels, scales, mins),
+        QuantType::IQ4NL => iq4_nl::unpack(bytes, levels, scales, mins),
+        QuantType::IQ4XS => iq4_xs::unpack(bytes, levels, scales, mins),
+    }
+}
+
+/// An entry for [`crate::Kernels::thin_rounded`] of the types' functions of that name.
+macro_rules! thin_rounded {
+    ($name:ident, $features:literal) => {
+        #[target_feature(enable = $features)]
+        pub(crate) fn $name(
+            y: &mut [f32],
+            y_stride: usize,
+            x: &Rounded<'_>,
+            ty: QuantType,
+            w: &[u8],
+        ) {
+            match ty {
+                QuantType::F32 | QuantType::F16 | QuantType::BF16 => {}
+                QuantType::Q4_0 => q4_0::$name(y, y_stride, x, w),
+                QuantType::Q4_1 => q4_1::$name(y, y_stride, x, w),
+                QuantType::Q5_0 => q5_0::$name(y, y_stride, x, w),
+                QuantType::Q5_1 => q5_1::$name(y, y_stride, x, w),
+                QuantType::Q8_0 => q8_0::$name(y, y_stride, x, w),
+                QuantType::Q2K => q2_k::$name(y, y_stride, x, w),
+                QuantType::Q3K => q3_k::$name(y, y_stride, x, w),
+                QuantType::Q4K => q4_k::$name(y, y_stride, x, w),
+                QuantType::Q5K => q5_k::$name(y, y_stride, x, w),
+                QuantType::Q6K => q6_k::$name(y, y_stride, x, w),
+                QuantType::IQ4NL => iq4_nl::$name(y, y_stride, x, w),
+                QuantType::IQ4XS => iq4_xs::$name(y, y_stride, x, w),
+            }
+        }
+    };
+}
+thin_rounded!(thin_rounded, "neon");
+thin_rounded!(thin_rounded_dotprod, "neon,dotprod");

@@ -2,7 +2,7 @@
 
 use core::arch::aarch64::*;
 
-use super::registers::{load, store};
+use super::registers::{high, load, low, store};
 use crate::panel::{NARROW, ROWS, store_cols};
 use crate::product::{Mat, MatMut};
 
@@ -92,33 +92,28 @@ pub(crate) fn transpose(out: &mut [f32], strip: usize, b: Mat<'_>) {
     for row in (0..n).step_by(LANES) {
         let rows: [&[[f32; LANES]]; LANES] = std::array::from_fn(|i| b.row(row + i).as_chunks().0);
         for col in 0..k / LANES {
-            let block = transpose_block(rows.map(|row| load(&row[col])));
+            let block = transpose_block(rows.map(|row| vreinterpretq_s32_f32(load(&row[col]))));
             let columns = out[LANES * col * strip..].chunks_exact_mut(strip);
             for (column, out) in block.into_iter().zip(columns) {
                 let out = out[row..].first_chunk_mut().expect("in the strip");
-                store(out, column);
+                store(out, vreinterpretq_f32_s32(column));
             }
         }
     }
     crate::panel::transpose(out, strip, b, n, k);
 }
 
+/// Four rows of 32 bits each to four columns.
 #[inline]
 #[target_feature(enable = "neon")]
-fn transpose_block([a, b, c, d]: [float32x4_t; 4]) -> [float32x4_t; 4] {
+pub(super) fn transpose_block([a, b, c, d]: [int32x4_t; 4]) -> [int32x4_t; 4] {
     // Pairs of a and b, and of c and d: 0 0 2 2 and 1 1 3 3.
-    let pair = |a, b| {
-        (
-            vreinterpretq_f64_f32(vtrn1q_f32(a, b)),
-            vreinterpretq_f64_f32(vtrn2q_f32(a, b)),
-        )
-    };
-    let ((ab_even, ab_odd), (cd_even, cd_odd)) = (pair(a, b), pair(c, d));
+    let (ab_even, ab_odd) = (vtrn1q_s32(a, b), vtrn2q_s32(a, b));
+    let (cd_even, cd_odd) = (vtrn1q_s32(c, d), vtrn2q_s32(c, d));
     [
-        vtrn1q_f64(ab_even, cd_even),
-        vtrn1q_f64(ab_odd, cd_odd),
-        vtrn2q_f64(ab_even, cd_even),
-        vtrn2q_f64(ab_odd, cd_odd),
+        low(ab_even, cd_even),
+        low(ab_odd, cd_odd),
+        high(ab_even, cd_even),
+        high(ab_odd, cd_odd),
     ]
-    .map(|column| vreinterpretq_f32_f64(column))
 }

@@ -43,4 +43,4 @@ fn levels(block: &[u8; BYTES], run: usize) -> [int8x16_t; 8] {
     ])
 }
 
-kernels!(run: 128, sub: 16, min: true);
+kernels!(Q2K, run: 128);

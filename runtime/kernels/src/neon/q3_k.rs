@@ -61,4 +61,4 @@ fn levels(block: &[u8; BYTES], run: usize) -> [int8x16_t; 8] {
     ])
 }
 
-kernels!(run: 128, sub: 16, min: false);
+kernels!(Q3K, run: 128);

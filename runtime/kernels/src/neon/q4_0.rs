@@ -21,4 +21,4 @@ fn levels(block: &[u8; BYTES], _run: usize) -> [int8x16_t; 2] {
     signed(nibbles(Block::of(block).qs)).map(|level| vsubq_s8(level, vdupq_n_s8(8)))
 }
 
-kernels!(run: 32, sub: 32, min: false);
+kernels!(Q4_0, run: 32);

@@ -22,4 +22,4 @@ fn levels(block: &[u8; BYTES], _run: usize) -> [int8x16_t; 2] {
     signed(nibbles(Block::of(block).qs))
 }
 
-kernels!(run: 32, sub: 32, min: true);
+kernels!(Q4_1, run: 32);

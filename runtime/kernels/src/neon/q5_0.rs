@@ -28,4 +28,4 @@ fn levels(block: &[u8; BYTES], _run: usize) -> [int8x16_t; 2] {
     ])
 }
 
-kernels!(run: 32, sub: 32, min: false);
+kernels!(Q5_0, run: 32);

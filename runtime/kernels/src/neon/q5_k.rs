@@ -30,4 +30,4 @@ fn levels(block: &[u8; BYTES], run: usize) -> [int8x16_t; 4] {
     ])
 }
 
-kernels!(run: 64, sub: 32, min: true);
+kernels!(Q5K, run: 64);

@@ -47,4 +47,4 @@ fn levels(block: &[u8; BYTES], run: usize) -> [int8x16_t; 8] {
     ])
 }
 
-kernels!(run: 128, sub: 16, min: false);
+kernels!(Q6K, run: 128);

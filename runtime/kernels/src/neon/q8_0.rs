@@ -21,4 +21,4 @@ fn levels(block: &[u8; BYTES], _run: usize) -> [int8x16_t; 2] {
     signed(load_32(Block::of(block).qs))
 }
 
-kernels!(run: 32, sub: 32, min: false);
+kernels!(Q8_0, run: 32);
