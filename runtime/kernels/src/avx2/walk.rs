@@ -222,11 +222,11 @@ macro_rules! thin {
                                 for (t, totals) in mins.iter_mut().enumerate() {
                                     let sum = match SUB {
                                         GROUP => sums[group][t],
-                                        _ => halves[group][t][j % 2],
+                                        _ => halves[group][t][j * SUB % GROUP / SUB],
                                     };
                                     let total = match T {
                                         1 => &mut totals[j],
-                                        _ => &mut totals[j % (GROUP / SUB)],
+                                        _ => &mut totals[j * SUB % GROUP / SUB],
                                     };
                                     *total = min.mul_add(sum, *total);
                                 }
