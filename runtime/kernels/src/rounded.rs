@@ -216,31 +216,60 @@ const STRIP_BYTES: usize = 32 * 1024;
 pub(crate) const DEPTH: usize = 1024;
 /// Numbers that scale them: one for 16 levels or more.
 const SCALES: usize = STRIP_BYTES / 16;
+/// Blocks of 256 levels.
+const BLOCKS: usize = STRIP_BYTES / 256;
+
+/// Begins with a cache line, so that no vector in it lies in two.
+#[derive(Debug)]
+#[repr(align(64))]
+pub(crate) struct Lines<T>(T);
+
+impl<T> std::ops::Deref for Lines<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T> std::ops::DerefMut for Lines<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.0
+    }
+}
 
 /// Some rows of a matrix, a part of each, as a micro-kernel reads them.
 #[derive(Debug)]
 pub struct Strip {
     /// `[depth / 4][rows][4]` bytes, or `[depth / 2][rows][2]` words; NEON has its own order.
-    pub(crate) levels: Box<[u8; STRIP_BYTES]>,
+    pub(crate) levels: Box<Lines<[u8; STRIP_BYTES]>>,
     /// `[depth / sub][rows]`.
-    pub(crate) scales: Box<[f32; SCALES]>,
+    pub(crate) scales: Box<Lines<[f32; SCALES]>>,
     /// The same, in types that have them.
-    pub(crate) mins: Box<[f32; SCALES]>,
+    pub(crate) mins: Box<Lines<[f32; SCALES]>>,
+    /// Where a scale is an integer times a float of its block: that integer, twice, `[depth / sub][rows]`,
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+    pub(crate) factors: Box<Lines<[[i16; 2]; SCALES]>>,
+    /// and that float, `[depth / 256][rows]`.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+    pub(crate) blocks: Box<Lines<[f32; BLOCKS]>>,
     /// Levels of a row.
     pub(crate) depth: usize,
 }
 
 impl Strip {
     /// Bytes of one.
-    pub const BYTES: usize = STRIP_BYTES + 2 * size_of::<f32>() * SCALES;
+    pub const BYTES: usize = STRIP_BYTES + size_of::<f32>() * (3 * SCALES + BLOCKS);
 }
 
 impl Default for Strip {
     fn default() -> Self {
         Self {
-            levels: Box::new([0; _]),
-            scales: Box::new([0.0; _]),
-            mins: Box::new([0.0; _]),
+            levels: Box::new(Lines([0; _])),
+            scales: Box::new(Lines([0.0; _])),
+            mins: Box::new(Lines([0.0; _])),
+            factors: Box::new(Lines([[0; 2]; _])),
+            blocks: Box::new(Lines([0.0; _])),
             depth: 0,
         }
     }

@@ -15,6 +15,7 @@ mod q5_1;
 mod q5_k;
 mod q6_k;
 mod q8_0;
+mod quads;
 pub(crate) mod registers;
 pub(crate) mod rounded;
 pub(crate) mod vnni;

@@ -66,6 +66,14 @@ pub(super) fn load_8_bytes(bytes: &[u8; 8]) -> __m256i {
     _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(i64::from_le_bytes(*bytes)))
 }
 
+/// Sixteen integers of 16 bits.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn load_halves(halves: &[i16; 16]) -> __m256i {
+    // SAFETY: `halves` is 32 readable bytes, read without a need of alignment.
+    unsafe { _mm256_loadu_si256(halves.as_ptr().cast()) }
+}
+
 /// Writes sixteen integers of 16 bits.
 #[inline]
 #[target_feature(enable = "avx2")]

@@ -7,11 +7,13 @@
 use core::arch::x86_64::*;
 
 use super::panel::transpose_block;
+use super::quads::{eight_quads, four_quads};
 use super::registers::{
-    ask_for, ask_for_bytes, largest, load, load_16, load_32, spread_pair, spread_quad, store,
-    store_32, store_halves, store_signed, sum, sums_of_pairs,
+    ask_for, ask_for_bytes, half, largest, load, load_16, load_32, load_halves, spread_pair,
+    spread_quad, store, store_32, store_halves, store_signed, sum, sums_of_pairs,
 };
 use crate::QuantType;
+use crate::blocks::q6_k;
 use crate::panel::store_cols;
 use crate::product::MatMut;
 use crate::rounded::{
@@ -86,6 +88,9 @@ fn fill(ty: QuantType, strip: &mut Strip, part: &Part<'_>) {
     let form = Form::of(ty);
     if form.bits < 8 {
         fill_bytes::<ROWS>(ty, strip, part);
+        if ty == QuantType::Q6K {
+            return fill_factors(strip, part);
+        }
         for (min, scale) in strip.mins.iter_mut().zip(&strip.scales[..]) {
             match (form.bits, form.min) {
                 (4, false) => *min = form.bias as f32 * scale,
@@ -208,7 +213,7 @@ fn tile_of<const T: usize>(
         (4, _) => tile::<T, 1, 8, 0, true>(strip, x),
         (5, true) => tile::<T, 1, 8, MIDDLE, true>(strip, x),
         (5, false) => tile::<T, 1, 8, MIDDLE, false>(strip, x),
-        (6, _) => tile::<T, 2, 4, 32, false>(strip, x),
+        (6, _) => factors_tile::<T>(strip, x),
         _ => words_tile::<T>(strip, x),
     };
     write(c, accumulate, sums);
@@ -233,16 +238,7 @@ fn tile<const T: usize, const SUBS: usize, const QUADS: usize, const ZERO: i16, 
     let mut totals = [[_mm256_setzero_ps(); 2]; T];
     for (((levels, scales), mins), tokens) in weights.zip(x.groups_of::<T>()) {
         for sub in 0..SUBS {
-            let mut narrow = [[_mm256_setzero_si256(); 2]; T];
-            for (quad, levels) in levels[sub].iter().enumerate() {
-                let w = vectors(levels);
-                for (narrow, x) in narrow.iter_mut().zip(tokens.levels) {
-                    let x = spread_quad(&x.as_chunks().0[sub * QUADS + quad]);
-                    for (narrow, w) in narrow.iter_mut().zip(w) {
-                        *narrow = _mm256_add_epi16(*narrow, _mm256_maddubs_epi16(w, x));
-                    }
-                }
-            }
+            let narrow = sums_of(&levels[sub], tokens.levels, sub);
             let (scales, mins) = (halves_of(&scales[sub]), halves_of(&mins[sub]));
             for (t, (totals, [mut a, mut b])) in totals.iter_mut().zip(narrow).enumerate() {
                 if ZERO != 0 {
@@ -259,6 +255,96 @@ fn tile<const T: usize, const SUBS: usize, const QUADS: usize, const ZERO: i16, 
                         *total = _mm256_fnmadd_ps(min, _mm256_set1_ps(sum), *total);
                     }
                 }
+            }
+        }
+    }
+    totals
+}
+
+/// The sums over some quads of levels times the activations from `16 * part` on, in 16 bits.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn sums_of<const T: usize, const QUADS: usize>(
+    levels: &[[u8; 4 * ROWS]; QUADS],
+    tokens: &[[i8; GROUP]; T],
+    part: usize,
+) -> [[__m256i; 2]; T] {
+    let mut narrow = [[_mm256_setzero_si256(); 2]; T];
+    if let Some(tokens) = tokens.first_chunk::<TILE>() {
+        let sums = match levels.first_chunk::<8>() {
+            Some(levels) => eight_quads(levels, tokens),
+            None => four_quads(levels.first_chunk().expect("four quads"), tokens, part),
+        };
+        narrow.copy_from_slice(&sums);
+        return narrow;
+    }
+    for (quad, levels) in levels.iter().enumerate() {
+        let w = vectors(levels);
+        for (narrow, x) in narrow.iter_mut().zip(tokens) {
+            let x = spread_quad(&x.as_chunks().0[4 * part + quad]);
+            for (narrow, w) in narrow.iter_mut().zip(w) {
+                *narrow = _mm256_add_epi16(*narrow, _mm256_maddubs_epi16(w, x));
+            }
+        }
+    }
+    narrow
+}
+
+/// Writes the factors of Q6_K, whose scales are bytes times a float of the block.
+#[target_feature(enable = "avx2,fma,f16c")]
+fn fill_factors(strip: &mut Strip, part: &Part<'_>) {
+    for row in 0..ROWS {
+        let blocks = part.of(row).unwrap_or_default().as_chunks().0;
+        let factors = strip.factors[row..].iter_mut().step_by(ROWS);
+        let scales = blocks
+            .iter()
+            .flat_map(|block| q6_k::Block::of(block).scales);
+        for (out, &scale) in factors.zip(scales) {
+            *out = [i16::from(scale as i8); 2];
+        }
+        let places = strip.blocks[row..].iter_mut().step_by(ROWS);
+        for (out, block) in places.zip(blocks) {
+            *out = half(q6_k::Block::of(block).d);
+        }
+    }
+}
+
+/// Levels of Q6_K, 16 of which share a factor. Multiplying integers by it spares each sub-block a float
+/// multiplication; the sum of two products of at most 32512 * 127 is exact in 32 bits and as a float.
+#[inline(never)]
+#[target_feature(enable = "avx2,fma")]
+fn factors_tile<const T: usize>(strip: &Strip, x: &Rounded<'_>) -> [[__m256; 2]; T] {
+    const GROUPS: usize = q6_k::LEN / GROUP;
+    let quads = strip.levels.as_chunks::<{ 4 * ROWS }>().0;
+    let levels = quads.as_chunks::<4>().0.as_chunks::<2>().0;
+    let factors = strip.factors.as_chunks::<ROWS>().0.as_chunks::<2>().0;
+    let weights = levels.iter().zip(factors);
+    let mut groups = weights.zip(x.groups_of::<T>());
+    let blocks = strip.blocks.as_chunks().0;
+    let mut totals = [[_mm256_setzero_ps(); 2]; T];
+    for units in &blocks[..strip.depth / q6_k::LEN] {
+        let mut partial = [[_mm256_setzero_ps(); 2]; T];
+        for ((levels, factors), tokens) in groups.by_ref().take(GROUPS) {
+            for (sub, (levels, factors)) in levels.iter().zip(factors).enumerate() {
+                let narrow = sums_of(levels, tokens.levels, sub);
+                let [low, high] = factors.as_flattened().as_chunks().0 else {
+                    unreachable!("two vectors")
+                };
+                let factors = [load_halves(low), load_halves(high)];
+                for (t, (partial, narrow)) in partial.iter_mut().zip(narrow).enumerate() {
+                    let zero = _mm256_slli_epi16::<5>(spread_pair(&tokens.parts[t][sub]));
+                    let unit = _mm256_set1_ps(tokens.units[t]);
+                    for ((partial, narrow), factor) in partial.iter_mut().zip(narrow).zip(factors) {
+                        let wide = _mm256_madd_epi16(_mm256_sub_epi16(narrow, zero), factor);
+                        *partial = _mm256_fmadd_ps(_mm256_cvtepi32_ps(wide), unit, *partial);
+                    }
+                }
+            }
+        }
+        let units = halves_of(units);
+        for (totals, partial) in totals.iter_mut().zip(partial) {
+            for ((total, partial), unit) in totals.iter_mut().zip(partial).zip(units) {
+                *total = _mm256_fmadd_ps(partial, unit, *total);
             }
         }
     }
