@@ -96,7 +96,7 @@ mod tests {
     #[test]
     fn even_slowly_falling_values_are_found_nearly_as_well_as_can_be() {
         let (outputs, inputs) = (300, 220);
-        for (exponent, most) in [(0.25, 1.02), (0.5, 1.01), (1.0, 1.001), (3.0, 1.001)] {
+        for (exponent, most) in [(0.25, 1.02), (0.5, 1.01), (1.0, 1.01), (3.0, 1.01)] {
             let values: Vec<f64> = (1..=220).map(|i| f64::from(i).powf(-exponent)).collect();
             let matrix = with_values(outputs, inputs, &values);
             for rank in [1, 8, 32] {

@@ -149,16 +149,15 @@ fn write_outside(tensors: &[&OutsideTensor], out: &mut impl Write) -> std::io::R
         let in_layer = name
             .strip_prefix("blk.")
             .and_then(|rest| rest.split_once('.'));
-        let in_layer = in_layer.and_then(|(layer, name)| Some((name, layer.parse().ok()?)));
         let (name, layer) = match in_layer {
-            Some((name, layer)) => (name, Some(layer)),
+            Some((layer, name)) => (name, layer.parse::<usize>().ok()),
             None => (name, None),
         };
         let (layers, change) = rows.entry(name).or_insert((Vec::new(), Some(0.0)));
         layers.extend(layer);
         *change = change.zip(tensor.change).map(|(a, b)| a.max(b));
     }
-    let mut table = Table::new(["tensor", "layers", "change"], &[false, false, true]);
+    let mut table = Table::new(["tensor", "layers", "largest change"], &[false, false, true]);
     for (name, (layers, change)) in rows {
         table.row([
             name.into(),
