@@ -238,10 +238,10 @@ fn adapters_that_do_not_belong_together_are_refused_by_name() {
     assert!(text(&[(&mine, f32::INFINITY)]).contains("inf"));
     // Weights that are finite and products that are not.
     assert!(text(&[(&mine.clone().scaled(1e30).unwrap(), 1e30)]).contains("not finite"));
-    assert!(matches!(combine("sum", &[]), Err(AdapterError::Empty)));
+    assert!(matches!(combine("sum", &[]), Err(AdapterError::NoParts)));
     assert!(matches!(
         combine("sum", &[(&mine, 0.0)]),
-        Err(AdapterError::Empty)
+        Err(AdapterError::NoParts)
     ));
     for (keep, word) in [
         (Keep::Rank(0), "rank of 0"),
@@ -290,12 +290,12 @@ fn a_scaled_adapter_answers_as_one_attached_at_that_strength() {
     }
     for factor in [0.0, f32::NAN, f32::INFINITY] {
         let error = adapter.clone().scaled(factor).unwrap_err().to_string();
-        assert!(error.contains(&factor.to_string()), "{error}");
+        assert!(error.contains(&format!("{factor:?}")), "{error}");
     }
     // An alpha that rounds to 0 would mean a scale of 1.
     for factor in [1e-44, 3e38] {
         let error = adapter.clone().scaled(factor).unwrap_err().to_string();
-        assert!(error.contains("scale"), "{error}");
+        assert!(error.contains(&format!("{factor:?}")), "{error}");
     }
 }
 

@@ -80,6 +80,8 @@ pub enum AdapterError {
     },
     #[error("in adapter {first}, but in adapter {second}; they are not of one model")]
     Widths { first: String, second: String },
+    #[error("there is nothing to combine; give an adapter with a weight other than 0")]
+    NoParts,
     #[error("a rank of 0 keeps nothing; choose at least 1")]
     RankZero,
     #[error("no linear layer takes rank {rank}; {most} is the most")]
@@ -90,7 +92,9 @@ pub enum AdapterError {
     Energy { share: f64 },
     #[error("adapter {adapter} adds nothing anywhere, so nothing of it can be kept")]
     NothingLeft { adapter: String },
-    #[error("an adapter cannot be scaled by {factor}; give a finite number other than 0")]
+    #[error(
+        "an adapter cannot be scaled by {factor:?}; give a number other than 0 that f32 holds beside its alpha"
+    )]
     Factor { factor: f32 },
     #[error("{name:?} is no name for an adapter; it must not be empty or hold control characters")]
     Name { name: String },

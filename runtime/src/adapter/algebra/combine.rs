@@ -18,7 +18,7 @@ pub fn combine(
     name: impl Into<String>,
     parts: &[(&Adapter, f32)],
 ) -> Result<Adapter, AdapterError> {
-    for (adapter, weight) in parts.iter().filter(|(_, weight)| !weight.is_finite()) {
+    if let Some((adapter, weight)) = parts.iter().find(|(_, weight)| !weight.is_finite()) {
         return Err(AdapterError::Weight {
             adapter: adapter.name().to_owned(),
             weight: *weight,
@@ -26,7 +26,7 @@ pub fn combine(
     }
     let parts: Vec<(&Adapter, f32)> = parts.iter().copied().filter(|p| p.1 != 0.0).collect();
     let known = parts.iter().find(|p| p.0.base.fingerprint.is_some());
-    let base = known.or(parts.first()).ok_or(AdapterError::Empty)?.0;
+    let base = known.or(parts.first()).ok_or(AdapterError::NoParts)?.0;
     check_bases(base, parts.iter().map(|p| p.0))?;
     check_widths(parts.iter().map(|p| p.0))?;
     let mut sums: BTreeMap<Site, Stacked> = BTreeMap::new();

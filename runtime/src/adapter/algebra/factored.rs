@@ -16,7 +16,7 @@ pub(super) struct Factored {
     left: Qr,
     right: Qr,
     inner: Svd,
-    /// How many values are more than rounding.
+    /// How many values factors in f32 can hold.
     rank: usize,
 }
 
@@ -34,13 +34,16 @@ impl Factored {
         let (r_left, r_right) = (left.r(), right.r());
         let size = r_left.norm() * r_right.norm() * scale.abs();
         let mut inner = svd(&times_transposed(&r_left, &r_right, scale));
+        let rounding = ROUNDING * size;
+        inner
+            .values
+            .iter_mut()
+            .filter(|v| **v <= rounding)
+            .for_each(|v| *v = 0.0);
         // Factors in f32 cannot tell what is smaller beside the largest value from their rounding.
         let largest = inner.values.first().copied().unwrap_or(0.0);
-        let nothing = (ROUNDING * size).max(f64::from(f32::EPSILON) * largest);
+        let nothing = f64::from(f32::EPSILON) * largest;
         let rank = inner.values.iter().filter(|&&v| v > nothing).count();
-        if rank == 0 {
-            inner.values.fill(0.0);
-        }
         Self {
             left,
             right,

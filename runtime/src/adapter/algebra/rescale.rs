@@ -32,7 +32,7 @@ impl Adapter {
             self.alpha = stated * size;
         }
         let alpha = self.alpha;
-        for (site, pair) in self.iter_mut() {
+        for (_, pair) in self.iter_mut() {
             let rank = pair.rank() as f32;
             // As a file says it, to the last bit.
             pair.scale = match pair.scale == stated / rank && alpha != stated {
@@ -40,8 +40,7 @@ impl Adapter {
                 false => pair.scale * size,
             };
             if !pair.scale.is_normal() {
-                let scale = pair.scale;
-                return Err(AdapterError::Scale { site, scale });
+                return Err(AdapterError::Factor { factor });
             }
             if factor < 0.0 {
                 pair.b.iter_mut().for_each(|b| *b = -*b);

@@ -157,7 +157,10 @@ fn write_outside(tensors: &[&OutsideTensor], out: &mut impl Write) -> std::io::R
         layers.extend(layer);
         *change = change.zip(tensor.change).map(|(a, b)| a.max(b));
     }
-    let mut table = Table::new(["tensor", "layers", "largest change"], &[false, false, true]);
+    let mut table = Table::new(
+        ["tensor", "layers", "largest change"],
+        &[false, false, true],
+    );
     for (name, (layers, change)) in rows {
         table.row([
             name.into(),
