@@ -73,6 +73,9 @@ fn orthonormal(rows: &[f32], width: usize) -> Vec<f32> {
 
 #[cfg(test)]
 mod tests {
+    use graft_kernels::product::product;
+
+    use super::super::two_files::norm;
     use super::*;
     use crate::adapter::Keep;
 
@@ -103,12 +106,14 @@ mod tests {
                 let random = SplitMix::of(5, 6);
                 let found = largest(&matrix, (outputs, inputs), rank, random, &Cancel::new());
                 let found = found.unwrap();
-                let kept = found.rank(Keep::Rank(rank));
-                assert_eq!(kept, rank);
-                let sum = |values: &[f64]| values.iter().map(|v| v * v).sum::<f64>();
-                let (whole, tail) = (sum(&values), sum(&values[rank..]));
-                let energy = found.cut(0).powi(2) - found.cut(rank).powi(2);
-                let off = ((whole - energy) / tail).sqrt();
+                let pair = found.pair(found.rank(Keep::Rank(rank))).unwrap();
+                assert_eq!(pair.rank(), rank);
+                let mut rest = matrix.clone();
+                let to = MatMut::new(&mut rest, outputs, inputs);
+                let b = Mat::new(&pair.b, outputs, rank);
+                product(to, true, -1.0, b, Mat::new(&pair.a, rank, inputs));
+                let best = values[rank..].iter().map(|v| v * v).sum::<f64>().sqrt();
+                let off = norm(&rest) / best;
                 assert!((0.9999..most).contains(&off), "{exponent} {rank}: {off}");
             }
         }
