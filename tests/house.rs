@@ -96,6 +96,16 @@ const MAP: &[(&str, &str, &str)] = &[
         "pub fn merge",
     ),
     (
+        "Where do several adapters become one?",
+        "runtime/src/adapter/algebra/combine.rs",
+        "pub fn combine",
+    ),
+    (
+        "Where do two models become an adapter?",
+        "runtime/src/adapter/algebra/difference.rs",
+        "pub fn difference",
+    ),
+    (
         "Where is it decided which type a tensor gets?",
         "runtime/src/quantize/mix.rs",
         "pub fn types",

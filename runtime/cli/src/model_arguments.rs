@@ -198,6 +198,13 @@ fn names_a_file(error: &graft::Error) -> bool {
     match error {
         Io { .. } | Dataset(_) | Image(_) => true,
         Gguf(e) | Adapter(AdapterError::Gguf(e)) => gguf(e),
+        Adapter(e) => matches!(
+            e,
+            AdapterError::InModel { .. }
+                | AdapterError::OtherShape { .. }
+                | AdapterError::WeightNotFinite { .. }
+                | AdapterError::NoDifference { .. }
+        ),
         Train(e) => matches!(e, TrainError::Io { .. }),
         _ => false,
     }

@@ -292,6 +292,109 @@ fn an_adapter_goes_to_peft_and_comes_back() {
 }
 
 #[test]
+fn adapters_are_combined_pruned_scaled_and_renamed() {
+    let place = Place::new();
+    let answer = |adapters: &str| {
+        let line = format!("run -m model.gguf {adapters} -p hi -n 8");
+        place.run(&line).done().out
+    };
+    // Halves and whole, whatever the way there; greedy answers hide the last bits.
+    let json = document(place.run("adapter combine a.gguf:0.5 a.gguf:0.5 -o two.gguf --json"));
+    assert_eq!(json["pairs"], 8);
+    let said = place
+        .run("adapter combine a.gguf:0.5 a.gguf:0.5 -o one.gguf --rank 64")
+        .done();
+    assert!(said.out.contains("rank before"), "{said:#?}");
+    place
+        .run("adapter scale a.gguf --by -2 -o minus.gguf")
+        .done();
+    place
+        .run("adapter scale minus.gguf --by -0.5 -o back.gguf")
+        .done();
+    let expected = answer("--adapter a.gguf");
+    for file in ["two", "one", "back"] {
+        assert_eq!(
+            answer(&format!("--adapter {file}.gguf")),
+            expected,
+            "{file}"
+        );
+    }
+    let ranks = |file: &str| -> Vec<u64> {
+        let json = document(place.run(&format!("adapter info {file} --json")));
+        let sites = json["sites"].as_array().unwrap();
+        sites.iter().map(|s| s["rank"].as_u64().unwrap()).collect()
+    };
+    let doubled: Vec<u64> = ranks("a.gguf").iter().map(|rank| 2 * rank).collect();
+    assert_eq!(ranks("two.gguf"), doubled);
+    assert_eq!(
+        ranks("one.gguf"),
+        ranks("a.gguf"),
+        "the same twice is no more"
+    );
+
+    let said = place
+        .run("adapter prune a.gguf --energy 0.9 -o pruned.gguf")
+        .done();
+    assert!(said.out.contains("left out: "), "{said:#?}");
+    let line = "adapter prune a.gguf --rank 1 -o flat.gguf --json";
+    let json = document(place.run(line));
+    assert!(ranks("flat.gguf").iter().all(|&rank| rank == 1));
+    for site in json["sites"].as_array().unwrap() {
+        let (norm, cut) = (
+            site["norm"].as_f64().unwrap(),
+            site["left_out"].as_f64().unwrap(),
+        );
+        assert!(0.0 < cut && cut < norm, "{site}");
+    }
+    place
+        .run("adapter rename a.gguf --name May -o may.gguf")
+        .done();
+    let json = document(place.run("adapter info may.gguf --json"));
+    assert_eq!(json["name"], "May");
+    // A file may take its own place.
+    place
+        .run("adapter rename may.gguf --name June -o may.gguf")
+        .done();
+    assert_eq!(
+        document(place.run("adapter info may.gguf --json"))["name"],
+        "June"
+    );
+}
+
+#[test]
+fn the_difference_of_a_merged_model_is_its_adapter() {
+    let place = Place::new();
+    place
+        .run("adapter merge -m model.gguf --adapter a.gguf -o merged.gguf --type F32")
+        .done();
+    let line = "adapter difference -m model.gguf --tuned merged.gguf --rank 32 -o found.gguf";
+    let json = document(place.run(&format!("{line} --json")));
+    assert_eq!(json["pairs"], 8, "{json}");
+    assert!(json["left_out"].as_f64().unwrap() < 1e-4, "{json}");
+    let outside = json["outside"].as_array().unwrap();
+    assert!(
+        !outside.is_empty() && outside.iter().all(|t| t["change"] == 0.0),
+        "{json}"
+    );
+    let answer = |adapter: &str| {
+        let line = format!("run -m model.gguf --adapter {adapter} -p hi -n 8");
+        place.run(&line).done().out
+    };
+    assert_eq!(answer("found.gguf"), answer("a.gguf"));
+    let said = place.run(line).done();
+    assert!(said.out.contains("8 of "), "{said:#?}");
+    assert!(!said.out.contains("no part of an adapter"), "{said:#?}");
+    // Another type rounds everything, and a small rank keeps little of that.
+    place
+        .run("quantize model.gguf q8.gguf Q8_0 --allow-requantize")
+        .done();
+    let said = place
+        .run("adapter difference -m q8.gguf --tuned merged.gguf --rank 1 -o found.gguf")
+        .done();
+    assert!(said.err.contains("a larger --rank"), "{said:#?}");
+}
+
+#[test]
 fn an_evaluation_writes_its_report_and_a_line_for_each_sample() {
     let place = Place::new();
     let line = "eval -m model.gguf --mmproj mmproj.gguf --data data.json --metric exact-match -n 4 \

@@ -67,6 +67,57 @@ pub enum AdapterError {
         expected: Generation,
         found: Generation,
     },
+    #[error("adapter {adapter} has the weight {weight}; give a finite number")]
+    Weight { adapter: String, weight: f32 },
+    #[error(
+        "adapter {first} was made for {first_base} and adapter {second} for {second_base}; only adapters of one base become one"
+    )]
+    Bases {
+        first: String,
+        first_base: String,
+        second: String,
+        second_base: String,
+    },
+    #[error("in adapter {first}, but in adapter {second}; they are not of one model")]
+    Widths { first: String, second: String },
+    #[error("there is nothing to combine; give an adapter with a weight other than 0")]
+    NoParts,
+    #[error("a rank of 0 keeps nothing; choose at least 1")]
+    RankZero,
+    #[error("no linear layer takes rank {rank}; {most} is the most")]
+    RankTooLarge { rank: usize, most: usize },
+    #[error(
+        "an energy of {share} cannot be kept; give a share above 0 and at most 1, such as 0.99"
+    )]
+    Energy { share: f64 },
+    #[error("adapter {adapter} adds nothing anywhere, so nothing of it can be kept")]
+    NothingLeft { adapter: String },
+    #[error(
+        "an adapter cannot be scaled by {factor:?}; give a number other than 0 that f32 holds beside its alpha"
+    )]
+    Factor { factor: f32 },
+    #[error("{name:?} is no name for an adapter; it must not be empty or hold control characters")]
+    Name { name: String },
+    #[error("{path}: {reason}")]
+    InModel { path: PathBuf, reason: String },
+    #[error("{tuned} is not {base} trained further: {reason}")]
+    OtherShape {
+        base: PathBuf,
+        tuned: PathBuf,
+        reason: String,
+    },
+    #[error(
+        "{path}: tensor {tensor} has a weight that is not finite, at index {index}; the file is damaged"
+    )]
+    WeightNotFinite {
+        path: PathBuf,
+        tensor: String,
+        index: usize,
+    },
+    #[error(
+        "{base} and {tuned} are the same in every linear layer; there is nothing for an adapter to add"
+    )]
+    NoDifference { base: PathBuf, tuned: PathBuf },
     #[error("{what} is not supported: {advice}")]
     Unsupported { what: String, advice: &'static str },
     #[error("{path}: {reason}")]

@@ -7,6 +7,7 @@
 use std::path::Path;
 
 use super::Attached;
+use super::stacked::Stacked;
 use crate::Result;
 use crate::cancel::Cancel;
 use crate::gguf::{Array, Value};
@@ -107,7 +108,7 @@ pub fn merge(
         None => gguf.tensors().iter().map(|info| info.quant_type).collect(),
     };
     let addition = |info: &crate::gguf::TensorInfo| -> Option<Addition<'_>> {
-        let update = Update::of(adapters, site_of(&info.name)?)?;
+        let update = Stacked::of(adapters, site_of(&info.name)?)?;
         Some(Box::new(move |first, out| update.add(first, out)))
     };
     let options = QuantizeOptions {
@@ -120,7 +121,7 @@ pub fn merge(
     let mut sites = Vec::new();
     let mut others = Vec::new();
     for tensor in report.tensors {
-        let update = site_of(&tensor.name).and_then(|site| Update::of(adapters, site));
+        let update = site_of(&tensor.name).and_then(|site| Stacked::of(adapters, site));
         match (site_of(&tensor.name), update) {
             (Some(site), Some(update)) => sites.push(MergedSite {
                 site,
@@ -143,43 +144,16 @@ fn site_of(tensor: &str) -> Option<Site> {
     Site::parse(tensor.strip_suffix(".weight")?)
 }
 
-/// All terms at one site as one pair: ranks stacked, scales in B.
-struct Update {
-    /// `[R, inputs]`.
-    a: Vec<f32>,
-    /// `[R, outputs]`: B's columns one after the other.
-    b: Vec<f32>,
-    rank: usize,
-}
-
-impl Update {
-    /// `None` if no adapter acts at `site`.
+impl Stacked {
+    /// All terms at one site; `None` if no adapter acts there.
     fn of(adapters: &Attached, site: Site) -> Option<Self> {
-        let mut update = Self {
-            a: Vec::new(),
-            b: Vec::new(),
-            rank: 0,
-        };
+        let mut stacked = Self::default();
         for (adapter, strength) in adapters.entries() {
-            let Some(pair) = adapter.pair(site) else {
-                continue;
-            };
-            update.a.extend(&pair.a);
-            for k in 0..pair.rank() {
-                let column = pair.b.iter().skip(k).step_by(pair.rank());
-                update.b.extend(column.map(|b| b * pair.scale * strength));
+            if let Some(pair) = adapter.pair(site) {
+                stacked.push(pair, *strength);
             }
-            update.rank += pair.rank();
         }
-        (update.rank > 0).then_some(update)
-    }
-
-    fn inputs(&self) -> usize {
-        self.a.len() / self.rank
-    }
-
-    fn outputs(&self) -> usize {
-        self.b.len() / self.rank
+        (stacked.rank > 0).then_some(stacked)
     }
 
     /// Adds whole rows of `B A`, from row `first` on.

@@ -1,5 +1,7 @@
-//! The life of a LoRA adapter: files, what is attached to a session, merging into a base model.
+//! The life of a LoRA adapter: files, what is attached to a session, merging into a base model, and what
+//! adapters become together.
 
+mod algebra;
 mod attached;
 mod error;
 mod generation;
@@ -8,9 +10,14 @@ mod merge;
 mod pair;
 pub mod peft;
 mod registry;
+mod stacked;
 #[cfg(test)]
 mod tests;
 
+pub use algebra::{
+    Compressed, CompressedSite, Difference, DifferenceOptions, DifferenceSite, Keep, OutsideTensor,
+    combine, compress, difference,
+};
 pub use attached::Attached;
 pub use error::AdapterError;
 pub use generation::Generation;
@@ -31,6 +38,23 @@ pub struct BaseIdentity {
     pub fingerprint: Option<String>,
     /// Its name, for messages.
     pub name: Option<String>,
+}
+
+impl BaseIdentity {
+    /// The name, and where there is one the beginning of the fingerprint: models of one name differ by it.
+    fn called(&self) -> String {
+        let name = self.name.as_deref().unwrap_or("an unnamed model");
+        match &self.fingerprint {
+            Some(fingerprint) => called(name, fingerprint),
+            None => name.to_owned(),
+        }
+    }
+}
+
+/// A model for messages.
+fn called(name: &str, fingerprint: &str) -> String {
+    let short: String = fingerprint.chars().take(12).collect();
+    format!("{name} ({short})")
 }
 
 /// A low-rank adapter: immutable once made, shared by any number of sessions.
@@ -110,30 +134,23 @@ impl Adapter {
     /// Names both models.
     pub fn check_base(&self, model: &Model) -> Result<(), AdapterError> {
         let found = model.name();
-        let made_for = || {
-            self.base
-                .name
-                .clone()
-                .unwrap_or_else(|| "an unnamed model".into())
-        };
         if let Some(fingerprint) = &self.base.fingerprint
             && fingerprint != model.fingerprint()
         {
-            // Models of one name differ by their fingerprints.
-            let called = |name: String, fingerprint: &str| {
-                let short: String = fingerprint.chars().take(12).collect();
-                format!("{name} ({short})")
-            };
             return Err(AdapterError::OtherBase {
                 adapter: self.name.clone(),
-                made_for: called(made_for(), fingerprint),
-                found: called(found, model.fingerprint()),
+                made_for: self.base.called(),
+                found: called(&found, model.fingerprint()),
             });
         }
         self.check_shape(model.llama().shape())
             .map_err(|reason| AdapterError::DoesNotFit {
                 adapter: self.name.clone(),
-                made_for: made_for(),
+                made_for: self
+                    .base
+                    .name
+                    .clone()
+                    .unwrap_or_else(|| "an unnamed model".into()),
                 found,
                 reason,
             })

@@ -111,7 +111,7 @@ pub(super) fn encode_rows(
 }
 
 /// Writes the weights of whole rows of `tensor`, from row `first` on.
-pub(super) fn decode_rows(tensor: Tensor<'_>, first: usize, out: &mut [f32]) {
+pub(crate) fn decode_rows(tensor: Tensor<'_>, first: usize, out: &mut [f32]) {
     let (width, quant_type) = (tensor.info.shape[0], tensor.info.quant_type);
     let row = quant_type.row_bytes(width);
     let row = row.expect("the reader checked that rows are whole blocks");

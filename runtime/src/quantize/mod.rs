@@ -15,7 +15,8 @@ use std::path::Path;
 use graft_kernels::QuantType;
 
 pub use encode::RoundingError;
-use encode::{decode_rows, encode_rows};
+pub(crate) use encode::decode_rows;
+use encode::encode_rows;
 pub use error::QuantizeError;
 pub use mix::Mix;
 

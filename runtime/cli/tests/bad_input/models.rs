@@ -5,7 +5,7 @@ use graft::gguf::{Gguf, TensorDeclaration, Writer};
 use crate::workplace::{Place, of_gpt2, other_base};
 
 /// Every command that opens a model, with `FILE` where it stands.
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 17] = [
     "run -m FILE -p hi",
     "chat -m FILE",
     "logits -m FILE -p hi -o out.npy",
@@ -17,6 +17,9 @@ const COMMANDS: [&str; 14] = [
     "adapter import peft -m FILE -o out.gguf",
     "adapter export a.gguf -m FILE -o out-peft",
     "adapter merge -m FILE --adapter a.gguf -o out.gguf",
+    "adapter combine a.gguf -m FILE -o out.gguf",
+    "adapter difference -m FILE --tuned model.gguf --rank 2 -o out.gguf",
+    "adapter difference -m model.gguf --tuned FILE --rank 2 -o out.gguf",
     "quantize FILE out.gguf Q8_0",
     "inspect FILE",
     "bench -m FILE --rounds 1",
@@ -216,6 +219,10 @@ fn an_adapter_that_cannot_be_used_is_named() {
             "adapter info FILE -m model.gguf",
             "adapter export FILE -m model.gguf -o out-peft",
             "adapter merge -m model.gguf --adapter FILE -o out.gguf",
+            "adapter combine a.gguf FILE -m model.gguf -o out.gguf",
+            "adapter prune FILE -m model.gguf --energy 0.9 -o out.gguf",
+            "adapter scale FILE -m model.gguf --by 2 -o out.gguf",
+            "adapter rename FILE -m model.gguf --name b -o out.gguf",
             "bench -m model.gguf --adapter FILE:0.5",
         ] {
             let said = place.leaves_nothing(|| place.run(&command.replace("FILE", file)));
@@ -239,6 +246,7 @@ fn an_adapter_of_another_base_is_refused() {
         "adapter info a.gguf -m other.gguf",
         "adapter export a.gguf -m other.gguf -o out-peft",
         "adapter merge -m other.gguf --adapter a.gguf -o out.gguf",
+        "adapter combine a.gguf -m other.gguf -o out.gguf",
     ] {
         let said = place.leaves_nothing(|| place.run(command));
         said.failed(&["a.gguf", "was made for graft-demo-llava ("]);

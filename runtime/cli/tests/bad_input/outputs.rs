@@ -3,7 +3,7 @@
 use crate::workplace::Place;
 
 /// Every command that writes, with `OUT` where the name stands.
-const WRITERS: [&str; 9] = [
+const WRITERS: [&str; 14] = [
     "logits -m model.gguf -p hi -o OUT",
     "convert --plugin ubiai export.json -o OUT",
     "train -m model.gguf --data text.json --steps 1 -o OUT",
@@ -12,6 +12,11 @@ const WRITERS: [&str; 9] = [
     "adapter export a.gguf -m model.gguf -o OUT",
     "adapter import peft -m model.gguf -o OUT",
     "adapter merge -m model.gguf --adapter a.gguf -o OUT",
+    "adapter combine a.gguf:0.5 peft:2 -m model.gguf -o OUT",
+    "adapter difference -m model.gguf --tuned merged.gguf --rank 2 -o OUT",
+    "adapter prune a.gguf --rank 2 -m model.gguf -o OUT",
+    "adapter scale a.gguf --by 2 -m model.gguf -o OUT",
+    "adapter rename a.gguf --name b -m model.gguf -o OUT",
     "quantize model.gguf OUT Q8_0 --allow-requantize",
 ];
 
@@ -32,6 +37,9 @@ fn place() -> Place {
     place.write("export.json", few.to_string());
     place
         .run("adapter export a.gguf -m model.gguf -o peft")
+        .done();
+    place
+        .run("adapter merge -m model.gguf --adapter a.gguf -o merged.gguf --type F16")
         .done();
     place
 }

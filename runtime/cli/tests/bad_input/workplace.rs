@@ -297,7 +297,7 @@ fn adapter() -> &'static [u8] {
     static ADAPTER: OnceLock<Vec<u8>> = OnceLock::new();
     ADAPTER.get_or_init(|| {
         let place = Place::bare();
-        let line = "train -m model.gguf --data text.json --rank 2 --targets q_proj,v_proj --steps 1 -o a.gguf";
+        let line = "train -m model.gguf --data text.json --rank 2 --targets q_proj,v_proj --steps 4 --lr 1e-2 -o a.gguf";
         place.run(line).done();
         place.read("a.gguf")
     })
