@@ -35,7 +35,12 @@ def graft(program, options, *more):
     if program == "bench-vision":
         words = [options.folder, options.type, options.threads]
     command = [os.path.join(BINARIES, program), *map(str, words)]
-    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    if not os.path.exists(command[0]):
+        sys.exit(f"{program} is not built: cargo build --release -p graft-benches")
+    ran = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    if ran.returncode != 0:
+        sys.exit(f"{' '.join(command)} ended with {ran.returncode}:\n{ran.stderr.strip()}")
+    said = ran.stdout
     rates = [float(rate) for rate in re.findall(r"([0-9.]+) tokens/s", said)]
     peak = float(re.search(r"peak resident memory (\d+)", said)[1])
     return rates, peak

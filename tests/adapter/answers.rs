@@ -35,6 +35,6 @@ pub fn logits(model: &Model, attached: &Attached, tokens: &[u32]) -> Vec<f32> {
     let mut inv_rms = vec![0.0; tokens.len()];
     llama.final_norm(&mut normed, &mut inv_rms, &rows);
     let mut logits = vec![0.0; tokens.len() * shape.vocabulary];
-    llama.logits(&mut logits, &normed);
+    inference.logits(llama, &mut logits, &normed);
     logits
 }

@@ -58,7 +58,7 @@ impl Timeline {
         let mut normed = rows.clone();
         llama.final_norm(&mut normed, &mut vec![0.0; tokens.len()], &rows);
         let mut logits = vec![0.0; tokens.len() * shape.vocabulary];
-        llama.logits(&mut logits, &normed);
+        self.inference.logits(llama, &mut logits, &normed);
         logits
     }
 }

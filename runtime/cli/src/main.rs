@@ -31,6 +31,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use graft::cancel::Cancel;
+use graft_kernels::Kernels;
 
 /// Train small adapters for big quantized models, inside the program that uses them.
 #[derive(Parser)]
@@ -100,6 +101,15 @@ fn main() -> ExitCode {
         json: arguments.json,
         cancel: Cancel::new(),
     };
+    if let Some(name) = Kernels::asked_for()
+        && Kernels::named(&name).is_none()
+    {
+        let known: Vec<_> = Kernels::available().map(|table| table.name).collect();
+        let (used, known) = (Kernels::detect().name, known.join(", "));
+        eprintln!(
+            "warning: GRAFT_CPU={name} is none of this processor's kernels ({known}); using {used}"
+        );
+    }
     if let Err(error) = interrupt::install(&setting.cancel) {
         eprintln!("graft: Ctrl-C will not save anything: {error}");
     }

@@ -96,7 +96,7 @@ impl<'m> Positions<'m> {
             let normed = &mut self.normed[..rows.len()];
             let logits = &mut self.logits[..count * vocabulary];
             llama.final_norm(normed, &mut [0.0; LOGIT_ROWS][..count], rows);
-            llama.logits(logits, normed);
+            self.run.logits(llama, logits, normed);
             for logits in logits.chunks_exact(vocabulary) {
                 on_logits(position, logits)?;
                 position += 1;

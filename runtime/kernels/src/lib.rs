@@ -61,12 +61,16 @@ impl Kernels {
     pub fn detect() -> &'static Self {
         static CHOICE: OnceLock<&Kernels> = OnceLock::new();
         CHOICE.get_or_init(|| {
-            std::env::var("GRAFT_CPU")
-                .ok()
+            Self::asked_for()
                 .and_then(|name| Self::named(&name))
                 .or(Self::available().last())
                 .expect("portable is always available")
         })
+    }
+
+    /// What `GRAFT_CPU` asks for, if it is set. A name that [`Kernels::named`] does not know is not obeyed.
+    pub fn asked_for() -> Option<String> {
+        std::env::var("GRAFT_CPU").ok()
     }
 
     /// The table of this name (see [`Kernels::name`]), if this processor can run it.

@@ -53,13 +53,25 @@ impl Kernels {
             let b = b.col_range(first, strip.min(n - first));
             if b.has_adjacent_cols() {
                 for (i, out) in out.chunks_exact_mut(strip).enumerate() {
-                    let (row, padding) = out.split_at_mut(b.cols());
-                    row.copy_from_slice(b.row(i));
-                    padding.fill(0.0);
+                    copy_padded(out, b.row(i));
                 }
             } else {
                 self.transpose(out, strip, b.t());
             }
+        }
+    }
+
+    /// Writes row `i` of a `[k, n]` matrix into its panel.
+    ///
+    /// # Panics
+    /// If `panel` is not [`Kernels::panel_len`] long, or there is no such row.
+    pub(crate) fn pack_row(&self, panel: &mut [f32], k: usize, i: usize, row: &[f32]) {
+        let strip = self.strip();
+        assert_eq!(panel.len(), self.panel_len(k, row.len()), "a panel");
+        assert!(i < k, "row {i} of {k}");
+        let strips = panel.chunks_exact_mut(k * strip);
+        for (out, part) in strips.zip(row.chunks(strip)) {
+            copy_padded(&mut out[i * strip..][..strip], part);
         }
     }
 
@@ -122,6 +134,21 @@ impl Kernels {
             Isa::Neon => unsafe { crate::neon::panel::transpose(out, strip, b) },
             _ => transpose(out, strip, b, 0, 0),
         }
+    }
+}
+
+/// Copies a row of at most a strip, and zeros behind it. Whole strips are copied in registers.
+#[inline(always)]
+fn copy_padded(out: &mut [f32], row: &[f32]) {
+    if row.len() == out.len() {
+        let outs = out.as_chunks_mut::<NARROW>().0;
+        for (out, row) in outs.iter_mut().zip(row.as_chunks().0) {
+            *out = *row;
+        }
+    } else {
+        let (place, padding) = out.split_at_mut(row.len());
+        place.copy_from_slice(row);
+        padding.fill(0.0);
     }
 }
 

@@ -198,17 +198,13 @@ impl Llama {
         Kernels::detect().rms_norm_backward(drows, dnormed, rows, weight, inv_rms);
     }
 
-    /// Writes the logits `[n, V]` of `n` normalised rows `[n, W]` ([`Llama::final_norm`]).
+    /// Writes the logits `[n, V]` of `n` normalised rows `[n, W]` ([`Llama::final_norm`]), from floats as
+    /// training wants them; [`Inference::logits`] is faster.
     ///
     /// # Panics
     /// If the lengths do not fit together.
     pub fn logits(&self, logits: &mut [f32], normed: &[f32]) {
-        let room = Rounding::new(normed.len(), &Arena::unlimited());
-        let mut room = room.ok(); // without memory for it floats do
-        self.pool.run(|| {
-            let input = Input::rounded(normed, room.as_mut(), [&self.output]);
-            self.output.forward_input(logits, &input);
-        });
+        self.pool.run(|| self.output.forward(logits, normed));
     }
 
     /// Adds to `dnormed` `[n, W]` what the gradient of the logits `[n, V]` means for the
@@ -252,6 +248,24 @@ impl Inference {
         let rope = context_length * shape.head_width * size_of::<f32>();
         let rounding = Rounding::bytes(chunk * shape.widest_input());
         Saved::bytes(shape, chunk) + Scratch::bytes(shape, chunk) + rounding + rope
+    }
+
+    /// Writes the logits `[n, V]` of `n` normalised rows `[n, W]` ([`Llama::final_norm`]) of the model this
+    /// was made for.
+    ///
+    /// # Panics
+    /// If the lengths do not fit together.
+    pub fn logits(&mut self, llama: &Llama, logits: &mut [f32], normed: &[f32]) {
+        let (width, vocabulary) = (llama.shape.width, llama.shape.vocabulary);
+        let chunk = self.scratch.tokens();
+        let logits = logits.chunks_mut(chunk * vocabulary);
+        for (logits, normed) in logits.zip(normed.chunks(chunk * width)) {
+            llama.pool.run(|| {
+                let room = self.scratch.rounding.as_mut();
+                let input = Input::rounded(normed, room, [&llama.output]);
+                llama.output.forward_input(logits, &input);
+            });
+        }
     }
 
     /// Makes room for a set of adapters, at most [`super::LoraScratch::bytes`]; otherwise the first

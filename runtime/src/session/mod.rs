@@ -255,7 +255,7 @@ impl Session {
         let llama = self.model.llama();
         let normed = &mut self.rows[..self.last.len()];
         llama.final_norm(normed, &mut [0.0], &self.last);
-        llama.logits(&mut self.logits, normed);
+        self.run.logits(llama, &mut self.logits, normed);
         Ok(&self.logits)
     }
 

@@ -108,15 +108,7 @@ impl Kernels {
             let panel = &mut panel[..self.panel_len(depth, cols)];
             for row in 0..depth {
                 weight.decode(self, decoded, from + row, first..first + cols);
-                for (strip_panel, part) in panel
-                    .chunks_exact_mut(depth * strip)
-                    .zip(decoded.chunks(strip))
-                {
-                    let place = &mut strip_panel[row * strip..][..strip];
-                    let (place, padding) = place.split_at_mut(part.len());
-                    place.copy_from_slice(part);
-                    padding.fill(0.0);
-                }
+                self.pack_row(panel, depth, row, decoded);
             }
             self.product_panel(dx.reborrow(), true, dy.col_range(from, depth), panel);
         }
