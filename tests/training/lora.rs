@@ -2,8 +2,8 @@
 
 use graft::memory::Arena;
 use graft::model::{
-    ActivationPlan, Activations, AdapterView, Dropout, GradientView, LoraGradient, LoraRef, Model,
-    Site,
+    ActivationPlan, Activations, AdapterView, Dropout, GradientView, LoraGradient, LoraRef,
+    LowRank, Model, Site,
 };
 
 /// R of every term.
@@ -26,8 +26,8 @@ impl AdapterView for Lora {
     fn term(&self, _: usize, site: Site) -> Option<LoraRef<'_>> {
         let (a, b) = &self.pairs.0[site.index()];
         Some(LoraRef {
-            a,
-            b,
+            a: LowRank::Floats(a),
+            b: LowRank::Floats(b),
             rank: RANK,
             scale: 2.0,
             dropout: Dropout {

@@ -13,11 +13,13 @@
 //! ([`crate::model::Vision::write_with_projector`]), which every runtime reads.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use graft_kernels::{QuantType, blocks};
+use graft_kernels::QuantType;
+use half::{bf16, f16};
 
-use super::{Adapter, AdapterError, BaseIdentity, LoraPair};
-use crate::gguf::{Gguf, Metadata, Tensor, TensorDeclaration, Value, Writer};
+use super::{Adapter, AdapterError, BaseIdentity, LoraPair, Values};
+use crate::gguf::{Gguf, Metadata, TensorDeclaration, TensorInfo, Value, Writer};
 use crate::model::Site;
 
 const ALPHA: &str = "adapter.lora.alpha";
@@ -35,14 +37,14 @@ pub fn read(path: &Path) -> Result<Adapter, AdapterError> {
     let name = path
         .file_stem()
         .map_or_else(String::new, |s| s.to_string_lossy().into_owned());
-    from_gguf(&Gguf::open(path)?, &name, path)
+    from_gguf(&Arc::new(Gguf::open(path)?), &name, path)
 }
 
 /// The adapter in an open file; `name` is its name where the file has none.
 ///
 /// # Errors
 /// As [`read`].
-pub fn from_gguf(gguf: &Gguf, name: &str, path: &Path) -> Result<Adapter, AdapterError> {
+pub fn from_gguf(gguf: &Arc<Gguf>, name: &str, path: &Path) -> Result<Adapter, AdapterError> {
     let metadata = gguf.metadata();
     for (key, expected) in [
         ("general.type", "adapter"),
@@ -84,13 +86,13 @@ pub fn from_gguf(gguf: &Gguf, name: &str, path: &Path) -> Result<Adapter, Adapte
             });
         };
         let partner = format!("{site}{B}");
-        let (Some(a), Some(b)) = (gguf.tensor(&info.name), gguf.tensor(&partner)) else {
+        let (Some(a), Some(b)) = (gguf.position(&info.name), gguf.position(&partner)) else {
             return Err(AdapterError::Half {
                 tensor: info.name.clone(),
                 partner,
             });
         };
-        pairs.push((site, pair(a, b, alpha)?));
+        pairs.push((site, pair(gguf, [a, b], alpha)?));
     }
     let base = BaseIdentity {
         fingerprint: metadata.opt_str(FINGERPRINT)?.map(str::to_owned),
@@ -100,13 +102,14 @@ pub fn from_gguf(gguf: &Gguf, name: &str, path: &Path) -> Result<Adapter, Adapte
     Adapter::new(name, base, alpha, pairs)
 }
 
-fn pair(a: Tensor<'_>, b: Tensor<'_>, alpha: f32) -> Result<LoraPair, AdapterError> {
-    let shape = |tensor: Tensor<'_>, reason: &str| AdapterError::Shape {
-        tensor: tensor.info.name.clone(),
-        found: tensor.info.shape.clone(),
+fn pair(gguf: &Arc<Gguf>, tensors: [usize; 2], alpha: f32) -> Result<LoraPair, AdapterError> {
+    let shape = |info: &TensorInfo, reason: &str| AdapterError::Shape {
+        tensor: info.name.clone(),
+        found: info.shape.clone(),
         reason: reason.into(),
     };
-    let (&[_, rank], &[b_rank, _]) = (&a.info.shape[..], &b.info.shape[..]) else {
+    let [a, b] = tensors.map(|tensor| &gguf.tensors()[tensor]);
+    let (&[_, rank], &[b_rank, _]) = (&a.shape[..], &b.shape[..]) else {
         return Err(shape(a, "a low-rank pair is two matrices"));
     };
     if rank != b_rank {
@@ -117,13 +120,8 @@ fn pair(a: Tensor<'_>, b: Tensor<'_>, alpha: f32) -> Result<LoraPair, AdapterErr
     } else {
         alpha / rank as f32
     };
-    LoraPair::new(decode(a), decode(b), rank, scale).ok_or_else(|| shape(a, "empty"))
-}
-
-fn decode(tensor: Tensor<'_>) -> Vec<f32> {
-    let mut out = vec![0.0; tensor.info.elements()];
-    blocks::decode(tensor.info.quant_type, tensor.data, &mut out);
-    out
+    let [a_values, b_values] = tensors.map(|tensor| Values::stored(gguf, tensor));
+    LoraPair::new(a_values, b_values, rank, scale).ok_or_else(|| shape(a, "empty"))
 }
 
 /// Writes an adapter file; it appears whole or not at all.
@@ -134,6 +132,22 @@ fn decode(tensor: Tensor<'_>) -> Vec<f32> {
 /// # Errors
 /// If the disk refuses.
 pub fn write(path: &Path, adapter: &Adapter) -> crate::Result<()> {
+    write_as(path, adapter, QuantType::F32)
+}
+
+/// The same with the values stored as F32, F16 or BF16. Values that F16 cannot hold become infinite, which
+/// [`read`] refuses.
+///
+/// # Errors
+/// If the disk refuses, or for any other type.
+pub fn write_as(path: &Path, adapter: &Adapter, quant_type: QuantType) -> crate::Result<()> {
+    if quant_type.block_len() != 1 {
+        return Err(AdapterError::Unsupported {
+            what: format!("an adapter in {quant_type}"),
+            advice: "choose F32, F16 or BF16",
+        }
+        .into());
+    }
     let text = |s: &str| Value::String(s.to_owned());
     let mut metadata: Metadata = [
         ("general.type", text("adapter")),
@@ -153,7 +167,7 @@ pub fn write(path: &Path, adapter: &Adapter) -> crate::Result<()> {
     let declare = |name: String, shape: [usize; 2]| TensorDeclaration {
         name,
         shape: shape.into(),
-        quant_type: QuantType::F32,
+        quant_type,
     };
     let declarations: Vec<_> = adapter
         .iter()
@@ -170,15 +184,23 @@ pub fn write(path: &Path, adapter: &Adapter) -> crate::Result<()> {
             0.0 => 1.0,
             alpha => alpha / pair.rank() as f32,
         };
-        writer.write_tensor(&bytes(&pair.a, 1.0))?;
-        writer.write_tensor(&bytes(&pair.b, pair.scale / stated))?;
+        writer.write_tensor(&bytes(quant_type, &pair.a, 1.0))?;
+        writer.write_tensor(&bytes(quant_type, &pair.b, pair.scale / stated))?;
     }
     writer.finish()
 }
 
-fn bytes(values: &[f32], factor: f32) -> Vec<u8> {
+fn bytes(quant_type: QuantType, values: &[f32], factor: f32) -> Vec<u8> {
     let scaled = values
         .iter()
         .map(|v| if factor == 1.0 { *v } else { v * factor });
-    scaled.flat_map(f32::to_le_bytes).collect()
+    match quant_type {
+        QuantType::F16 => scaled
+            .flat_map(|v| f16::from_f32(v).to_le_bytes())
+            .collect(),
+        QuantType::BF16 => scaled
+            .flat_map(|v| bf16::from_f32(v).to_le_bytes())
+            .collect(),
+        _ => scaled.flat_map(f32::to_le_bytes).collect(),
+    }
 }

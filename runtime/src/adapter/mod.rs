@@ -13,6 +13,7 @@ mod registry;
 mod stacked;
 #[cfg(test)]
 mod tests;
+mod values;
 
 pub use algebra::{
     Compressed, CompressedSite, Difference, DifferenceOptions, DifferenceSite, Keep, OutsideTensor,
@@ -24,6 +25,7 @@ pub use generation::Generation;
 pub use merge::{MergeOptions, MergeReport, MergedSite, merge};
 pub use pair::LoraPair;
 pub use registry::{Lease, Publish, Registry};
+pub use values::Values;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -220,9 +222,10 @@ impl Adapter {
         Generation::of(self)
     }
 
-    /// Bytes its values take in memory.
+    /// Bytes its values take in memory: of a file's values, the file's.
     pub fn bytes(&self) -> u64 {
-        (self.parameters() * size_of::<f32>()) as u64
+        let bytes = self.iter().map(|(_, pair)| pair.a.bytes() + pair.b.bytes());
+        bytes.sum::<usize>() as u64
     }
 
     /// Number of trained values.

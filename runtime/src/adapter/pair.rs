@@ -2,7 +2,7 @@
 
 use graft_kernels::ops::dropout::Dropout;
 
-use super::AdapterError;
+use super::{AdapterError, Values};
 use crate::model::{LoraRef, Site};
 use crate::random::SplitMix;
 
@@ -10,9 +10,9 @@ use crate::random::SplitMix;
 #[derive(Clone, Debug, PartialEq)]
 pub struct LoraPair {
     /// `[R, inputs]`.
-    pub a: Vec<f32>,
+    pub a: Values,
     /// `[outputs, R]`.
-    pub b: Vec<f32>,
+    pub b: Values,
     /// `alpha / rank`, or `alpha / sqrt(rank)` with rsLoRA.
     pub scale: f32,
     rank: usize,
@@ -20,7 +20,13 @@ pub struct LoraPair {
 
 impl LoraPair {
     /// A pair from its matrices; `None` if their lengths are not multiples of `rank`.
-    pub fn new(a: Vec<f32>, b: Vec<f32>, rank: usize, scale: f32) -> Option<Self> {
+    pub fn new(
+        a: impl Into<Values>,
+        b: impl Into<Values>,
+        rank: usize,
+        scale: f32,
+    ) -> Option<Self> {
+        let (a, b) = (a.into(), b.into());
         let whole = |len: usize| rank > 0 && len > 0 && len.is_multiple_of(rank);
         (whole(a.len()) && whole(b.len())).then_some(Self { a, b, scale, rank })
     }
@@ -37,8 +43,8 @@ impl LoraPair {
         let bound = 1.0 / (inputs as f64).sqrt();
         let random = SplitMix::of(seed, site.index() as u64 + 1);
         Self {
-            a: random.uniform(rank * inputs, bound),
-            b: vec![0.0; outputs * rank],
+            a: random.uniform(rank * inputs, bound).into(),
+            b: vec![0.0; outputs * rank].into(),
             scale,
             rank,
         }
@@ -62,8 +68,8 @@ impl LoraPair {
     /// The pair as a layer sees it, at a strength.
     pub fn term(&self, strength: f32, dropout: Dropout) -> LoraRef<'_> {
         LoraRef {
-            a: &self.a,
-            b: &self.b,
+            a: self.a.low_rank(),
+            b: self.b.low_rank(),
             rank: self.rank,
             scale: self.scale * strength,
             dropout,
@@ -76,7 +82,7 @@ impl LoraPair {
             return Err(AdapterError::Scale { site, scale });
         }
         for (name, values) in [("lora_a", &self.a), ("lora_b", &self.b)] {
-            if let Some(index) = values.iter().position(|v| !v.is_finite()) {
+            if let Some(index) = values.not_finite() {
                 return Err(AdapterError::NotFinite {
                     tensor: format!("{site}.weight.{name}"),
                     index,

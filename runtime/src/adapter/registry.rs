@@ -223,6 +223,5 @@ fn resident_bytes(path: &Path) -> Result<u64> {
         return peft::file_bytes(path);
     }
     let gguf = Gguf::open(path)?;
-    let values = gguf.tensors().iter().map(|info| info.elements() as u64);
-    Ok(values.sum::<u64>().saturating_mul(size_of::<f32>() as u64))
+    Ok(gguf.tensors().iter().map(|info| info.bytes as u64).sum())
 }

@@ -16,7 +16,7 @@ pub(super) struct Stacked {
 impl Stacked {
     /// Adds a pair of the same widths at a strength.
     pub fn push(&mut self, pair: &LoraPair, strength: f32) {
-        self.a.extend(&pair.a);
+        self.a.extend(&pair.a[..]);
         for k in 0..pair.rank() {
             let column = pair.b.iter().skip(k).step_by(pair.rank());
             self.b.extend(column.map(|b| b * pair.scale * strength));
@@ -39,7 +39,7 @@ impl Stacked {
         }
         let outputs = self.outputs();
         let row = |i: usize| self.b.iter().skip(i).step_by(outputs);
-        let b = (0..outputs).flat_map(row).copied().collect();
+        let b: Vec<_> = (0..outputs).flat_map(row).copied().collect();
         LoraPair::new(self.a, b, self.rank, 1.0)
     }
 }

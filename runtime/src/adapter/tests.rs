@@ -50,7 +50,7 @@ fn a_scale_of_its_own_is_kept_in_b() {
         odd.pair(site(0, SiteKind::Q)).unwrap(),
         read.pair(site(0, SiteKind::Q)).unwrap(),
     );
-    for (b, again) in was.b.iter().zip(&is.b) {
+    for (b, again) in was.b.iter().zip(is.b.iter()) {
         assert_eq!(b * was.scale, again * is.scale);
     }
 }

@@ -5,9 +5,10 @@
 //! [`graft_kernels::ops::lora`], here as products cut for threads.
 
 use graft_kernels::Kernels;
+use graft_kernels::low_rank::LowRank;
 use graft_kernels::product::{Mat, MatMut};
 
-use super::linear::product_parallel;
+use super::linear::{Added, product_parallel};
 use super::{AdapterView, GradientView, Input, Linear, LoraGradient, LoraRef, Site};
 
 /// A linear layer that adapters can change.
@@ -28,11 +29,39 @@ impl Adapted {
         adapters: &dyn AdapterView,
         scratch: &mut LoraScratch,
     ) {
-        self.linear.forward_input(y, x);
+        self.forward_first(y, x, adapters);
         self.add_terms(y, x.floats, adapters, scratch);
     }
 
-    /// Adds the low-rank terms alone to `y`.
+    /// As much of [`Adapted::forward`] as needs no scratch, so that several layers can share a thread pool;
+    /// [`Adapted::add_terms`] does the rest. For a few tokens it is everything: each piece of the frozen product
+    /// has its terms added where it is.
+    pub fn forward_first(&self, y: &mut [f32], x: &Input<'_>, adapters: &dyn AdapterView) {
+        if !self.is_thin(x.floats, adapters) {
+            return self.linear.forward_input(y, x, &[]);
+        }
+        let tokens = x.floats.len() / self.linear.inputs();
+        let terms = adapters.terms(self.site).map(|term| {
+            let mut ax = vec![0.0; tokens * term.rank];
+            down(&mut ax, x.floats, term.a, term.scale, tokens);
+            Added {
+                rank: term.rank,
+                ax,
+                b: term.b,
+            }
+        });
+        self.linear.forward_input(y, x, &terms.collect::<Vec<_>>());
+    }
+
+    /// Whether terms are added to pieces of the frozen product.
+    fn is_thin(&self, x: &[f32], adapters: &dyn AdapterView) -> bool {
+        x.len() <= Kernels::THIN_TOKENS * self.linear.inputs()
+            && adapters
+                .terms(self.site)
+                .all(|term| term.dropout.rate == 0.0)
+    }
+
+    /// Adds the low-rank terms to `y` that [`Adapted::forward_first`] left.
     pub fn add_terms(
         &self,
         y: &mut [f32],
@@ -40,13 +69,16 @@ impl Adapted {
         adapters: &dyn AdapterView,
         scratch: &mut LoraScratch,
     ) {
+        if self.is_thin(x, adapters) {
+            return;
+        }
         let (inputs, outputs) = (self.linear.inputs(), self.linear.outputs());
         let tokens = x.len() / inputs;
         for term in adapters.terms(self.site) {
-            let (ax, _, wide) = scratch.of(tokens, term.rank);
+            let Room { ax, wide, a, b, .. } = scratch.of(tokens, term.rank);
             let x = dropped(x, wide, &term);
             let x = Mat::new(x, tokens, inputs);
-            let (a, b) = self.matrices(&term);
+            let (a, b) = self.matrices(&term, a, b);
             product_parallel(MatMut::new(ax, tokens, term.rank), false, 1.0, x, a.t());
             let (y, ax) = (
                 MatMut::new(y, tokens, outputs),
@@ -97,9 +129,11 @@ impl Adapted {
     ) {
         let (inputs, outputs, rank) = (self.linear.inputs(), self.linear.outputs(), term.rank);
         let tokens = x.len() / inputs;
-        let (a, b) = self.matrices(term);
+        let Room {
+            ax, h, wide, a, b, ..
+        } = scratch.of(tokens, rank);
+        let (a, b) = self.matrices(term, a, b);
         let dy = Mat::new(dy, tokens, outputs);
-        let (ax, h, wide) = scratch.of(tokens, rank);
         product_parallel(MatMut::new(h, tokens, rank), false, term.scale, dy, b);
         let h = Mat::new(h, tokens, rank);
         if let Some(LoraGradient { da, db }) = trained {
@@ -128,13 +162,38 @@ impl Adapted {
         }
     }
 
-    fn matrices<'a>(&self, term: &LoraRef<'a>) -> (Mat<'a>, Mat<'a>) {
+    fn matrices<'a>(
+        &self,
+        term: &LoraRef<'a>,
+        a: &'a mut Vec<f32>,
+        b: &'a mut Vec<f32>,
+    ) -> (Mat<'a>, Mat<'a>) {
+        let (inputs, outputs, rank) = (self.linear.inputs(), self.linear.outputs(), term.rank);
+        let kernels = Kernels::detect();
         (
-            Mat::new(term.a, term.rank, self.linear.inputs()),
-            Mat::new(term.b, self.linear.outputs(), term.rank),
+            Mat::new(term.a.floats(kernels, a, rank * inputs), rank, inputs),
+            Mat::new(term.b.floats(kernels, b, outputs * rank), outputs, rank),
         )
     }
 }
+
+/// `ax = scale * A x` for a few tokens; of one token, rows of A are shared out.
+fn down(ax: &mut [f32], x: &[f32], a: LowRank<'_>, scale: f32, tokens: usize) {
+    let (rank, inputs) = (ax.len() / tokens, x.len() / tokens);
+    let half = rank / 2;
+    if tokens > 1 || half * inputs < PIECE_VALUES {
+        return Kernels::detect().low_rank_down(ax, x, a, rank, scale);
+    }
+    let (first, last) = ax.split_at_mut(half);
+    let (a_first, a_last) = (a.rows(0, half, inputs), a.rows(half, rank - half, inputs));
+    rayon::join(
+        || down(first, x, a_first, scale, 1),
+        || down(last, x, a_last, scale, 1),
+    );
+}
+
+/// Fewest values of A worth another thread.
+const PIECE_VALUES: usize = 1 << 14;
 
 /// What the low-rank term sees of `x`.
 fn dropped<'a>(x: &'a [f32], wide: &'a mut [f32], term: &LoraRef<'_>) -> &'a [f32] {
@@ -155,6 +214,18 @@ pub struct LoraScratch {
     h: Vec<f32>,
     /// `[T, inputs]`, with dropout only.
     wide: Vec<f32>,
+    /// `A` and `B` of a stored term for more than a few tokens; they grow when one is met.
+    a: Vec<f32>,
+    b: Vec<f32>,
+}
+
+/// Parts of a [`LoraScratch`] as long as one term wants them.
+struct Room<'a> {
+    ax: &'a mut [f32],
+    h: &'a mut [f32],
+    wide: &'a mut [f32],
+    a: &'a mut Vec<f32>,
+    b: &'a mut Vec<f32>,
 }
 
 impl LoraScratch {
@@ -176,8 +247,14 @@ impl LoraScratch {
         [tokens * rank, tokens * rank, tokens * width]
     }
 
-    fn of(&mut self, tokens: usize, rank: usize) -> (&mut [f32], &mut [f32], &mut [f32]) {
+    fn of(&mut self, tokens: usize, rank: usize) -> Room<'_> {
         let len = tokens * rank;
-        (&mut self.ax[..len], &mut self.h[..len], &mut self.wide)
+        Room {
+            ax: &mut self.ax[..len],
+            h: &mut self.h[..len],
+            wide: &mut self.wide,
+            a: &mut self.a,
+            b: &mut self.b,
+        }
     }
 }

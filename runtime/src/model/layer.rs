@@ -193,9 +193,9 @@ impl Layer {
             &mut values[start * kv_width..],
         );
         join3(
-            || self.q.linear.forward_input(q, &input),
-            || self.k.linear.forward_input(k, &input),
-            || self.v.linear.forward_input(v, &input),
+            || self.q.forward_first(q, &input, adapters),
+            || self.k.forward_first(k, &input, adapters),
+            || self.v.forward_first(v, &input, adapters),
         );
         self.q.add_terms(q, normed, adapters, lora);
         self.k.add_terms(k, normed, adapters, lora);
@@ -227,8 +227,8 @@ impl Layer {
         let readers = [&self.gate.linear, &self.up.linear];
         let input = Input::rounded(normed, rounding.as_mut(), readers);
         rayon::join(
-            || self.gate.linear.forward_input(gate, &input),
-            || self.up.linear.forward_input(up, &input),
+            || self.gate.forward_first(gate, &input, adapters),
+            || self.up.forward_first(up, &input, adapters),
         );
         self.gate.add_terms(gate, normed, adapters, lora);
         self.up.add_terms(up, normed, adapters, lora);

@@ -8,6 +8,7 @@
 //! same bits for any number of threads.
 
 use graft_kernels::Kernels;
+use graft_kernels::low_rank::LowRank;
 use graft_kernels::product::{Mat, MatMut, product};
 use graft_kernels::rounded::{Rounded, TILE};
 use graft_kernels::tiled::linear::{SCRATCH, Stored};
@@ -99,21 +100,22 @@ impl Linear {
         self.forward_to(MatMut::new(y, tokens, self.outputs()), x);
     }
 
-    /// The same, on rounded activations where the input has them.
+    /// The same, on rounded activations where the input has them, with low-rank terms for at most
+    /// [`Kernels::THIN_TOKENS`] tokens.
     ///
     /// # Panics
-    /// If the lengths do not fit together.
-    pub fn forward_input(&self, y: &mut [f32], x: &Input<'_>) {
+    /// If the lengths do not fit together, or there are terms for more tokens.
+    pub fn forward_input(&self, y: &mut [f32], x: &Input<'_>, terms: &[Added<'_>]) {
+        let tokens = tokens(x.floats.len(), self.inputs());
+        let rows = Rows {
+            linear: self,
+            first: 0,
+            terms,
+        };
+        let y = MatMut::new(y, tokens, self.outputs());
         match &x.rounded {
-            Some(rounded) if self.multiplies_rounded() => {
-                let tokens = tokens(x.floats.len(), self.inputs());
-                let rows = Rows {
-                    linear: self,
-                    first: 0,
-                };
-                rows.rounded(MatMut::new(y, tokens, self.outputs()), rounded);
-            }
-            _ => self.forward(y, x.floats),
+            Some(rounded) if self.multiplies_rounded() => rows.rounded(y, rounded),
+            _ => rows.floats(y, x.floats),
         }
     }
 
@@ -132,12 +134,9 @@ impl Linear {
         let rows = Rows {
             linear: self,
             first: 0,
+            terms: &[],
         };
-        match tokens {
-            0 => {}
-            1..=Kernels::THIN_TOKENS => rows.thin(y, x),
-            _ => rows.thick(y, Mat::new(x, tokens, self.inputs())),
-        }
+        rows.floats(y, x);
     }
 
     /// Adds `dy W` to `dx`: `dx` `[T, inputs]`, `dy` `[T, outputs]`.
@@ -210,6 +209,18 @@ impl Linear {
 struct Rows<'a> {
     linear: &'a Linear,
     first: usize,
+    terms: &'a [Added<'a>],
+}
+
+/// A low-rank term for a few tokens, which is added to each piece of the frozen product.
+#[derive(Debug)]
+pub struct Added<'a> {
+    /// R.
+    pub rank: usize,
+    /// `scale * A x`, `[T, R]`.
+    pub ax: Vec<f32>,
+    /// `[outputs, R]`.
+    pub b: LowRank<'a>,
 }
 
 impl<'a> Rows<'a> {
@@ -218,6 +229,14 @@ impl<'a> Rows<'a> {
         Self {
             first: self.first + by,
             ..self
+        }
+    }
+
+    fn floats(self, y: MatMut<'_>, x: &[f32]) {
+        match y.rows() {
+            0 => {}
+            1..=Kernels::THIN_TOKENS => self.thin(y, x),
+            tokens => self.thick(y, Mat::new(x, tokens, self.linear.inputs())),
         }
     }
 
@@ -256,6 +275,7 @@ impl<'a> Rows<'a> {
                 let kernels = self.linear.kernels;
                 kernels.linear_rounded(y.reborrow(), x, &weight, strip);
             });
+            self.add_terms(y.reborrow());
         }
         self.add_bias(y);
     }
@@ -273,7 +293,12 @@ impl<'a> Rows<'a> {
         let (tokens, rows) = (y.rows(), y.cols());
         let mut piece = [0.0; Kernels::THIN_TOKENS * THIN_ROWS];
         let piece = &mut piece[..tokens * rows];
+        for Added { rank, b, .. } in self.terms {
+            let b = b.rows(self.first, rows, *rank);
+            self.linear.kernels.prefetch(b);
+        }
         work(self.linear.kernels, piece, rows);
+        self.add_terms(MatMut::new(piece, tokens, rows));
         for (token, result) in piece.chunks_exact(rows).enumerate() {
             y.row_mut(token).copy_from_slice(result);
         }
@@ -297,6 +322,18 @@ impl<'a> Rows<'a> {
             kernels.linear_forward(y.reborrow(), x, &weight, scratch);
         });
         self.add_bias(y);
+    }
+
+    /// Adds the terms to outputs from the first on.
+    fn add_terms(self, mut y: MatMut<'_>) {
+        let (tokens, rows) = (y.rows(), y.cols());
+        for Added { rank, ax, b } in self.terms {
+            assert_eq!(ax.len(), tokens * rank, "terms are for a few tokens");
+            let b = b.rows(self.first, rows, *rank);
+            for (token, ax) in ax.chunks_exact(*rank).enumerate() {
+                self.linear.kernels.low_rank_up(y.row_mut(token), ax, b);
+            }
+        }
     }
 
     fn add_bias(self, mut y: MatMut<'_>) {

@@ -31,6 +31,7 @@ use crate::tokenizer::Tokenizer;
 pub use activations::{ActivationPlan, Activations};
 pub use adapted::{Adapted, LoraScratch};
 pub use error::ModelError;
+pub use graft_kernels::low_rank::LowRank;
 pub use graft_kernels::ops::dropout::Dropout;
 pub use layer::{Kept, Layer, Pass, Work, worker_bytes};
 pub use linear::{Linear, product_parallel};

@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use graft_kernels::low_rank::LowRank;
 use graft_kernels::ops::dropout::Dropout;
 
 /// One of the seven linear layers of a transformer layer.
@@ -132,9 +133,9 @@ impl fmt::Display for Site {
 #[derive(Clone, Copy, Debug)]
 pub struct LoraRef<'a> {
     /// `[R, inputs]`.
-    pub a: &'a [f32],
+    pub a: LowRank<'a>,
     /// `[outputs, R]`.
-    pub b: &'a [f32],
+    pub b: LowRank<'a>,
     /// R.
     pub rank: usize,
     /// `alpha / rank` times the strength the adapter is attached with.

@@ -10,7 +10,7 @@ use graft_kernels::ops::dropout::Dropout;
 use super::attention::{self, Arrays};
 use super::{
     ActivationPlan, Activations, AdapterView, GradientView, Llama, LlamaShape, LoraGradient,
-    LoraRef, Site, SiteKind,
+    LoraRef, LowRank, Site, SiteKind,
 };
 use crate::Result;
 use crate::gguf::{Gguf, Metadata, TensorDeclaration, Value, whole_file};
@@ -232,8 +232,8 @@ impl AdapterView for Terms {
     fn term(&self, _: usize, site: Site) -> Option<LoraRef<'_>> {
         let (a, b) = self.pairs[site.linear as usize].as_ref()?;
         Some(LoraRef {
-            a,
-            b,
+            a: LowRank::Floats(a),
+            b: LowRank::Floats(b),
             rank: self.rank,
             scale: 1.0,
             dropout: Dropout::NONE,

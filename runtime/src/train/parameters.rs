@@ -48,10 +48,7 @@ impl Parameters {
 
     /// Every array, to read.
     pub fn arrays(&self) -> Vec<&[f32]> {
-        let pairs = self
-            .adapter
-            .iter()
-            .flat_map(|(_, p)| [p.a.as_slice(), p.b.as_slice()]);
+        let pairs = self.adapter.iter().flat_map(|(_, p)| [&p.a[..], &p.b[..]]);
         let projector = self
             .projector
             .iter()
@@ -64,7 +61,7 @@ impl Parameters {
         let pairs = self
             .adapter
             .iter_mut()
-            .flat_map(|(_, LoraPair { a, b, .. })| [a.as_mut_slice(), b.as_mut_slice()]);
+            .flat_map(|(_, LoraPair { a, b, .. })| [&mut a[..], &mut b[..]]);
         let projector = self.projector.iter_mut().flat_map(|p| p.arrays.iter_mut());
         pairs.chain(projector.map(Vec::as_mut_slice)).collect()
     }

@@ -96,7 +96,7 @@ pub(crate) mod f32 {
     use super::*;
 
     #[target_feature(enable = "avx2")]
-    fn widen(bytes: &[u8; 32]) -> __m256 {
+    pub(crate) fn widen(bytes: &[u8; 32]) -> __m256 {
         _mm256_castsi256_ps(load_32(bytes))
     }
 
@@ -108,7 +108,7 @@ pub(crate) mod f16 {
     use super::*;
 
     #[target_feature(enable = "avx2,f16c")]
-    fn widen(bytes: &[u8; 16]) -> __m256 {
+    pub(crate) fn widen(bytes: &[u8; 16]) -> __m256 {
         _mm256_cvtph_ps(load_16(bytes))
     }
 
@@ -120,7 +120,7 @@ pub(crate) mod bf16 {
     use super::*;
 
     #[target_feature(enable = "avx2")]
-    fn widen(bytes: &[u8; 16]) -> __m256 {
+    pub(crate) fn widen(bytes: &[u8; 16]) -> __m256 {
         _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(load_16(bytes)), 16))
     }
 

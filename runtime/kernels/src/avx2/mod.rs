@@ -4,6 +4,7 @@
 mod floats;
 mod iq4_nl;
 mod iq4_xs;
+pub(crate) mod low_rank;
 pub(crate) mod panel;
 mod q2_k;
 mod q3_k;

@@ -89,7 +89,7 @@ impl Factored {
         };
         let b = self.left.times(&weighted(&self.inner.left)).transposed();
         let a = self.right.times(&weighted(&self.inner.right));
-        let floats = |values: &[f64]| values.iter().map(|&v| v as f32).collect();
+        let floats = |values: &[f64]| values.iter().map(|&v| v as f32).collect::<Vec<_>>();
         LoraPair::new(floats(&a.values), floats(&b.values), rank, SCALE)
     }
 }

@@ -86,9 +86,9 @@ fn module(site: Site, layout: Layout) -> String {
 fn tensors(adapter: &Adapter, shape: &LlamaShape, layout: Layout) -> Result<Vec<u8>> {
     let mut arrays = Vec::new();
     for (site, pair) in adapter.iter() {
-        let b = rows::to_hf(pair.b.clone(), pair.rank(), shape, site.linear);
+        let b = rows::to_hf(pair.b.to_vec(), pair.rank(), shape, site.linear);
         for (half, sizes, values) in [
-            ("A", [pair.rank(), pair.inputs()], &pair.a),
+            ("A", [pair.rank(), pair.inputs()], &pair.a[..]),
             ("B", [pair.outputs(), pair.rank()], &b),
         ] {
             let name = format!("{WRAPPER}{}.lora_{half}.weight", module(site, layout));
