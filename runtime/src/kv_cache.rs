@@ -4,8 +4,7 @@
 use crate::memory::{Arena, ArenaError, Floats, Part};
 use crate::model::LlamaShape;
 
-/// The adapter set (names, versions and strengths) that computed some positions, as a
-/// number that differs between sets.
+/// The adapter set that computed some positions, as a number that differs between sets.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub struct MadeBy(pub u64);
 
@@ -99,6 +98,42 @@ impl KvCache {
             _ if tokens > 0 => self.runs.push((end, by)),
             _ => {}
         }
+    }
+
+    /// Counts every position as made by this set, whoever made it: only for a caller who wants that.
+    pub fn attribute(&mut self, by: MadeBy) {
+        let len = self.len();
+        self.runs.clear();
+        if len > 0 {
+            self.runs.push((len, by));
+        }
+    }
+
+    /// Takes the positions of another cache of the same model in place of its own.
+    ///
+    /// # Panics
+    /// If there is no room for them, or it is another model's.
+    pub fn copy_from(&mut self, other: &Self) {
+        let positions = other.len();
+        assert!(
+            positions <= self.capacity,
+            "the caller checked the capacity"
+        );
+        let layers = |cache: &Self| cache.keys.len() / cache.layer_floats.max(1);
+        assert_eq!(layers(self), layers(other), "layers");
+        let width = other.layer_floats / other.capacity.max(1);
+        assert_eq!(self.layer_floats, width * self.capacity, "widths");
+        let floats = positions * width;
+        for (to, from) in [
+            (&mut self.keys, &other.keys),
+            (&mut self.values, &other.values),
+        ] {
+            let layers = to.chunks_exact_mut(self.layer_floats);
+            for (to, from) in layers.zip(from.chunks_exact(other.layer_floats)) {
+                to[..floats].copy_from_slice(&from[..floats]);
+            }
+        }
+        self.runs.clone_from(&other.runs);
     }
 
     /// One layer's keys and values.

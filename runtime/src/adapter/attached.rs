@@ -1,7 +1,7 @@
 //! An ordered set of adapters with strengths, as a session holds it.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use graft_kernels::ops::dropout::Dropout;
 
@@ -10,18 +10,35 @@ use crate::kv_cache::MadeBy;
 use crate::model::{AdapterView, LoraRef, Site};
 
 /// Adapters attached together; their terms add up. Strength 0 is the same as not being there.
+///
+/// Two are equal if they hold the very same adapters in the same order at the same strengths.
 #[derive(Clone, Debug, Default)]
 pub struct Attached {
     entries: Vec<(Arc<Adapter>, f32)>,
+    made_by: MadeBy,
+}
+
+impl PartialEq for Attached {
+    fn eq(&self, other: &Self) -> bool {
+        let pairs = self.entries.iter().zip(&other.entries);
+        let same = |((a, x), (b, y)): (&(Arc<Adapter>, f32), &(Arc<Adapter>, f32))| {
+            Arc::ptr_eq(a, b) && x.to_bits() == y.to_bits()
+        };
+        self.entries.len() == other.entries.len() && pairs.into_iter().all(same)
+    }
 }
 
 impl Attached {
     /// The set of these adapters at these strengths.
     pub fn new(entries: impl IntoIterator<Item = (Arc<Adapter>, f32)>) -> Self {
+        static SETS: AtomicU64 = AtomicU64::new(1);
         let present = entries.into_iter().filter(|&(_, strength)| strength != 0.0);
-        Self {
-            entries: present.collect(),
-        }
+        let entries: Vec<_> = present.collect();
+        let made_by = match entries.is_empty() {
+            true => MadeBy::BASE,
+            false => MadeBy(SETS.fetch_add(1, Ordering::Relaxed)),
+        };
+        Self { entries, made_by }
     }
 
     /// The adapters and their strengths.
@@ -34,17 +51,10 @@ impl Attached {
         self.entries.is_empty()
     }
 
-    /// Tells this set apart from others in a KV cache. Adapters are immutable and compared by
-    /// identity: while the set is held, no other adapter can take an address in it.
+    /// Tells this set, and clones of it, apart from every other in a KV cache: a number that no other set of
+    /// this process has.
     pub fn made_by(&self) -> MadeBy {
-        if self.entries.is_empty() {
-            return MadeBy::BASE;
-        }
-        let mut hash = DefaultHasher::new();
-        for (adapter, strength) in &self.entries {
-            (Arc::as_ptr(adapter) as usize, strength.to_bits()).hash(&mut hash);
-        }
-        MadeBy(hash.finish() | 1)
+        self.made_by
     }
 }
 

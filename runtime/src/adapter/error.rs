@@ -67,6 +67,12 @@ pub enum AdapterError {
         expected: Generation,
         found: Generation,
     },
+    #[error(
+        "{path} has changed since it was loaded as {alias}; load it again to publish what it holds now"
+    )]
+    FileChanged { alias: String, path: PathBuf },
+    #[error("{most} adapters are in use, which is the most the registry holds at once")]
+    TooMany { most: usize },
     #[error("adapter {adapter} has the weight {weight}; give a finite number")]
     Weight { adapter: String, weight: f32 },
     #[error(

@@ -2,11 +2,16 @@
 
 use std::fmt;
 
+use graft_kernels::QuantType;
+use graft_kernels::low_rank::LowRank;
+use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use super::Adapter;
+use super::{Adapter, LoraPair};
+use crate::model::Site;
 
-/// SHA-256 over what an adapter computes: its base, and every pair's place, rank, scale and values.
+/// SHA-256 over what an adapter computes: its base, and every pair's place, rank, scale and values as they are
+/// stored.
 /// Its name, and the file it came from, make no difference.
 #[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Generation([u8; 32]);
@@ -18,23 +23,42 @@ impl Generation {
     }
 
     pub(super) fn of(adapter: &Adapter) -> Self {
+        let pairs: Vec<_> = adapter.iter().collect();
+        let digests: Vec<_> = pairs
+            .into_par_iter()
+            .map(|(site, pair)| digest(site, pair))
+            .collect();
         let mut hash = Sha256::new();
-        hash.update(b"graft adapter 1\n");
+        hash.update(b"graft adapter 2\n");
         let base = adapter.base().fingerprint.as_deref().unwrap_or("");
         hash.update(format!("{base}\n"));
-        for (site, pair) in adapter.iter() {
-            let (scale, rank) = (pair.scale.to_bits(), pair.rank());
-            let sizes = (pair.inputs(), pair.outputs());
-            hash.update(format!("{site} {rank} {scale:08x} {sizes:?}\n"));
-            for values in [&pair.a, &pair.b] {
+        digests.iter().for_each(|digest| hash.update(digest));
+        Self(hash.finalize().into())
+    }
+}
+
+/// Of one pair; all of them can be made at once.
+fn digest(site: Site, pair: &LoraPair) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    let (scale, rank) = (pair.scale.to_bits(), pair.rank());
+    let sizes = (pair.inputs(), pair.outputs());
+    hash.update(format!("{site} {rank} {scale:08x} {sizes:?}\n"));
+    for values in [&pair.a, &pair.b] {
+        match values.low_rank() {
+            LowRank::Stored { quant_type, bytes } => {
+                hash.update(format!("{quant_type}\n"));
+                hash.update(bytes);
+            }
+            LowRank::Floats(values) => {
+                hash.update(format!("{}\n", QuantType::F32));
                 for run in values.chunks(1024) {
                     let bytes: Vec<u8> = run.iter().flat_map(|v| v.to_le_bytes()).collect();
                     hash.update(bytes);
                 }
             }
         }
-        Self(hash.finalize().into())
     }
+    hash.finalize().into()
 }
 
 /// 64 hexadecimal digits.

@@ -4,11 +4,14 @@
 //! what the next lease gets, and nothing else: a session keeps the generation it leased until it
 //! asks for another. The bytes of a generation count against the registry's budget until the last
 //! hold on it is gone: that of the alias, of a lease, or of a session it is attached to. Equal
-//! content is held once, whatever the aliases.
+//! content is held once, whatever the aliases. Where room is needed, what came from a file and only its alias
+//! holds leaves memory, least recently used first, and is read again when it is leased; pinned ones stay.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::SystemTime;
 
 use super::{Adapter, AdapterError, Generation, peft};
 use crate::Result;
@@ -36,6 +39,25 @@ pub struct Lease {
     pub adapter: Arc<Adapter>,
 }
 
+/// How much a registry may hold in memory at once.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Limits {
+    /// Bytes of all generations together.
+    pub bytes: u64,
+    /// Generations.
+    pub generations: usize,
+}
+
+impl From<u64> for Limits {
+    /// So many bytes, any number of generations.
+    fn from(bytes: u64) -> Self {
+        Self {
+            bytes,
+            generations: usize::MAX,
+        }
+    }
+}
+
 /// The adapters of one model by name, shared by any number of threads; clones are the same
 /// registry.
 #[derive(Clone, Debug)]
@@ -45,14 +67,52 @@ pub struct Registry(Arc<Shared>);
 struct Shared {
     model: Arc<Model>,
     budget: Budget,
+    generations: usize,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    aliases: BTreeMap<String, Lease>,
+    aliases: BTreeMap<String, Entry>,
     /// Everything that may still be in memory, named or not.
     resident: Vec<Resident>,
+    /// Counts uses: tells which entry was used longest ago.
+    clock: u64,
+}
+
+/// What an alias names.
+#[derive(Debug)]
+struct Entry {
+    generation: Generation,
+    /// `None` while only the file has it.
+    adapter: Option<Arc<Adapter>>,
+    /// Where it can be read again; nowhere if it was published from memory.
+    file: Option<Source>,
+    pinned: bool,
+    used: u64,
+}
+
+/// A file or a folder.
+#[derive(Clone, Debug)]
+struct Source {
+    path: PathBuf,
+    /// Length of the file, and when it was last written; folders have none, since their files can change.
+    stamp: Option<(u64, SystemTime)>,
+}
+
+impl Source {
+    fn of(path: &Path) -> Self {
+        let file = fs::metadata(path).ok().filter(|found| found.is_file());
+        Self {
+            path: path.to_owned(),
+            stamp: file.and_then(|file| Some((file.len(), file.modified().ok()?))),
+        }
+    }
+
+    /// Whether what was read then is certainly what is there now.
+    fn is_unchanged(&self, now: &Self) -> bool {
+        self.stamp.is_some() && self.stamp == now.stamp
+    }
 }
 
 #[derive(Debug)]
@@ -69,7 +129,7 @@ impl State {
     }
 
     fn admit(&self, alias: &str, publish: Publish) -> Result<(), AdapterError> {
-        let found = self.aliases.get(alias).map(|lease| lease.generation);
+        let found = self.aliases.get(alias).map(|entry| entry.generation);
         let alias = alias.to_owned();
         match (publish, found) {
             (Publish::Create, Some(found)) => Err(AdapterError::AliasTaken { alias, found }),
@@ -84,31 +144,75 @@ impl State {
             _ => Ok(()),
         }
     }
+
+    fn entry(&mut self, alias: &str) -> Result<&mut Entry, AdapterError> {
+        self.clock += 1;
+        let clock = self.clock;
+        let entry = self.aliases.get_mut(alias);
+        let entry = entry.ok_or_else(|| AdapterError::NoAlias {
+            alias: alias.to_owned(),
+        })?;
+        entry.used = clock;
+        Ok(entry)
+    }
+
+    /// Lets go of the generation that was used longest ago among those that nobody else holds and that can
+    /// be read again. False if there is none.
+    fn evict(&mut self) -> bool {
+        let idle = |entry: &&mut Entry| {
+            let alone = entry
+                .adapter
+                .as_ref()
+                .is_some_and(|a| Arc::strong_count(a) == 1);
+            alone && !entry.pinned && entry.file.is_some()
+        };
+        let oldest = self
+            .aliases
+            .values_mut()
+            .filter(idle)
+            .min_by_key(|e| e.used);
+        let found = oldest.map(|entry| entry.adapter = None).is_some();
+        self.sweep();
+        found
+    }
+
+    /// A generation that is in memory already.
+    fn held(&self, generation: Generation) -> Option<Arc<Adapter>> {
+        let mut resident = self.resident.iter();
+        resident
+            .find(|r| r.generation == generation)?
+            .adapter
+            .upgrade()
+    }
 }
 
 impl Registry {
-    /// An empty registry for adapters of `model`, which may take `limit` bytes together.
-    pub fn new(model: Arc<Model>, limit: u64) -> Self {
+    /// An empty registry for adapters of `model`, which may take so much together.
+    pub fn new(model: Arc<Model>, limits: impl Into<Limits>) -> Self {
+        let limits = limits.into();
         Self(Arc::new(Shared {
             model,
-            budget: Budget::new(limit),
+            budget: Budget::new(limits.bytes),
+            generations: limits.generations,
             state: Mutex::default(),
         }))
     }
 
-    /// Reads an adapter file or a PEFT folder and publishes it. Its bytes are reserved before it is
-    /// read.
+    /// Reads an adapter file or a PEFT folder and publishes it. Its bytes are reserved before it is read; where
+    /// they do not fit, those that were used longest ago leave memory, to be read again when they are leased.
     ///
     /// # Errors
     /// As [`Adapter::open`] and [`Registry::publish`]; the alias then names what it named.
     pub fn load(&self, alias: &str, path: &Path, publish: Publish) -> Result<Generation> {
         self.state().admit(alias, publish)?;
+        let source = Source::of(path);
         let reservation = self.reserve(resident_bytes(path)?)?;
         let adapter = Adapter::open(path, &self.0.model)?;
-        self.insert(alias, adapter, publish, reservation)
+        self.insert(alias, adapter, publish, reservation, Some(source))
     }
 
-    /// Publishes an adapter, such as one that was just trained. From now on the alias leases it.
+    /// Publishes an adapter, such as one that was just trained. From now on the alias leases it; it stays in
+    /// memory until it is retired or replaced.
     ///
     /// # Errors
     /// If it was made for another model, `publish` does not allow it, or its bytes do not fit beside
@@ -121,7 +225,7 @@ impl Registry {
     ) -> Result<Generation> {
         adapter.check_base(&self.0.model)?;
         let reservation = self.reserve(0)?;
-        self.insert(alias, adapter, publish, reservation)
+        self.insert(alias, adapter, publish, reservation, None)
     }
 
     /// Takes the alias away. Sessions keep what they hold; the bytes come back with the last hold.
@@ -130,21 +234,69 @@ impl Registry {
     /// If there is no such alias.
     pub fn retire(&self, alias: &str) -> Result<Generation> {
         let removed = self.state().aliases.remove(alias);
-        let lease = removed.ok_or_else(|| AdapterError::NoAlias {
+        let entry = removed.ok_or_else(|| AdapterError::NoAlias {
             alias: alias.to_owned(),
         })?;
-        Ok(lease.generation)
+        Ok(entry.generation)
     }
 
-    /// A hold on what the alias names now.
+    /// A hold on what the alias names now; what has left memory is read again.
     ///
     /// # Errors
-    /// If there is no such alias.
+    /// If there is no such alias, or its file can no longer be read, has other content, or does not fit beside
+    /// the generations in use.
     pub fn lease(&self, alias: &str) -> Result<Lease> {
-        let found = self.state().aliases.get(alias).cloned();
-        Ok(found.ok_or_else(|| AdapterError::NoAlias {
-            alias: alias.to_owned(),
-        })?)
+        let (generation, source) = {
+            let mut state = self.state();
+            let entry = state.entry(alias)?;
+            let generation = entry.generation;
+            if let Some(adapter) = entry.adapter.clone() {
+                return Ok(Lease {
+                    generation,
+                    adapter,
+                });
+            }
+            let source = entry.file.clone().expect("only files leave memory");
+            if let Some(adapter) = state.held(generation) {
+                state.entry(alias)?.adapter = Some(Arc::clone(&adapter));
+                return Ok(Lease {
+                    generation,
+                    adapter,
+                });
+            }
+            (generation, source)
+        };
+        let reservation = self.reserve(resident_bytes(&source.path)?)?;
+        let now = Source::of(&source.path);
+        let adapter = Adapter::open(&source.path, &self.0.model)?;
+        if !source.is_unchanged(&now) && adapter.generation() != generation {
+            let (alias, path) = (alias.to_owned(), source.path);
+            return Err(AdapterError::FileChanged { alias, path }.into());
+        }
+        let mut state = self.state();
+        let adapter = self.keep(&mut state, generation, adapter, reservation)?;
+        // The alias may have moved on meanwhile; the lease is of what it named when it was asked for.
+        if let Some(entry) = state.aliases.get_mut(alias)
+            && entry.generation == generation
+        {
+            entry.adapter = Some(Arc::clone(&adapter));
+            entry.file = Some(now);
+        }
+        Ok(Lease {
+            generation,
+            adapter,
+        })
+    }
+
+    /// Keeps what the alias names in memory, or lets it leave again when room is needed.
+    ///
+    /// # Errors
+    /// As [`Registry::lease`].
+    pub fn pin(&self, alias: &str, pinned: bool) -> Result<()> {
+        // What is pinned is in memory from now on.
+        let _hold = pinned.then(|| self.lease(alias)).transpose()?;
+        self.state().entry(alias)?.pinned = pinned;
+        Ok(())
     }
 
     /// The aliases and what they name, in alphabetical order.
@@ -152,7 +304,7 @@ impl Registry {
         let state = self.state();
         let entries = state.aliases.iter();
         entries
-            .map(|(alias, lease)| (alias.clone(), lease.generation))
+            .map(|(alias, entry)| (alias.clone(), entry.generation))
             .collect()
     }
 
@@ -175,9 +327,48 @@ impl Registry {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Bytes for a generation, for which others leave memory if they must.
     fn reserve(&self, bytes: u64) -> Result<Reservation> {
-        self.state().sweep();
-        Ok(self.0.budget.reserve(bytes)?)
+        let mut state = self.state();
+        state.sweep();
+        while state.resident.len() >= self.0.generations {
+            if !state.evict() {
+                let most = self.0.generations;
+                return Err(AdapterError::TooMany { most }.into());
+            }
+        }
+        loop {
+            match self.0.budget.reserve(bytes) {
+                Ok(reservation) => return Ok(reservation),
+                Err(_) if state.evict() => {}
+                Err(refused) => return Err(refused.into()),
+            }
+        }
+    }
+
+    /// Counts a generation as in memory, or gives the one that is already.
+    fn keep(
+        &self,
+        state: &mut State,
+        generation: Generation,
+        adapter: Arc<Adapter>,
+        mut reservation: Reservation,
+    ) -> Result<Arc<Adapter>> {
+        if let Some(held) = state.held(generation) {
+            return Ok(held);
+        }
+        state.sweep();
+        while let Err(refused) = reservation.resize(adapter.bytes()) {
+            if !state.evict() {
+                return Err(refused.into());
+            }
+        }
+        state.resident.push(Resident {
+            generation,
+            adapter: Arc::downgrade(&adapter),
+            bytes: reservation,
+        });
+        Ok(adapter)
     }
 
     fn insert(
@@ -185,30 +376,22 @@ impl Registry {
         alias: &str,
         adapter: Arc<Adapter>,
         publish: Publish,
-        mut reservation: Reservation,
+        reservation: Reservation,
+        file: Option<Source>,
     ) -> Result<Generation> {
         let generation = adapter.generation();
         let mut state = self.state();
         state.admit(alias, publish)?;
-        let same = state.resident.iter().find(|r| r.generation == generation);
-        let adapter = match same.and_then(|r| r.adapter.upgrade()) {
-            Some(held) => held,
-            None => {
-                state.sweep();
-                reservation.resize(adapter.bytes())?;
-                state.resident.push(Resident {
-                    generation,
-                    adapter: Arc::downgrade(&adapter),
-                    bytes: reservation,
-                });
-                adapter
-            }
-        };
-        let lease = Lease {
+        let adapter = self.keep(&mut state, generation, adapter, reservation)?;
+        state.clock += 1;
+        let entry = Entry {
             generation,
-            adapter,
+            adapter: Some(adapter),
+            file,
+            pinned: state.aliases.get(alias).is_some_and(|entry| entry.pinned),
+            used: state.clock,
         };
-        let replaced = state.aliases.insert(alias.to_owned(), lease);
+        let replaced = state.aliases.insert(alias.to_owned(), entry);
         drop(state);
         // Freeing a large adapter takes a while; nobody waits for it.
         drop(replaced);

@@ -73,13 +73,16 @@ fn beginnings_repeat_and_stay_in_bounds() {
 fn sets_are_told_apart_and_strength_zero_is_the_base() {
     let (a, b) = (Arc::new(adapter()), Arc::new(adapter()));
     let set = |entries: &[(&Arc<Adapter>, f32)]| {
-        Attached::new(entries.iter().map(|&(a, s)| (Arc::clone(a), s))).made_by()
+        Attached::new(entries.iter().map(|&(a, s)| (Arc::clone(a), s)))
     };
-    assert_eq!(set(&[]), crate::kv_cache::MadeBy::BASE);
-    assert_eq!(set(&[(&a, 0.0)]), crate::kv_cache::MadeBy::BASE);
+    assert_eq!(set(&[]).made_by(), crate::kv_cache::MadeBy::BASE);
+    assert_eq!(set(&[(&a, 0.0)]).made_by(), crate::kv_cache::MadeBy::BASE);
     assert_eq!(set(&[(&a, 1.0)]), set(&[(&a, 1.0), (&b, 0.0)]));
     assert_ne!(set(&[(&a, 1.0)]), set(&[(&b, 1.0)]));
     assert_ne!(set(&[(&a, 1.0)]), set(&[(&a, 0.5)]));
+    let one = set(&[(&a, 1.0)]);
+    assert_eq!(one.made_by(), one.clone().made_by());
+    assert_ne!(one.made_by(), set(&[(&a, 1.0)]).made_by(), "never used again");
 }
 
 /// Writes an adapter file with these tensors (all F32 and zero, unless `fill` says otherwise).

@@ -2,7 +2,8 @@
 //!
 //! A session remembers what it was fed. When its set of adapters changes, keys and values computed
 //! under the old set are never used again: the history is run once more under the new set before
-//! the next token, so the answer is that of a fresh session with the same history.
+//! the next token, so the answer is that of a fresh session with the same history, unless the caller asks
+//! for the other by name.
 
 mod chat;
 mod generate;
@@ -16,7 +17,7 @@ use std::sync::Arc;
 
 use crate::Result;
 use crate::adapter::Attached;
-use crate::kv_cache::KvCache;
+use crate::kv_cache::{KvCache, MadeBy};
 use crate::memory::{MemoryPlan, PROGRAM_BYTES, Part};
 use crate::model::{
     Inference, LlamaShape, Model, ModelError, ProjectorSaved, VisionWork, worker_bytes,
@@ -179,19 +180,64 @@ impl Session {
         &self.attached
     }
 
-    /// Replaces the set of adapters; it counts from the next token on.
+    /// Replaces the set of adapters; it counts from the next token on, as if it had been there from the first:
+    /// the history is run again then.
     ///
     /// # Errors
     /// If an adapter was made for another model; the old set stays then.
     pub fn set_adapters(&mut self, adapters: Attached) -> Result<()> {
+        self.replace_adapters(adapters, |kv, by| kv.rewind(kv.valid_prefix(by)))
+    }
+
+    /// The same, but the past stays as the old set has seen it, so that nothing is run again. The answer is none
+    /// that the new set alone would give.
+    ///
+    /// # Errors
+    /// As [`Session::set_adapters`].
+    pub fn set_adapters_keeping_history(&mut self, adapters: Attached) -> Result<()> {
+        self.catch_up()?;
+        self.replace_adapters(adapters, KvCache::attribute)
+    }
+
+    fn replace_adapters(
+        &mut self,
+        adapters: Attached,
+        history: impl FnOnce(&mut KvCache, MadeBy),
+    ) -> Result<()> {
         for (adapter, _) in adapters.entries() {
             adapter.check_base(&self.model)?;
         }
-        self.run.reserve(self.model.llama(), &adapters);
-        // At once, while the old set is still held: later a new adapter may have its address.
-        self.kv.rewind(self.kv.valid_prefix(adapters.made_by()));
-        self.attached = adapters;
+        if adapters != self.attached {
+            self.run.reserve(self.model.llama(), &adapters);
+            history(&mut self.kv, adapters.made_by());
+            self.attached = adapters;
+        }
         Ok(())
+    }
+
+    /// Another session with the same adapters and the same past, which is copied rather than run again: a
+    /// prefix that many share is computed once.
+    ///
+    /// # Errors
+    /// If the past does not fit the other's context, or the system has no memory.
+    pub fn fork(&mut self, options: &SessionOptions) -> Result<Self> {
+        self.catch_up()?;
+        let mut other = Self::new(Arc::clone(&self.model), options)?;
+        let (adding, capacity) = (self.position(), other.capacity());
+        if adding > capacity {
+            return Err(SessionError::ContextFull {
+                position: 0,
+                adding,
+                capacity,
+            }
+            .into());
+        }
+        other.run.reserve(self.model.llama(), &self.attached);
+        other.attached = self.attached.clone();
+        other.kv.copy_from(&self.kv);
+        other.history.clone_from(&self.history);
+        other.last.copy_from_slice(&self.last);
+        Ok(other)
     }
 
     /// Feeds tokens.
@@ -336,7 +382,7 @@ impl Session {
         Ok(result?)
     }
 
-    fn run_rows(&mut self, count: usize, by: crate::kv_cache::MadeBy) {
+    fn run_rows(&mut self, count: usize, by: MadeBy) {
         let width = self.sizes().0;
         let rows = &mut self.rows[..count * width];
         let llama = self.model.llama();

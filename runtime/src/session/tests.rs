@@ -178,3 +178,53 @@ fn rows_are_positions_like_tokens() {
         logits_of(&model, set(&[]), &[1, 4, 6, 7])
     );
 }
+
+#[test]
+fn a_past_that_is_kept_by_name_is_the_old_sets_and_the_next_token_the_new_ones() {
+    let model = model();
+    let (a, b) = (adapter(&model, 1), adapter(&model, 2));
+    let (with_a, with_b) = (set(&[(&a, 1.0)]), set(&[(&b, 1.0)]));
+    let mut live = session(&model);
+    live.set_adapters(with_a.clone()).unwrap();
+    live.feed(&[1, 5, 9]).unwrap();
+    let before = live.logits().unwrap().to_vec();
+    live.set_adapters_keeping_history(with_b.clone()).unwrap();
+    assert_eq!(live.logits().unwrap(), before, "nothing was run again");
+    live.feed(&[7]).unwrap();
+    let mixed = live.logits().unwrap().to_vec();
+    assert_ne!(mixed, logits_of(&model, with_a.clone(), &[1, 5, 9, 7]));
+    assert_ne!(mixed, logits_of(&model, with_b.clone(), &[1, 5, 9, 7]));
+    // Any other change computes everything again.
+    live.set_adapters(with_a.clone()).unwrap();
+    live.set_adapters(with_b.clone()).unwrap();
+    assert_eq!(
+        live.logits().unwrap(),
+        logits_of(&model, with_b, &[1, 5, 9, 7])
+    );
+}
+
+#[test]
+fn a_forked_session_goes_on_as_the_first_would() {
+    let model = model();
+    let with_a = set(&[(&adapter(&model, 1), 1.0)]);
+    let mut first = session(&model);
+    first.set_adapters(with_a.clone()).unwrap();
+    first.feed(&[1, 5, 9]).unwrap();
+    let options = SessionOptions { context_length: 8 };
+    let mut second = first.fork(&options).unwrap();
+    assert_eq!(second.logits().unwrap(), first.logits().unwrap());
+    second.feed(&[7]).unwrap();
+    assert_eq!(
+        second.logits().unwrap(),
+        logits_of(&model, with_a, &[1, 5, 9, 7])
+    );
+    assert_eq!(first.position(), 3, "the first is where it was");
+    second.set_adapters(set(&[])).unwrap();
+    assert_eq!(
+        second.logits().unwrap(),
+        logits_of(&model, set(&[]), &[1, 5, 9, 7])
+    );
+    let small = SessionOptions { context_length: 2 };
+    let refused = first.fork(&small).unwrap_err().to_string();
+    assert!(refused.contains("do not fit 2"), "{refused}");
+}
