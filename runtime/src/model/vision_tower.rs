@@ -130,13 +130,7 @@ impl VisionTower {
         self.pre_norm
             .run(&mut work.x, &work.normed, &mut work.statistics);
         watch(VisionStage::Normed, &work.x);
-        let attention = AttentionShape {
-            heads: self.shape.heads,
-            kv_heads: self.shape.heads,
-            head_width: width / self.shape.heads,
-            scale: 1.0 / ((width / self.shape.heads) as f32).sqrt(),
-            causal: false,
-        };
+        let attention = self.shape.attention();
         for (i, block) in self.blocks.iter().enumerate() {
             block.run(work, &attention, tokens, self.shape.quick_gelu);
             watch(VisionStage::Block(i), &work.x);

@@ -421,18 +421,20 @@ impl<'a> Subject<'a> {
             plan.add(Part::ProjectorWeights, vision.projector().bytes());
         }
         let llama = model.llama();
-        // The tower's tokens go through the same threads.
-        let longest = self.load.longest.max(images.patches + 1);
+        let longest = self.load.longest;
+        let mut each = worker_bytes(&shape.attention(), longest, longest, true);
+        if let Some(vision) = model.vision().filter(|_| work.all_images() > 0) {
+            // The tower's tokens go through the same threads.
+            let (tower, tokens) = (vision.tower().shape(), images.patches + 1);
+            each = each.max(worker_bytes(&tower.attention(), tokens, tokens, false));
+        }
         if levers.stream_weights() {
             plan.add(Part::StreamedWeights, llama.streamed_bytes(self.load.rows));
         } else {
             plan.add(Part::Weights, model.gguf().file_bytes() as usize);
         }
         SequenceBuffers::add_to(&mut plan, shape, &activations, images);
-        plan.add(
-            Part::Attention,
-            llama.pool().threads() * worker_bytes(longest, longest, true),
-        );
+        plan.add(Part::Attention, llama.pool().threads() * each);
         let float = size_of::<f32>();
         plan.add(Part::Trained, self.parameters() * float);
         let pairs = match levers.gradients {
