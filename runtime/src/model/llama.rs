@@ -12,7 +12,7 @@ use super::{
 };
 use crate::gguf::Gguf;
 use crate::kv_cache::{KvCache, MadeBy};
-use crate::memory::{Arena, ArenaError};
+use crate::memory::{Arena, ArenaError, Part};
 use crate::threads::Pool;
 
 /// A LLaMA-architecture model; frozen, shared by any number of sessions and trainers.
@@ -203,7 +203,7 @@ impl Llama {
     /// # Panics
     /// If the lengths do not fit together.
     pub fn logits(&self, logits: &mut [f32], normed: &[f32]) {
-        let room = Rounding::new(normed.len(), &Arena::unlimited());
+        let room = Rounding::new(normed.len(), Part::LayerBuffers, &Arena::unlimited());
         let mut room = room.ok(); // without memory for it floats do
         self.pool.run(|| {
             let input = Input::rounded(normed, room.as_mut(), [&self.output]);

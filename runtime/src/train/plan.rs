@@ -1,5 +1,6 @@
 //! What a run will take: bytes per part, time per update, and what fits a budget.
 
+use graft_kernels::rounded::Strip;
 use serde::Serialize;
 
 use super::sequence_step::ImageSizes;
@@ -391,7 +392,15 @@ impl<'a> Subject<'a> {
                     Some(Place::Disk) => patches * tower.width,
                     _ => 0,
                 };
-                ImageSizes { patches, features }
+                let rounding = match self.options.train_projector {
+                    true => 0,
+                    false => vision.projector().rounding(patches),
+                };
+                ImageSizes {
+                    patches,
+                    features,
+                    rounding,
+                }
             }
             _ => ImageSizes::default(),
         }
@@ -417,7 +426,7 @@ impl<'a> Subject<'a> {
             };
             plan.add(Part::ImageFeatures, kept * each);
             plan.add(Part::VisionWeights, vision.gguf().file_bytes() as usize);
-            plan.add(Part::VisionTower, VisionWork::bytes(tower));
+            plan.add(Part::VisionTower, VisionWork::bytes(vision.tower()));
             plan.add(Part::ProjectorWeights, vision.projector().bytes());
         }
         let llama = model.llama();
@@ -426,7 +435,10 @@ impl<'a> Subject<'a> {
         if let Some(vision) = model.vision().filter(|_| work.all_images() > 0) {
             // The tower's tokens go through the same threads.
             let (tower, tokens) = (vision.tower().shape(), images.patches + 1);
-            each = each.max(worker_bytes(&tower.attention(), tokens, tokens, false));
+            each = each.max(worker_bytes(&tower.attention(), tokens, tokens, true));
+            if vision.tower().rounds() || images.rounding > 0 {
+                each += Strip::BYTES;
+            }
         }
         if levers.stream_weights() {
             plan.add(Part::StreamedWeights, llama.streamed_bytes(self.load.rows));
