@@ -123,6 +123,19 @@ impl Kernels {
         }
     }
 
+    /// Brings what lies `ahead` of `bytes`, behind their end perhaps, closer. Only a hint.
+    #[allow(unsafe_code)] // calls code compiled for an instruction set
+    pub(crate) fn ask_for(&self, bytes: &[u8], ahead: usize) {
+        match self.isa {
+            // SAFETY: as in `transpose`.
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 | Isa::Avx512 => unsafe {
+                crate::avx2::registers::ask_for_bytes(bytes, ahead);
+            },
+            _ => _ = (bytes, ahead),
+        }
+    }
+
     /// Writes the transpose of `b` `[n, k]`, rows of adjacent elements, to `out` `[k, strip]`,
     /// and zeros behind its `n` columns.
     #[allow(unsafe_code)] // calls code compiled for an instruction set
