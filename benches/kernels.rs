@@ -226,6 +226,9 @@ fn attention_rows(kernels: &Kernels, limits: &Limits) {
         (12, 12, 512, 512),
         (32, 4, 512, 512),
         (32, 4, 512, 2048),
+        (32, 4, 2048, 2048),
+        (32, 4, 8192, 8192),
+        (32, 4, 2, 1024),
         (32, 4, 1, 1024),
         (12, 12, 1, 512),
     ] {
@@ -242,7 +245,7 @@ fn attention_rows(kernels: &Kernels, limits: &Limits) {
         let (k, v) = (random(2, positions * m), random(3, positions * m));
         let (mut out, mut lse) = (vec![0.0; tokens * n], vec![0.0; heads * tokens]);
         let floats = attention::backward_scratch(tokens, positions)
-            .max(attention::forward_scratch(tokens, positions));
+            .max(attention::forward_scratch(&shape, tokens, positions));
         let mut scratch = vec![0.0; floats];
         let inputs = attention::Inputs {
             q: Mat::new(&q, tokens, n),

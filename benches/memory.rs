@@ -122,7 +122,7 @@ fn see(model: &Model, planned: &TrainPlan, images: usize) -> graft::Result<Vec<F
     };
     let side = vision.tower().shape().image_size;
     let arena = Arena::new(planned.memory);
-    let mut work = VisionWork::new(vision.tower().shape(), &arena)?;
+    let mut work = VisionWork::new(vision.tower(), &arena)?;
     let features = (0..images).map(|image| {
         let pixels = (0..3 * side * side).map(|i| (i * 31 + image * 7) as u8);
         let image = RgbImage::new(side, side, pixels.collect()).expect("a whole image");

@@ -23,12 +23,13 @@ fn main() -> graft::Result<()> {
     limits.print();
     let vision = Vision::open(&random_vision::path(&folder, WIDTH, &ty)?, WIDTH)?;
     let shape = vision.tower().shape();
-    let mut work = VisionWork::new(shape, &Arena::unlimited())?;
+    let mut work = VisionWork::new(vision.tower(), &Arena::unlimited())?;
     let side = shape.image_size;
     let pixels = (0..3 * side * side).map(|i| (i * 31) as u8);
     let image = RgbImage::new(side, side, pixels.collect()).expect("a whole image");
     let (patches, width) = (shape.patches(), shape.width);
-    let mut saved = ProjectorSaved::new(patches, WIDTH, &Arena::unlimited())?;
+    let rounding = vision.projector().rounding(patches);
+    let mut saved = ProjectorSaved::new(patches, WIDTH, rounding, &Arena::unlimited())?;
     let mut rows = vec![0.0; patches * WIDTH];
     let took = time(|| {
         pool.run(|| {

@@ -122,13 +122,14 @@ fn check_sight(scene: &Scene) {
     let mut features = vec![0.0; shape.patches() * shape.width];
     let mut rows = vec![0.0; shape.patches() * model.llama().shape().width];
     model.llama().pool().run(|| {
-        let mut work = VisionWork::new(shape, &Arena::unlimited()).unwrap();
+        let mut work = VisionWork::new(vision.tower(), &Arena::unlimited()).unwrap();
         vision
             .tower()
             .features(&mut features, &expected["pixels"], &mut work);
         let mut saved = ProjectorSaved::new(
             shape.patches(),
             model.llama().shape().width,
+            0,
             &Arena::unlimited(),
         )
         .unwrap();

@@ -102,14 +102,14 @@ pub fn vision(bytes: &[u8]) -> Option<()> {
     let vision = Vision::new(Arc::new(gguf), WIDTH).ok()?;
     let shape = vision.tower().shape();
     let pixels = 12 * shape.image_size * shape.image_size;
-    if VisionWork::bytes(shape) + pixels > MOST_BYTES {
+    if VisionWork::bytes(vision.tower()) + pixels > MOST_BYTES {
         return None;
     }
     let image = RgbImage::new(3, 2, (0..18).collect()).expect("18 bytes");
     let features = POOL.run(|| {
         vision.features(
             &image,
-            &mut VisionWork::new(shape, &Arena::unlimited()).unwrap(),
+            &mut VisionWork::new(vision.tower(), &Arena::unlimited()).unwrap(),
         )
     });
     assert_eq!(features.len(), shape.patches() * shape.width);

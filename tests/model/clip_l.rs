@@ -16,10 +16,10 @@ use closeness::relative_error;
 use formula::formula_image;
 use golden::{Golden, folder};
 use graft::gguf::{Array, Metadata, TensorDeclaration, Value, Writer};
-use graft::memory::Arena;
+use graft::memory::{Arena, MemoryPlan, Part};
 use graft::model::{ProjectorSaved, Vision, VisionStage, VisionWork};
 use graft::threads::Pool;
-use graft_kernels::{QuantType, blocks};
+use graft_kernels::{Kernels, QuantType, blocks};
 
 const WIDTH: usize = 1024;
 const FEED_FORWARD: usize = 4096;
@@ -101,23 +101,24 @@ fn metadata() -> Metadata {
     metadata
 }
 
-/// Writes the mmproj file, 650 MB: F16 matrices, as converters write them.
-fn write(path: &Path) {
-    let storage = |shape: &[usize]| match shape.len() {
+/// Writes the mmproj file, 650 MB with F16 matrices, as converters write them; embeddings are F16 always.
+fn write(path: &Path, matrices: QuantType) {
+    let storage = |name: &str, shape: &[usize]| match shape.len() {
         1 => QuantType::F32,
+        2 if !name.contains("embd") => matrices,
         _ => QuantType::F16,
     };
     let recipes = recipes();
     let declare = |(name, shape, ..): &Recipe| TensorDeclaration {
         name: name.clone(),
         shape: shape.clone(),
-        quant_type: storage(shape),
+        quant_type: storage(name, shape),
     };
     let tensors: Vec<_> = recipes.iter().map(declare).collect();
     let mut writer = Writer::create(path, &metadata(), &tensors).unwrap();
     for (name, shape, spread, middle) in &recipes {
         let values = seeded::values(name, shape.iter().product(), *spread, *middle);
-        let ty = storage(shape);
+        let ty = storage(name, shape);
         let mut bytes = vec![0; ty.row_bytes(values.len()).unwrap()];
         blocks::encode(ty, &values, &mut bytes).unwrap();
         writer.write_tensor(&bytes).unwrap();
@@ -129,7 +130,7 @@ fn write(path: &Path) {
 fn the_real_size_agrees_with_transformers() {
     let temporary = tempfile::tempdir().unwrap();
     let path = temporary.path().join("mmproj.gguf");
-    write(&path);
+    write(&path, QuantType::F16);
     let vision = Vision::open(&path, HIDDEN).unwrap();
     let shape = *vision.tower().shape();
     let golden = Golden::open(&folder("llava").join("clip_l.safetensors"));
@@ -154,7 +155,7 @@ fn the_real_size_agrees_with_transformers() {
     check("pixels", &pixels);
     let mut features = vec![0.0; 576 * WIDTH];
     let mut projected = vec![0.0; 576 * HIDDEN];
-    let mut work = VisionWork::new(&shape, &Arena::unlimited()).unwrap();
+    let mut work = VisionWork::new(vision.tower(), &Arena::unlimited()).unwrap();
     let mut seen = vec![];
     Pool::new(0).unwrap().run(|| {
         let mut watch = |stage: VisionStage, stream: &[f32]| {
@@ -167,7 +168,8 @@ fn the_real_size_agrees_with_transformers() {
         };
         let tower = vision.tower();
         tower.features_watched(&mut features, &pixels, &mut work, &mut watch);
-        let mut saved = ProjectorSaved::new(shape.patches(), HIDDEN, &Arena::unlimited()).unwrap();
+        let mut saved =
+            ProjectorSaved::new(shape.patches(), HIDDEN, 0, &Arena::unlimited()).unwrap();
         let projector = vision.projector();
         projector.forward(&mut projected, &features, &mut saved);
     });
@@ -178,4 +180,74 @@ fn the_real_size_agrees_with_transformers() {
     assert!(features == last[WIDTH..], "the class token is dropped");
     check("projected", &projected);
     assert_eq!(stages, 1 + 2 + BLOCKS + 1);
+}
+
+/// Of the difference, relative to the size.
+fn root_mean_square_error(got: &[f32], want: &[f32]) -> f64 {
+    let square = |v: f32| f64::from(v) * f64::from(v);
+    let difference: f64 = got.iter().zip(want).map(|(g, w)| square(g - w)).sum();
+    (difference / want.iter().map(|&w| square(w)).sum::<f64>()).sqrt()
+}
+
+#[test]
+fn matrices_in_blocks_see_as_their_floats_do() {
+    let temporary = tempfile::tempdir().unwrap();
+    let path = temporary.path().join("mmproj.gguf");
+    write(&path, QuantType::Q8_0);
+    let vision = Vision::open(&path, HIDDEN).unwrap();
+    let (tower, projector) = (vision.tower(), vision.projector());
+    let patches = tower.shape().patches();
+    let rounding = projector.rounding(patches);
+    let rounds = Kernels::detect().multiplies_rounded(QuantType::Q8_0);
+    assert_eq!((tower.rounds(), rounding > 0), (rounds, rounds));
+
+    let mut plan = MemoryPlan::default();
+    plan.add(Part::VisionTower, VisionWork::bytes(tower));
+    let of_projector = ProjectorSaved::bytes(patches, HIDDEN, rounding);
+    plan.add(Part::Projector, of_projector);
+    let arena = Arena::new(plan);
+    let image = formula_image((640, 480));
+    let mut pixels = vec![0.0; 3 * 336 * 336];
+    vision.preprocessing().pixels(&mut pixels, &image);
+    let see = |mut work: VisionWork, mut saved: ProjectorSaved| {
+        let mut arrays = vec![];
+        let mut features = vec![0.0; patches * WIDTH];
+        let mut projected = vec![0.0; patches * HIDDEN];
+        Pool::new(0).unwrap().run(|| {
+            let mut watch = |stage: VisionStage, stream: &[f32]| {
+                if let VisionStage::Block(i) = stage {
+                    arrays.push((format!("block.{i}"), stream.to_vec()));
+                }
+            };
+            tower.features_watched(&mut features, &pixels, &mut work, &mut watch);
+            projector.forward(&mut projected, &features, &mut saved);
+        });
+        arrays.push(("projected".to_owned(), projected));
+        arrays
+    };
+    let work = VisionWork::new(tower, &arena).unwrap();
+    let saved = ProjectorSaved::new(patches, HIDDEN, rounding, &arena).unwrap();
+    assert_eq!(arena.held(), plan, "just what was planned");
+    let rounded = see(work, saved);
+    let free = Arena::unlimited();
+    let work = VisionWork::exact(tower, &free).unwrap();
+    let floats = see(
+        work,
+        ProjectorSaved::new(patches, HIDDEN, 0, &free).unwrap(),
+    );
+
+    let golden = Golden::open(&folder("llava").join("clip_l.safetensors"));
+    for ((name, rounded), (_, floats)) in rounded.iter().zip(&floats) {
+        let samples = |array: &[f32]| -> Vec<f32> {
+            let places = seeded::words(&format!("places.{name}")).take(SAMPLES);
+            let sample = |place: u64| array[(place % array.len() as u64) as usize];
+            places.map(sample).collect()
+        };
+        let of_rounding = root_mean_square_error(rounded, floats);
+        // The golden values are those of the matrices before they were stored in eight bits.
+        let of_storing = root_mean_square_error(&samples(floats), &golden.get(name)[..SAMPLES]);
+        println!("{name}: rounding {of_rounding:.1e}, storing {of_storing:.1e}");
+        assert_eq!(of_rounding > 0.0, rounds, "{name}");
+        assert!(of_rounding < 3.0 * of_storing, "{name}");
+    }
 }

@@ -40,7 +40,7 @@ fn golden() -> Golden {
 /// Features of the first formula image, `[P, Wv]`.
 fn features(model: &Model) -> Vec<f32> {
     let vision = model.vision().unwrap();
-    let mut work = VisionWork::new(vision.tower().shape(), &Arena::unlimited()).unwrap();
+    let mut work = VisionWork::new(vision.tower(), &Arena::unlimited()).unwrap();
     let image = formula_image(IMAGES[0]);
     let pool = model.llama().pool();
     pool.run(|| vision.features(&image, &mut work))
@@ -66,7 +66,7 @@ fn every_stage_agrees_with_transformers() {
     let mut stages = vec![];
     let mut watch = |stage: VisionStage, stream: &[f32]| stages.push((stage, stream.to_vec()));
     let mut features = vec![0.0; shape.patches() * shape.width];
-    let mut work = VisionWork::new(shape, &Arena::unlimited()).unwrap();
+    let mut work = VisionWork::new(vision.tower(), &Arena::unlimited()).unwrap();
     model.llama().pool().run(|| {
         let tower = vision.tower();
         tower.features_watched(&mut features, &pixels, &mut work, &mut watch);
@@ -86,7 +86,7 @@ fn every_stage_agrees_with_transformers() {
     // In training it runs from its f32 copy, by other kernels.
     let projector = vision.projector().parameters();
     let mut saved =
-        graft::model::ProjectorSaved::new(shape.patches(), 32, &Arena::unlimited()).unwrap();
+        graft::model::ProjectorSaved::new(shape.patches(), 32, 0, &Arena::unlimited()).unwrap();
     let mut copy = vec![0.0; rows.len()];
     projector.forward(&mut copy, &features, &mut saved);
     assert_close("projected in f32", &copy, golden.get("projected"));

@@ -81,7 +81,7 @@ fn golden(name: &str) -> Golden {
 /// The samples, their images having gone through the tower.
 fn examples(model: &Model, options: &TrainOptions) -> Vec<Example> {
     let vision = model.vision().unwrap();
-    let mut work = VisionWork::new(vision.tower().shape(), &Arena::unlimited()).unwrap();
+    let mut work = VisionWork::new(vision.tower(), &Arena::unlimited()).unwrap();
     let mut see = |size| {
         let image = formula_image(size);
         let pool = model.llama().pool();

@@ -75,25 +75,39 @@ impl Kernels {
         }
     }
 
-    /// `c = (accumulate ? c : 0) + a b`, with `b` in `panel`.
+    /// `c = (accumulate ? c : 0) + a b`, where `panel` holds a matrix of at least as many rows as `a` has
+    /// columns, and `b` is the first of these rows. Whole strips from its start are a panel of its
+    /// first columns.
     ///
     /// # Panics
     /// If the sizes do not fit, or the columns of `a` or `c` are not adjacent.
     pub fn product_panel(&self, mut c: MatMut<'_>, accumulate: bool, a: Mat<'_>, panel: &[f32]) {
         let (m, n, k) = (c.rows(), c.cols(), a.cols());
         assert_eq!(a.rows(), m, "rows of a and c");
-        assert_eq!(panel.len(), self.panel_len(k, n), "a panel of {k} x {n}");
-        if k == 0 && !accumulate {
-            c.fill(0.0);
+        if n == 0 {
+            assert!(panel.is_empty(), "a panel of no columns");
+            return;
         }
         let strip = self.strip();
+        let height = panel.len() / n.next_multiple_of(strip);
+        assert_eq!(panel.len(), self.panel_len(height, n), "a panel of {n}");
+        assert!(k <= height, "{k} rows of a panel of {height} x {n}");
+        if k == 0 {
+            if !accumulate {
+                c.fill(0.0);
+            }
+            return;
+        }
         let deep = DEPTH[usize::from(strip == WIDE)];
         for row in (0..m).step_by(BLOCK) {
             let rows = BLOCK.min(m - row);
             for depth in (0..k).step_by(deep) {
                 let depths = deep.min(k - depth);
                 let a = a.row_range(row, rows).col_range(depth, depths);
-                for (col, b) in (0..n).step_by(strip).zip(panel.chunks_exact(k * strip)) {
+                for (col, b) in (0..n)
+                    .step_by(strip)
+                    .zip(panel.chunks_exact(height * strip))
+                {
                     let cols = strip.min(n - col);
                     let b = &b[depth * strip..][..depths * strip];
                     let mut c = c.row_range(row, rows);
@@ -118,6 +132,19 @@ impl Kernels {
             #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
             Isa::Neon => unsafe { crate::neon::panel::product_strip(c, accumulate, a, b) },
             _ => product_strip(c, accumulate, a, b),
+        }
+    }
+
+    /// Brings what lies `ahead` of `bytes`, behind their end perhaps, closer. Only a hint.
+    #[allow(unsafe_code)] // calls code compiled for an instruction set
+    pub(crate) fn ask_for(&self, bytes: &[u8], ahead: usize) {
+        match self.isa {
+            // SAFETY: as in `transpose`.
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 | Isa::Avx512 => unsafe {
+                crate::avx2::registers::ask_for_bytes(bytes, ahead);
+            },
+            _ => _ = (bytes, ahead),
         }
     }
 
@@ -232,6 +259,29 @@ mod tests {
                         assert_close(&got, &wide(&want), 2e-6);
                     }
                 }
+            }
+        }
+    }
+
+    /// The first rows, and the first strips, of a panel are a panel of less.
+    #[test]
+    fn a_part_of_a_panel_is_multiplied() {
+        let (m, k, n, less, fewer) = (8, 20, 150, 13, 128);
+        let (a, b) = (random(1, m * k), random(2, k * n));
+        for kernels in Kernels::available() {
+            let mut panel = vec![f32::NAN; kernels.panel_len(k, n)];
+            kernels.pack_panel(&mut panel, Mat::new(&b, k, n));
+            let a = Mat::new(&a, m, k);
+            for (rows, cols) in [(less, n), (k, fewer), (0, n), (less, fewer), (less, 0)] {
+                let a = a.col_range(0, rows);
+                let part = Mat::new(&b, k, n).row_range(0, rows).col_range(0, cols);
+                let mut want = vec![1.0; m * cols];
+                product(MatMut::new(&mut want, m, cols), false, 1.0, a, part);
+                let want: Vec<f64> = want.iter().map(|&x| x.into()).collect();
+                let mut got = vec![1.0; m * cols];
+                let strips = &panel[..kernels.panel_len(k, cols)];
+                kernels.product_panel(MatMut::new(&mut got, m, cols), false, a, strips);
+                assert_close(&got, &want, 2e-6);
             }
         }
     }

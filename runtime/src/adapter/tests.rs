@@ -82,7 +82,11 @@ fn sets_are_told_apart_and_strength_zero_is_the_base() {
     assert_ne!(set(&[(&a, 1.0)]), set(&[(&a, 0.5)]));
     let one = set(&[(&a, 1.0)]);
     assert_eq!(one.made_by(), one.clone().made_by());
-    assert_ne!(one.made_by(), set(&[(&a, 1.0)]).made_by(), "never used again");
+    assert_ne!(
+        one.made_by(),
+        set(&[(&a, 1.0)]).made_by(),
+        "never used again"
+    );
 }
 
 /// Writes an adapter file with these tensors (all F32 and zero, unless `fill` says otherwise).

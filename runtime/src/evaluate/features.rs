@@ -117,11 +117,12 @@ fn made<'a>(
         return Ok(work);
     }
     let width = model.llama().shape().width;
-    let shape = model.vision().map(|v| *v.tower().shape());
-    let shape = shape.expect("only models that see have images");
+    let vision = model.vision().expect("only models that see have images");
+    let patches = vision.tower().shape().patches();
+    let rounding = vision.projector().rounding(patches);
     let arena = Arena::unlimited();
     Ok(work.insert((
-        VisionWork::new(&shape, &arena)?,
-        ProjectorSaved::new(shape.patches(), width, &arena)?,
+        VisionWork::new(vision.tower(), &arena)?,
+        ProjectorSaved::new(patches, width, rounding, &arena)?,
     )))
 }

@@ -38,7 +38,7 @@ impl Adapted {
     /// has its terms added where it is.
     pub fn forward_first(&self, y: &mut [f32], x: &Input<'_>, adapters: &dyn AdapterView) {
         if !self.is_thin(x.floats, adapters) {
-            return self.linear.forward_input(y, x, &[]);
+            return self.linear.forward_input(y, x);
         }
         let tokens = x.floats.len() / self.linear.inputs();
         let terms = adapters.terms(self.site).map(|term| {
@@ -50,7 +50,8 @@ impl Adapted {
                 b: term.b,
             }
         });
-        self.linear.forward_input(y, x, &terms.collect::<Vec<_>>());
+        let terms: Vec<_> = terms.collect();
+        self.linear.forward_adding(y, x, &terms);
     }
 
     /// Whether terms are added to pieces of the frozen product.

@@ -112,7 +112,7 @@ fn forward_heads(out: MatMut<'_>, lse: &mut [f32], inputs: Inputs<'_>, shape: &A
 }
 
 fn forward_piece(out: MatMut<'_>, lse: &mut [f32], inputs: Inputs<'_>, shape: &AttentionShape) {
-    let scratch = forward_scratch(inputs.q.rows(), inputs.k.rows());
+    let scratch = forward_scratch(shape, inputs.q.rows(), inputs.k.rows());
     with_floats(scratch, |scratch| {
         Kernels::detect().attention_forward(out, lse, inputs, shape, scratch);
     });
@@ -213,9 +213,14 @@ fn backward_heads(
     );
 }
 
-/// Floats of scratch a worker thread needs for T tokens that end at position S.
-pub(super) fn worker_floats(tokens: usize, positions: usize, training: bool) -> usize {
-    let forward = forward_scratch(tokens, positions);
+/// Floats of scratch a worker thread needs for up to T tokens that end at position S at most.
+pub(super) fn worker_floats(
+    shape: &AttentionShape,
+    tokens: usize,
+    positions: usize,
+    training: bool,
+) -> usize {
+    let forward = forward_scratch(shape, tokens, positions);
     if training {
         forward.max(backward_scratch(tokens, positions))
     } else {

@@ -103,13 +103,7 @@ impl Layer {
             up: next(),
             down: next(),
             norm_eps: shape.norm_eps,
-            attention: AttentionShape {
-                heads: shape.heads,
-                kv_heads: shape.kv_heads,
-                head_width: shape.head_width,
-                scale: 1.0 / (shape.head_width as f32).sqrt(),
-                causal: true,
-            },
+            attention: shape.attention(),
             kernels: Kernels::detect(),
         }
     }
@@ -470,10 +464,15 @@ fn norm_again(y: &mut [f32], inv_rms: &[f32], x: &[f32], weight: &[f32]) {
 /// Floats that one piece of an operator without rows works on.
 const FLOATS_PER_PIECE: usize = 16 * 1024;
 
-/// Most bytes that each worker thread keeps once it has worked on passes of `tokens` tokens that
+/// Most bytes that each worker thread keeps once it has worked on passes of up to `tokens` tokens that
 /// end at position `positions` at most; `training` tells whether backward runs too.
-pub fn worker_bytes(tokens: usize, positions: usize, training: bool) -> usize {
-    let floats = attention::worker_floats(tokens, positions, training);
+pub fn worker_bytes(
+    shape: &AttentionShape,
+    tokens: usize,
+    positions: usize,
+    training: bool,
+) -> usize {
+    let floats = attention::worker_floats(shape, tokens, positions, training);
     let strip = if training { 0 } else { Strip::BYTES };
     SCRATCH.max(floats) * size_of::<f32>() + strip
 }

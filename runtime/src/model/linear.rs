@@ -100,12 +100,19 @@ impl Linear {
         self.forward_to(MatMut::new(y, tokens, self.outputs()), x);
     }
 
-    /// The same, on rounded activations where the input has them, with low-rank terms for at most
-    /// [`Kernels::THIN_TOKENS`] tokens.
+    /// The same, on rounded activations where the input has them.
+    ///
+    /// # Panics
+    /// If the lengths do not fit together.
+    pub fn forward_input(&self, y: &mut [f32], x: &Input<'_>) {
+        self.forward_adding(y, x, &[]);
+    }
+
+    /// The same with low-rank terms, for at most [`Kernels::THIN_TOKENS`] tokens.
     ///
     /// # Panics
     /// If the lengths do not fit together, or there are terms for more tokens.
-    pub fn forward_input(&self, y: &mut [f32], x: &Input<'_>, terms: &[Added<'_>]) {
+    pub fn forward_adding(&self, y: &mut [f32], x: &Input<'_>, terms: &[Added<'_>]) {
         let tokens = tokens(x.floats.len(), self.inputs());
         let rows = Rows {
             linear: self,

@@ -263,7 +263,7 @@ impl Inference {
             llama.pool.run(|| {
                 let room = self.scratch.rounding.as_mut();
                 let input = Input::rounded(normed, room, [&llama.output]);
-                llama.output.forward_input(logits, &input, &[]);
+                llama.output.forward_input(logits, &input);
             });
         }
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use graft_kernels::Kernels;
 use graft_kernels::product::{Mat, MatMut};
 
-use super::{Linear, ModelError, Weight, product_parallel, vector};
+use super::{Input, Linear, ModelError, Rounding, Weight, product_parallel, vector};
 use crate::gguf::Gguf;
 use crate::memory::{Arena, ArenaError, Floats, Part};
 use crate::random::SplitMix;
@@ -57,12 +57,27 @@ impl Projector {
         self.second.outputs()
     }
 
-    /// Writes `y` from `x`; `saved` must hold P rows.
+    /// Floats of the widest input that its layers read rounded ([`Rounding`]), of `patches` rows; 0 if they
+    /// read floats.
+    pub fn rounding(&self, patches: usize) -> usize {
+        let layers = [&self.first, &self.second].into_iter();
+        let rounded = layers.filter(|linear| linear.multiplies_rounded());
+        rounded
+            .map(|linear| patches * linear.inputs())
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// Writes `y` from `x`; `saved` must hold P rows. Rounds what its layers read if they store blocks and
+    /// `saved` has the room.
     pub fn forward(&self, y: &mut [f32], x: &[f32], saved: &mut ProjectorSaved) {
-        let (hidden, active) = saved.of(x.len() / self.inputs(), self.outputs());
-        self.first.forward(hidden, x);
+        let len = x.len() / self.inputs() * self.outputs();
+        let (hidden, active) = (&mut saved.hidden[..len], &mut saved.active[..len]);
+        let x = Input::rounded(x, saved.rounding.as_mut(), [&self.first]);
+        self.first.forward_input(hidden, &x);
         Kernels::detect().gelu_forward(active, hidden);
-        self.second.forward(y, active);
+        let active = Input::rounded(active, saved.rounding.as_mut(), [&self.second]);
+        self.second.forward_input(y, &active);
     }
 
     /// f32 copies of its parameters, for training.
@@ -93,22 +108,34 @@ pub struct ProjectorSaved {
     hidden: Floats,
     /// Its GELU, `[P, W]`.
     active: Floats,
+    /// For inputs of the frozen layers in integers.
+    rounding: Option<Rounding>,
 }
 
 impl ProjectorSaved {
-    /// Room for `patches` rows.
+    /// Room for `patches` rows, and for rounded inputs of `rounding` floats ([`Projector::rounding`]; a
+    /// projector that learns multiplies floats).
     ///
     /// # Errors
     /// If the arena refuses.
-    pub fn new(patches: usize, width: usize, arena: &Arena) -> Result<Self, ArenaError> {
-        let len = patches * width;
-        let [hidden, active] = arena.arrays(Part::Projector, [len, len])?;
-        Ok(Self { hidden, active })
+    pub fn new(
+        patches: usize,
+        width: usize,
+        rounding: usize,
+        arena: &Arena,
+    ) -> Result<Self, ArenaError> {
+        let (len, part) = (patches * width, Part::Projector);
+        let [hidden, active] = arena.arrays(part, [len, len])?;
+        Ok(Self {
+            hidden,
+            active,
+            rounding: Rounding::if_any(rounding, part, arena)?,
+        })
     }
 
     /// Bytes that [`ProjectorSaved::new`] allocates.
-    pub fn bytes(patches: usize, width: usize) -> usize {
-        2 * patches * width * size_of::<f32>()
+    pub fn bytes(patches: usize, width: usize, rounding: usize) -> usize {
+        2 * patches * width * size_of::<f32>() + Rounding::bytes(rounding)
     }
 
     fn of(&mut self, patches: usize, width: usize) -> (&mut [f32], &mut [f32]) {
@@ -273,7 +300,7 @@ mod tests {
         };
         let (parameters, direction) = (of(1.0), of(1.0));
         let (x, dy) = (values(patches * inputs), values(patches * width));
-        let rows = || ProjectorSaved::new(patches, width, &Arena::unlimited()).unwrap();
+        let rows = || ProjectorSaved::new(patches, width, 0, &Arena::unlimited()).unwrap();
         let loss = |step: f32| -> f64 {
             let mut moved = parameters.clone();
             for (m, d) in moved.arrays.iter_mut().zip(&direction.arrays) {

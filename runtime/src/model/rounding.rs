@@ -1,7 +1,7 @@
 //! Inputs of linear layers rounded to 8 bits, for inference: see [`graft_kernels::rounded`].
 //!
-//! An input is rounded once for all layers that read it. Training has no [`Rounding`] and multiplies
-//! floats.
+//! An input is rounded once for all layers that read it. A language model in training has no [`Rounding`] and
+//! multiplies floats; a vision tower, and a projector that stays as it is, have one wherever they run.
 
 use graft_kernels::Kernels;
 use graft_kernels::rounded::{GROUP, Rounded, RoundedMut, TILE};
@@ -60,9 +60,8 @@ impl Rounding {
     ///
     /// # Errors
     /// If the arena refuses.
-    pub fn new(floats: usize, arena: &Arena) -> Result<Self, ArenaError> {
+    pub fn new(floats: usize, part: Part, arena: &Arena) -> Result<Self, ArenaError> {
         let (groups, words) = Self::groups(floats);
-        let part = Part::LayerBuffers;
         Ok(Self {
             levels: arena.buffer(part, groups)?,
             words: arena.buffer(part, words)?,
@@ -86,6 +85,16 @@ impl Rounding {
             true => (groups, groups),
             false => (groups, 0),
         }
+    }
+
+    /// As [`Rounding::new`]; `None` if `floats` is 0, when nobody reads rounded inputs.
+    ///
+    /// # Errors
+    /// If the arena refuses.
+    pub fn if_any(floats: usize, part: Part, arena: &Arena) -> Result<Option<Self>, ArenaError> {
+        (floats > 0)
+            .then(|| Self::new(floats, part, arena))
+            .transpose()
     }
 
     fn round(&mut self, x: &[f32], inputs: usize) -> Rounded<'_> {

@@ -110,7 +110,7 @@ impl Scratch {
     /// # Errors
     /// If the arena refuses.
     pub fn rounding(shape: &LlamaShape, tokens: usize, arena: &Arena) -> Result<Self, ArenaError> {
-        let rounding = Rounding::new(tokens * shape.widest_input(), arena)?;
+        let rounding = Rounding::new(tokens * shape.widest_input(), Part::LayerBuffers, arena)?;
         Ok(Self {
             rounding: Some(rounding),
             ..Self::new(shape, tokens, arena)?

@@ -3,6 +3,8 @@
 //! Whatever would change the arithmetic and is not implemented is refused here by name;
 //! nothing is ever ignored.
 
+use graft_kernels::ops::attention::AttentionShape;
+
 use super::{ModelError, SiteKind};
 use crate::gguf::Metadata;
 
@@ -48,6 +50,17 @@ impl LlamaShape {
     /// Query heads that share one key/value head: H / K.
     pub fn group(&self) -> usize {
         self.heads / self.kv_heads
+    }
+
+    /// Heads and mask of its attention.
+    pub fn attention(&self) -> AttentionShape {
+        AttentionShape {
+            heads: self.heads,
+            kv_heads: self.kv_heads,
+            head_width: self.head_width,
+            scale: 1.0 / (self.head_width as f32).sqrt(),
+            causal: true,
+        }
     }
 
     /// The widest input of a linear layer.

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use graft_kernels::QuantType;
+use graft_kernels::ops::attention::AttentionShape;
 use sha2::{Digest, Sha256};
 
 use super::{
@@ -37,6 +38,18 @@ impl VisionShape {
     /// P: patches of an image.
     pub fn patches(&self) -> usize {
         (self.image_size / self.patch).pow(2)
+    }
+
+    /// Heads of its attention, which has no mask.
+    pub fn attention(&self) -> AttentionShape {
+        let head_width = self.width / self.heads;
+        AttentionShape {
+            heads: self.heads,
+            kv_heads: self.heads,
+            head_width,
+            scale: 1.0 / (head_width as f32).sqrt(),
+            causal: false,
+        }
     }
 
     fn from_gguf(gguf: &Gguf) -> Result<Self, ModelError> {

@@ -15,7 +15,7 @@ use graft_kernels::ops::attention::AttentionShape;
 use rayon::prelude::*;
 
 use super::attention::{self, Arrays};
-use super::{Linear, ModelError, VisionShape, Weight, vector};
+use super::{Input, Linear, ModelError, Rounding, VisionShape, Weight, vector};
 use crate::gguf::Gguf;
 use crate::memory::{Arena, ArenaError, Floats, Part};
 
@@ -95,6 +95,14 @@ impl VisionTower {
         &self.shape
     }
 
+    /// Whether some of its matrices are multiplied with rounded activations, as those in blocks are.
+    pub fn rounds(&self) -> bool {
+        self.blocks
+            .iter()
+            .flat_map(Block::linears)
+            .any(Linear::multiplies_rounded)
+    }
+
     /// Writes the features `[P, Wv]` of normalised pixels `[3, S, S]`.
     ///
     /// Call it inside a worker pool.
@@ -130,13 +138,7 @@ impl VisionTower {
         self.pre_norm
             .run(&mut work.x, &work.normed, &mut work.statistics);
         watch(VisionStage::Normed, &work.x);
-        let attention = AttentionShape {
-            heads: self.shape.heads,
-            kv_heads: self.shape.heads,
-            head_width: width / self.shape.heads,
-            scale: 1.0 / ((width / self.shape.heads) as f32).sqrt(),
-            causal: false,
-        };
+        let attention = self.shape.attention();
         for (i, block) in self.blocks.iter().enumerate() {
             block.run(work, &attention, tokens, self.shape.quick_gelu);
             watch(VisionStage::Block(i), &work.x);
@@ -227,13 +229,19 @@ impl Block {
         })
     }
 
+    fn linears(&self) -> [&Linear; 6] {
+        [&self.q, &self.k, &self.v, &self.o, &self.up, &self.down]
+    }
+
     fn run(&self, work: &mut VisionWork, attention: &AttentionShape, tokens: usize, quick: bool) {
         let kernels = Kernels::detect();
         self.norm1
             .run(&mut work.normed, &work.x, &mut work.statistics);
-        self.q.forward(&mut work.q, &work.normed);
-        self.k.forward(&mut work.k, &work.normed);
-        self.v.forward(&mut work.v, &work.normed);
+        let [q, k, v, o, up, down] = self.linears();
+        let x = Input::rounded(&work.normed, work.rounding.as_mut(), [q, k, v]);
+        q.forward_input(&mut work.q, &x);
+        k.forward_input(&mut work.k, &x);
+        v.forward_input(&mut work.v, &x);
         let arrays = Arrays {
             q: &work.q,
             k: &work.k,
@@ -241,11 +249,13 @@ impl Block {
         };
         let lse = &mut work.lse[..tokens * attention.heads];
         attention::forward(&mut work.attended, lse, &arrays, &[], attention);
-        self.o.forward(&mut work.normed, &work.attended);
+        let attended = Input::rounded(&work.attended, work.rounding.as_mut(), [o]);
+        o.forward_input(&mut work.normed, &attended);
         kernels.add(&mut work.x, &work.normed);
         self.norm2
             .run(&mut work.normed, &work.x, &mut work.statistics);
-        self.up.forward(&mut work.hidden, &work.normed);
+        let x = Input::rounded(&work.normed, work.rounding.as_mut(), [up]);
+        up.forward_input(&mut work.hidden, &x);
         work.active
             .par_chunks_mut(FLOATS_PER_PIECE)
             .zip(work.hidden.par_chunks(FLOATS_PER_PIECE))
@@ -253,7 +263,8 @@ impl Block {
                 true => kernels.quick_gelu_forward(y, x),
                 false => kernels.gelu_forward(y, x),
             });
-        self.down.forward(&mut work.normed, &work.active);
+        let active = Input::rounded(&work.active, work.rounding.as_mut(), [down]);
+        down.forward_input(&mut work.normed, &active);
         kernels.add(&mut work.x, &work.normed);
     }
 }
@@ -272,14 +283,28 @@ pub struct VisionWork {
     lse: Floats,
     hidden: Floats,
     active: Floats,
+    /// For inputs of linear layers in integers.
+    rounding: Option<Rounding>,
 }
 
 impl VisionWork {
-    /// Buffers for towers of this shape.
+    /// Buffers for this tower.
     ///
     /// # Errors
     /// If the arena refuses.
-    pub fn new(shape: &VisionShape, arena: &Arena) -> Result<Self, ArenaError> {
+    pub fn new(tower: &VisionTower, arena: &Arena) -> Result<Self, ArenaError> {
+        let rounding = Rounding::if_any(Self::rounding(tower), Part::VisionTower, arena)?;
+        Ok(Self {
+            rounding,
+            ..Self::exact(tower, arena)?
+        })
+    }
+
+    /// The same without room for integers: all products are of floats, to compare with.
+    ///
+    /// # Errors
+    /// If the arena refuses.
+    pub fn exact(tower: &VisionTower, arena: &Arena) -> Result<Self, ArenaError> {
         let [
             patches,
             x,
@@ -292,7 +317,7 @@ impl VisionWork {
             lse,
             hidden,
             active,
-        ] = arena.arrays(Part::VisionTower, Self::floats(shape))?;
+        ] = arena.arrays(Part::VisionTower, Self::floats(&tower.shape))?;
         Ok(Self {
             patches,
             x,
@@ -305,12 +330,27 @@ impl VisionWork {
             lse,
             hidden,
             active,
+            rounding: None,
         })
     }
 
     /// Bytes that [`VisionWork::new`] allocates.
-    pub fn bytes(shape: &VisionShape) -> usize {
-        Self::floats(shape).iter().sum::<usize>() * size_of::<f32>()
+    pub fn bytes(tower: &VisionTower) -> usize {
+        let floats: usize = Self::floats(&tower.shape).iter().sum();
+        floats * size_of::<f32>() + Rounding::bytes(Self::rounding(tower))
+    }
+
+    /// Floats of the widest rounded input.
+    fn rounding(tower: &VisionTower) -> usize {
+        let VisionShape {
+            width,
+            feed_forward,
+            ..
+        } = tower.shape;
+        match tower.rounds() {
+            true => (tower.shape.patches() + 1) * width.max(feed_forward),
+            false => 0,
+        }
     }
 
     fn floats(shape: &VisionShape) -> [usize; 11] {

@@ -47,12 +47,14 @@ impl Model {
         let shape = vision.tower().shape();
         let width = self.llama().shape().width;
         let arena = Arena::unlimited();
-        let mut work = VisionWork::new(shape, &arena)?;
-        let mut saved = ProjectorSaved::new(shape.patches(), width, &arena)?;
+        let mut work = VisionWork::new(vision.tower(), &arena)?;
+        let projector = vision.projector();
+        let rounding = projector.rounding(shape.patches());
+        let mut saved = ProjectorSaved::new(shape.patches(), width, rounding, &arena)?;
         let rows = self.llama().pool().run(|| {
             let features = vision.features(image, &mut work);
             let mut rows = vec![0.0; shape.patches() * width];
-            vision.projector().forward(&mut rows, &features, &mut saved);
+            projector.forward(&mut rows, &features, &mut saved);
             rows
         });
         Ok(Arc::new(rows))

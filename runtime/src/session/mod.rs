@@ -134,17 +134,20 @@ impl Session {
         plan.add(Part::LayerBuffers, buffers + rows);
         plan.add(Part::Loss, shape.vocabulary * float);
         let threads = llama.pool().threads();
-        let each = worker_bytes(chunk, context_length, false);
-        plan.add(Part::Attention, threads * each);
+        let mut each = worker_bytes(&shape.attention(), chunk, context_length, false);
         if let Some(vision) = model.vision() {
+            plan.add(Part::VisionTower, VisionWork::bytes(vision.tower()));
             let tower = vision.tower().shape();
             let (patches, width) = (tower.patches(), shape.width);
+            let tokens = patches + 1;
+            each = each.max(worker_bytes(&tower.attention(), tokens, tokens, false));
             plan.add(Part::VisionWeights, vision.gguf().file_bytes() as usize);
-            plan.add(Part::VisionTower, VisionWork::bytes(tower));
             let rows = patches * (tower.width + width) * float;
-            let saved = ProjectorSaved::bytes(patches, width);
+            let rounding = vision.projector().rounding(patches);
+            let saved = ProjectorSaved::bytes(patches, width, rounding);
             plan.add(Part::Projector, saved + rows);
         }
+        plan.add(Part::Attention, threads * each);
         plan
     }
 

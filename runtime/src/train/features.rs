@@ -102,10 +102,14 @@ impl FeatureCache {
         fs::create_dir_all(folder).map_err(io("create", folder))?;
         atomic_file::sweep(folder);
         let shape = vision.tower().shape();
+        let kernels = Kernels::detect().name;
         Ok(Self {
             folder: folder.to_owned(),
-            // Other instructions round otherwise.
-            maker: format!("{} {:?}", vision.fingerprint(), Kernels::detect().isa),
+            // Other instructions round otherwise, and whether they round activations is theirs as well.
+            maker: match vision.tower().rounds() {
+                true => format!("{} {kernels} rounded", vision.fingerprint()),
+                false => format!("{} {kernels}", vision.fingerprint()),
+            },
             len: shape.patches() * shape.width,
         })
     }

@@ -1,5 +1,6 @@
 //! What a run will take: bytes per part, time per update, and what fits a budget.
 
+use graft_kernels::rounded::Strip;
 use serde::Serialize;
 
 use super::sequence_step::ImageSizes;
@@ -391,7 +392,15 @@ impl<'a> Subject<'a> {
                     Some(Place::Disk) => patches * tower.width,
                     _ => 0,
                 };
-                ImageSizes { patches, features }
+                let rounding = match self.options.train_projector {
+                    true => 0,
+                    false => vision.projector().rounding(patches),
+                };
+                ImageSizes {
+                    patches,
+                    features,
+                    rounding,
+                }
             }
             _ => ImageSizes::default(),
         }
@@ -417,22 +426,27 @@ impl<'a> Subject<'a> {
             };
             plan.add(Part::ImageFeatures, kept * each);
             plan.add(Part::VisionWeights, vision.gguf().file_bytes() as usize);
-            plan.add(Part::VisionTower, VisionWork::bytes(tower));
+            plan.add(Part::VisionTower, VisionWork::bytes(vision.tower()));
             plan.add(Part::ProjectorWeights, vision.projector().bytes());
         }
         let llama = model.llama();
-        // The tower's tokens go through the same threads.
-        let longest = self.load.longest.max(images.patches + 1);
+        let longest = self.load.longest;
+        let mut each = worker_bytes(&shape.attention(), longest, longest, true);
+        if let Some(vision) = model.vision().filter(|_| work.all_images() > 0) {
+            // The tower's tokens go through the same threads.
+            let (tower, tokens) = (vision.tower().shape(), images.patches + 1);
+            each = each.max(worker_bytes(&tower.attention(), tokens, tokens, true));
+            if vision.tower().rounds() || images.rounding > 0 {
+                each += Strip::BYTES;
+            }
+        }
         if levers.stream_weights() {
             plan.add(Part::StreamedWeights, llama.streamed_bytes(self.load.rows));
         } else {
             plan.add(Part::Weights, model.gguf().file_bytes() as usize);
         }
         SequenceBuffers::add_to(&mut plan, shape, &activations, images);
-        plan.add(
-            Part::Attention,
-            llama.pool().threads() * worker_bytes(longest, longest, true),
-        );
+        plan.add(Part::Attention, llama.pool().threads() * each);
         let float = size_of::<f32>();
         plan.add(Part::Trained, self.parameters() * float);
         let pairs = match levers.gradients {

@@ -169,10 +169,9 @@ impl Seen<'_> {
         let vision = self.model.vision();
         let vision = vision.expect("images were refused without one");
         let image = file.decode()?;
-        let shape = vision.tower().shape();
         let work = match &mut self.work {
             Some(work) => work,
-            none => none.insert(VisionWork::new(shape, self.arena)?),
+            none => none.insert(VisionWork::new(vision.tower(), self.arena)?),
         };
         let pool = self.model.llama().pool();
         let features = pool.run(|| vision.features(&image, work));

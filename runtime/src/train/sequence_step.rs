@@ -59,6 +59,8 @@ pub struct ImageSizes {
     pub patches: usize,
     /// Values of its features, if they lie on the disk; 0 otherwise.
     pub features: usize,
+    /// Floats that a frozen projector reads rounded ([`Projector::rounding`]); 0 for one that learns.
+    pub rounding: usize,
 }
 
 /// Buffers for one pack at a time.
@@ -88,7 +90,11 @@ impl SequenceBuffers {
         images: ImageSizes,
         arena: &Arena,
     ) -> Result<Self> {
-        let ImageSizes { patches, features } = images;
+        let ImageSizes {
+            patches,
+            features,
+            rounding,
+        } = images;
         let shape = llama.shape();
         let row = plan.tokens * shape.width;
         let [rows, drows] = arena.arrays(Part::LayerBuffers, [row, row])?;
@@ -101,8 +107,8 @@ impl SequenceBuffers {
             drows,
             targets: Vec::with_capacity(plan.tokens),
             loss: LossBuffers::new(llama, plan.stream_weights, arena)?,
-            projector: ProjectorSaved::new(patches, shape.width, arena)?,
-            projector_work: ProjectorSaved::new(patches, shape.width, arena)?,
+            projector: ProjectorSaved::new(patches, shape.width, rounding, arena)?,
+            projector_work: ProjectorSaved::new(patches, shape.width, 0, arena)?,
             projected,
             features,
         })
@@ -115,14 +121,21 @@ impl SequenceBuffers {
         plan: &ActivationPlan,
         images: ImageSizes,
     ) {
-        let ImageSizes { patches, features } = images;
+        let ImageSizes {
+            patches,
+            features,
+            rounding,
+        } = images;
         let rows = 2 * plan.tokens * shape.width * size_of::<f32>();
         memory.add(Part::LayerBuffers, rows);
         Activations::add_to(memory, shape, plan);
         LossBuffers::add_to(memory, shape);
         let floats = patches * shape.width + features;
-        let saved = 2 * ProjectorSaved::bytes(patches, shape.width);
-        memory.add(Part::Projector, saved + floats * size_of::<f32>());
+        let saved = [rounding, 0].map(|r| ProjectorSaved::bytes(patches, shape.width, r));
+        memory.add(
+            Part::Projector,
+            saved.iter().sum::<usize>() + floats * size_of::<f32>(),
+        );
     }
 }
 

@@ -108,7 +108,7 @@ pub(super) fn ask_for(floats: &[f32]) {
 /// Brings what lies `ahead` of `bytes` closer. What lies beyond the end of a matrix is asked for in vain.
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(super) fn ask_for_bytes(bytes: &[u8], ahead: usize) {
+pub(crate) fn ask_for_bytes(bytes: &[u8], ahead: usize) {
     for line in (0..bytes.len()).step_by(64) {
         let place = bytes.as_ptr().wrapping_add(ahead + line);
         _mm_prefetch::<_MM_HINT_T0>(place.cast());

@@ -1,8 +1,11 @@
 //! Attention, a tile of queries at a time, one head after the other.
 //!
-//! A tile's scores against every position it sees are one `[TILE, S]` product in scratch, so
-//! memory grows with `TILE * S` and never with tokens times tokens. Backward computes the scores
-//! again and turns them into probabilities with the saved `lse`.
+//! Forward packs the keys and values of a key/value head in panels, a block of positions at a time, and
+//! shows each to every tile of every query head that reads them; a row's maximum and sum so far say what
+//! its results so far are worth (Milakov & Gimelshein 2018, <https://arxiv.org/abs/1805.02867>). A few
+//! tokens, for whom packing does not pay, and backward make a tile's scores against every position it sees
+//! one `[TILE, S]` product in scratch. Memory never grows with tokens times tokens. Backward computes the
+//! scores again and turns them into probabilities with the saved `lse`.
 //!
 //! Arguments are views, so that a caller gives each thread some key/value heads and the query
 //! heads that read them: columns of `q`, `k`, `v`, `out` and of the gradients, rows of `lse`.
@@ -11,7 +14,9 @@
 
 use crate::Kernels;
 use crate::ops::attention::AttentionShape;
+use crate::panel::WIDE;
 use crate::product::{Mat, MatMut, product};
+use crate::vector::elementary::exp_nonpositive;
 
 /// Queries per tile: enough to keep a product's micro-kernel busy, few enough that scores over
 /// some thousand positions stay in the second-level cache.
@@ -21,9 +26,42 @@ const TILE: usize = 64;
 /// one row would read these for each head again.
 const HEADS: usize = 8;
 
-/// Elements of scratch that [`Kernels::attention_forward`] needs for that many positions.
-pub fn forward_scratch(tokens: usize, positions: usize) -> usize {
-    TILE.min(tokens.max(HEADS)) * positions
+/// Most positions whose keys and values are packed at a time: their panels and a tile's scores stay in the
+/// second-level cache.
+const BLOCK: usize = 512;
+
+/// Floats between the rows of scores, so that these do not share the sets of a cache.
+const PADDING: usize = 16;
+
+/// Most tokens for which keys and values are never packed.
+const MOST_UNPACKED: usize = 31;
+
+/// Whether enough queries read each key/value head for packing to pay, as measured. Without packing, each
+/// query head would go through the keys by itself.
+fn packs(tokens: usize, shape: &AttentionShape) -> bool {
+    let group = shape.heads / shape.kv_heads;
+    tokens > 1 && tokens * group * group.min(2) > MOST_UNPACKED
+}
+
+/// Positions of a block, whole strips: all blocks are about as long.
+fn block_of(positions: usize, strip: usize) -> usize {
+    let blocks = positions.div_ceil(BLOCK);
+    positions.div_ceil(blocks).next_multiple_of(strip)
+}
+
+/// Elements of scratch that [`Kernels::attention_forward`] needs for up to that many tokens and positions.
+pub fn forward_scratch(shape: &AttentionShape, tokens: usize, positions: usize) -> usize {
+    let few = tokens.clamp(HEADS, MOST_UNPACKED) * positions;
+    if !packs(tokens, shape) {
+        return few;
+    }
+    let (d, block) = (
+        shape.head_width,
+        positions.min(BLOCK).next_multiple_of(WIDE),
+    );
+    let panels = d * block + block * d.next_multiple_of(WIDE);
+    let tile = TILE.min(tokens) * (d + block + PADDING);
+    few.max(panels + tile + shape.heads / shape.kv_heads * tokens)
 }
 
 /// Elements of scratch that [`Kernels::attention_backward`] needs for that many positions.
@@ -87,10 +125,115 @@ impl Kernels {
         shape: &AttentionShape,
         scratch: &mut [f32],
     ) {
-        let (tokens, positions) = lengths(&inputs, shape, lse.len());
+        let (tokens, _) = lengths(&inputs, shape, lse.len());
         if tokens == 1 {
             return self.attend_once(out.row_mut(0), lse, inputs, shape, scratch);
         }
+        if !packs(tokens, shape) {
+            return self.attend_few(out, lse, inputs, shape, scratch);
+        }
+        let (d, group) = (shape.head_width, shape.heads / shape.kv_heads);
+        let one = AttentionShape {
+            heads: group,
+            kv_heads: 1,
+            ..*shape
+        };
+        for (head, lse) in lse.chunks_exact_mut(group * tokens).enumerate() {
+            let inputs = Inputs {
+                q: inputs.q.col_range(head * group * d, group * d),
+                k: inputs.k.col_range(head * d, d),
+                v: inputs.v.col_range(head * d, d),
+            };
+            let out = out.col_range(head * group * d, group * d);
+            self.attend_packed(out, lse, inputs, &one, scratch);
+        }
+    }
+
+    /// One key/value head and its query heads: the positions go by in blocks, whose keys and values are
+    /// packed once for all of them. `lse` holds each row's maximum so far until all have gone by.
+    fn attend_packed(
+        &self,
+        mut out: MatMut<'_>,
+        lse: &mut [f32],
+        inputs: Inputs<'_>,
+        shape: &AttentionShape,
+        scratch: &mut [f32],
+    ) {
+        let (d, strip) = (shape.head_width, self.strip());
+        let (tokens, positions) = (inputs.q.rows(), inputs.k.rows());
+        let block = block_of(positions, strip);
+        let stride = block + PADDING;
+        let (keys, scratch) = scratch.split_at_mut(self.panel_len(d, block));
+        let (values, scratch) = scratch.split_at_mut(self.panel_len(block, d));
+        let (queries, scratch) = scratch.split_at_mut(TILE.min(tokens) * d);
+        let (scores, scratch) = scratch.split_at_mut(TILE.min(tokens) * stride);
+        let sums = &mut scratch[..lse.len()];
+        // Below every score, and unlike infinity it can be subtracted from itself.
+        lse.fill(f32::MIN);
+        sums.fill(0.0);
+        for first in (0..positions).step_by(block) {
+            let length = block.min(positions - first);
+            let keys = &mut keys[..self.panel_len(d, length)];
+            let values = &mut values[..self.panel_len(length, d)];
+            self.pack_panel(keys, inputs.k.row_range(first, length).t());
+            self.pack_panel(values, inputs.v.row_range(first, length));
+            for tile in tiles(inputs, shape) {
+                let (rows, start) = (tile.q.rows(), tile.start);
+                let seen = tile.k.rows().saturating_sub(first).min(length);
+                if seen == 0 {
+                    continue;
+                }
+                let row = tile.columns.0 / d * tokens + start;
+                let (lse, sums) = (&mut lse[row..][..rows], &mut sums[row..][..rows]);
+                let mut out = out.col_range(tile.columns.0, d);
+                let mut out = out.row_range(start, rows);
+
+                let queries = &mut queries[..rows * d];
+                for (i, scaled) in queries.chunks_exact_mut(d).enumerate() {
+                    scaled.copy_from_slice(tile.q.row(i));
+                    self.multiply(scaled, shape.scale);
+                }
+                let queries = Mat::new(queries, rows, d);
+                let wide = seen.next_multiple_of(strip);
+                let view = MatMut::strided(scores, rows, wide, stride, 1);
+                self.product_panel(view, false, queries, &keys[..self.panel_len(d, seen)]);
+                let rows_of = scores.chunks_mut(stride).zip(lse).zip(sums);
+                for (i, ((row, lse), sum)) in rows_of.enumerate() {
+                    let visible = shape.visible(start + i, tokens, positions);
+                    let visible = visible.saturating_sub(first).min(seen);
+                    let (visible, hidden) = row[..seen].split_at_mut(visible);
+                    hidden.fill(0.0);
+                    let (max, more) = self.exponentials_above(visible, *lse);
+                    if first > 0 && max > *lse {
+                        let kept = exp_nonpositive(*lse - max);
+                        *sum *= kept;
+                        self.multiply(out.row_mut(i), kept);
+                    }
+                    *sum += more;
+                    *lse = max;
+                }
+                let scores = Mat::strided(scores, rows, seen, stride, 1);
+                self.product_panel(out, first > 0, scores, values);
+            }
+        }
+        // Dividing the D sums is cheaper than dividing the S probabilities.
+        for (row, (lse, sum)) in lse.iter_mut().zip(sums).enumerate() {
+            *lse += sum.ln();
+            let mut out = out.col_range(row / tokens * d, d);
+            self.multiply(out.row_mut(row % tokens), 1.0 / *sum);
+        }
+    }
+
+    /// So few tokens that packing keys and values would cost more than it saves.
+    fn attend_few(
+        &self,
+        mut out: MatMut<'_>,
+        lse: &mut [f32],
+        inputs: Inputs<'_>,
+        shape: &AttentionShape,
+        scratch: &mut [f32],
+    ) {
+        let (tokens, positions) = (inputs.q.rows(), inputs.k.rows());
         for tile in tiles(inputs, shape) {
             let (rows, seen) = (tile.q.rows(), tile.k.rows());
             let head = tile.columns.0 / shape.head_width;
@@ -254,7 +397,8 @@ mod tests {
     use crate::ops::attention as reference;
     use crate::vector::tests::{assert_close, random};
 
-    /// Every width and length here leaves a tail in some tile.
+    /// Every width and length here leaves a tail in some tile; some see only the first of several blocks of
+    /// positions.
     #[test]
     fn tiles_agree_with_the_reference() {
         for (heads, kv_heads, d, tokens, positions, causal) in [
@@ -264,6 +408,9 @@ mod tests {
             (4, 2, 16, 70, 70, true),
             (3, 1, 5, 65, 131, true),
             (2, 2, 12, 130, 130, false),
+            (4, 2, 10, 9, 45, true),
+            (3, 1, 20, 600, 1100, true),
+            (1, 1, 12, 33, 530, false),
         ] {
             let scale = 1.0 / (d as f32).sqrt();
             let shape = AttentionShape {
@@ -301,15 +448,15 @@ mod tests {
             for kernels in Kernels::available() {
                 let (mut out, mut lse) =
                     (vec![f32::NAN; tokens * n], vec![f32::NAN; heads * tokens]);
-                let most =
-                    forward_scratch(tokens, positions).max(backward_scratch(tokens, positions));
+                let forward = forward_scratch(&shape, tokens, positions);
+                let most = forward.max(backward_scratch(tokens, positions));
                 let mut scratch = vec![f32::NAN; most];
                 let inputs = Inputs {
                     q: Mat::new(&q, tokens, n),
                     k: Mat::new(&k, positions, m),
                     v: Mat::new(&v, positions, m),
                 };
-                let forward = &mut scratch[..forward_scratch(tokens, positions)];
+                let forward = &mut scratch[..forward];
                 kernels.attention_forward(
                     MatMut::new(&mut out, tokens, n),
                     &mut lse,

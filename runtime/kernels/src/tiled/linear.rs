@@ -13,6 +13,9 @@ use crate::{Kernels, QuantType};
 const PANEL: usize = 128 * 1024;
 /// Weights of a row that are decoded before the next row: whole blocks of every type.
 const RUN: usize = 256;
+/// Rows that are on their way while one is decoded for a gradient: runs of rows that lie far apart are
+/// nothing that a processor foresees.
+const ROWS_AHEAD: usize = 8;
 /// From one decoded row to the next; a multiple of a page apart they would share cache sets.
 const RUN_STRIDE: usize = RUN + 16;
 /// Most columns of `dx` that [`Kernels::linear_backward`] takes.
@@ -33,15 +36,26 @@ pub struct Stored<'a> {
 }
 
 impl Stored<'_> {
-    /// Decodes elements `cols`, whole blocks, of a row.
-    fn decode(&self, kernels: &Kernels, out: &mut [f32], row: usize, cols: Range<usize>) {
-        let bytes = |weights| self.quant_type.row_bytes(weights).expect("whole blocks");
-        let row = &self.bytes[row * bytes(self.inputs)..];
-        kernels.decode(
-            self.quant_type,
-            &row[bytes(cols.start)..bytes(cols.end)],
-            out,
-        );
+    /// Bytes of that many elements, whole blocks, of a row.
+    fn row_bytes(&self, weights: usize) -> usize {
+        self.quant_type.row_bytes(weights).expect("whole blocks")
+    }
+
+    /// Decodes elements `cols`, whole blocks, of a row, and asks for those of the row that lies `ahead` rows
+    /// behind it, in another piece perhaps.
+    fn decode(
+        &self,
+        kernels: &Kernels,
+        out: &mut [f32],
+        row: usize,
+        cols: Range<usize>,
+        ahead: usize,
+    ) {
+        let row_bytes = self.row_bytes(self.inputs);
+        let row = &self.bytes[row * row_bytes..];
+        let bytes = &row[self.row_bytes(cols.start)..self.row_bytes(cols.end)];
+        kernels.ask_for(bytes, ahead * row_bytes);
+        kernels.decode(self.quant_type, bytes, out);
     }
 }
 
@@ -73,7 +87,7 @@ impl Kernels {
                 for (col, panel) in runs.zip(panel.chunks_mut(RUN * strip)) {
                     let cols = RUN.min(from + depth - col);
                     for (i, out) in decoded.chunks_mut(RUN_STRIDE).take(rows).enumerate() {
-                        weight.decode(self, &mut out[..cols], row + i, col..col + cols);
+                        weight.decode(self, &mut out[..cols], row + i, col..col + cols, strip);
                     }
                     let decoded = Mat::strided(decoded, rows, cols, RUN_STRIDE, 1);
                     self.pack_panel(panel, decoded.t());
@@ -107,7 +121,7 @@ impl Kernels {
             let depth = depth.min(dy.cols() - from);
             let panel = &mut panel[..self.panel_len(depth, cols)];
             for row in 0..depth {
-                weight.decode(self, decoded, from + row, first..first + cols);
+                weight.decode(self, decoded, from + row, first..first + cols, ROWS_AHEAD);
                 self.pack_row(panel, depth, row, decoded);
             }
             self.product_panel(dx.reborrow(), true, dy.col_range(from, depth), panel);

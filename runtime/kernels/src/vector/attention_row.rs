@@ -6,7 +6,12 @@ use super::row::{BLOCK, add, max, total};
 
 #[inline(always)]
 pub(crate) fn exponentials(scores: &mut [f32]) -> (f32, f32) {
-    let max = max(scores);
+    exponentials_above(scores, f32::NEG_INFINITY)
+}
+
+#[inline(always)]
+pub(crate) fn exponentials_above(scores: &mut [f32], before: f32) -> (f32, f32) {
+    let max = max(scores).max(before);
     let exp = |score: &mut f32| {
         *score = exp_nonpositive(*score - max);
         *score
@@ -20,8 +25,14 @@ pub(crate) fn exponentials(scores: &mut [f32]) -> (f32, f32) {
                 *sum += exp(score);
             }
         }
-        for (sum, score) in sums.iter_mut().zip(rest) {
-            *sum += exp(score);
+        if !rest.is_empty() {
+            // What fills the last lanes up adds 0.
+            let mut filled = [f32::NEG_INFINITY; LANES];
+            filled[..rest.len()].copy_from_slice(rest);
+            for (sum, score) in sums.iter_mut().zip(&mut filled) {
+                *sum += exp(score);
+            }
+            rest.copy_from_slice(&filled[..rest.len()]);
         }
         add(&mut lanes, &sums);
     }

@@ -200,6 +200,11 @@ compiled_per_isa! {
     /// and 2^-24 of the largest; of the sum 16 * 2^-24 of itself.
     pub(crate) fn exponentials(scores: &mut [f32]) -> (f32, f32) = attention_row::exponentials;
 
+    /// The same for the next scores of a row whose maximum was `before` so far; returns that of all.
+    pub(crate) fn exponentials_above(
+        scores: &mut [f32], before: f32,
+    ) -> (f32, f32) = attention_row::exponentials_above;
+
     /// Replaces `scores` by `p = exp(scores - lse)` and `dp` by `p * (dp - delta)`.
     ///
     /// With `d = |lse - score|`: error of `p` at most `1 + d` ulp, because the difference is

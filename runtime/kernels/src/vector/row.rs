@@ -49,31 +49,43 @@ fn block_sums<const ROWS: usize>(
 
 /// The sum of the lanes, pairwise.
 #[inline(always)]
-pub(crate) fn total(mut lanes: [f32; LANES]) -> f32 {
+pub(crate) fn total(lanes: [f32; LANES]) -> f32 {
+    pairwise(lanes, |a, b| a + b)
+}
+
+/// All lanes joined, pairwise.
+#[inline(always)]
+fn pairwise(mut lanes: [f32; LANES], join: impl Fn(f32, f32) -> f32) -> f32 {
     let mut half = LANES / 2;
     while half > 0 {
         for i in 0..half {
-            lanes[i] += lanes[i + half];
+            lanes[i] = join(lanes[i], lanes[i + half]);
         }
         half /= 2;
     }
     lanes[0]
 }
 
-/// The largest element; negative infinity if there is none.
+/// The largest element that is a number; negative infinity if there is none.
 #[inline(always)]
 pub(crate) fn max(x: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];
     let (whole, rest) = x.as_chunks::<LANES>();
     for x in whole {
         for (max, &x) in lanes.iter_mut().zip(x) {
-            *max = if x > *max { x } else { *max };
+            *max = larger(x, *max);
         }
     }
     for (max, &x) in lanes.iter_mut().zip(rest) {
-        *max = if x > *max { x } else { *max };
+        *max = larger(x, *max);
     }
-    lanes.into_iter().fold(f32::NEG_INFINITY, f32::max)
+    pairwise(lanes, larger)
+}
+
+/// The larger one; `max` if `x` is NaN.
+#[inline(always)]
+fn larger(x: f32, max: f32) -> f32 {
+    if x > max { x } else { max }
 }
 
 /// `sum of a * b`, as [`sum`].
