@@ -28,7 +28,7 @@ impl Shelf {
             folder,
         };
         for i in 0..n {
-            let adapter = plain.scaled(1.0 + i as f32).unwrap();
+            let adapter = Adapter::clone(&plain).scaled(1.0 + i as f32).unwrap();
             gguf_file::write(&shelf.path(i), &adapter).unwrap();
         }
         shelf

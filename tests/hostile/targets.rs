@@ -118,7 +118,7 @@ pub fn vision(bytes: &[u8]) -> Option<()> {
 
 /// An adapter file, and tokens through the model with it.
 pub fn adapter(bytes: &[u8]) -> Option<()> {
-    let gguf = Gguf::from_bytes(bytes.to_vec()).ok()?;
+    let gguf = Arc::new(Gguf::from_bytes(bytes.to_vec()).ok()?);
     let adapter = gguf_file::from_gguf(&gguf, "fuzzed", Path::new("fuzzed.gguf")).ok()?;
     attach(adapter)
 }
