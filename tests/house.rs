@@ -81,6 +81,16 @@ const MAP: &[(&str, &str, &str)] = &[
         "pub fn save",
     ),
     (
+        "Where is a low-rank term added to a token?",
+        "runtime/kernels/src/low_rank.rs",
+        "pub fn low_rank_up",
+    ),
+    (
+        "Where does an adapter leave memory?",
+        "runtime/src/adapter/registry.rs",
+        "fn evict",
+    ),
+    (
         "Where is an adapter attached to a session?",
         "runtime/src/session/mod.rs",
         "pub fn set_adapters",
@@ -154,6 +164,7 @@ const UNSAFE: &[&str] = &[
     // Calls into the gemm crate, and matrix views that split at columns.
     "runtime/kernels/src/product.rs",
     // Call bodies compiled for the instruction set that was detected.
+    "runtime/kernels/src/low_rank.rs",
     "runtime/kernels/src/panel.rs",
     "runtime/kernels/src/rounded.rs",
     "runtime/kernels/src/vector/mod.rs",

@@ -140,8 +140,10 @@ fn a_run_with_images_and_evaluation_that_is_killed_at_any_moment_has_the_same_be
         serde_json::from_slice::<serde_json::Value>(&text).unwrap()["standing"].clone()
     };
     assert_eq!(state("out"), state("whole"));
+    // Which update was the best differs from processor to processor; that there is one does not.
+    let best = state("out")["best"]["step"].as_u64();
     assert!(
-        state("out")["best"]["step"].as_u64() < Some(last as u64),
+        best.is_some_and(|step| step % 3 == 0 && step <= last as u64),
         "{}",
         state("out")
     );
