@@ -20,11 +20,11 @@ pub struct Attached {
 
 impl PartialEq for Attached {
     fn eq(&self, other: &Self) -> bool {
-        let pairs = self.entries.iter().zip(&other.entries);
-        let same = |((a, x), (b, y)): (&(Arc<Adapter>, f32), &(Arc<Adapter>, f32))| {
-            Arc::ptr_eq(a, b) && x.to_bits() == y.to_bits()
-        };
-        self.entries.len() == other.entries.len() && pairs.into_iter().all(same)
+        let (mine, others) = (self.entries.iter(), other.entries.iter());
+        mine.len() == others.len()
+            && mine
+                .zip(others)
+                .all(|((a, x), (b, y))| Arc::ptr_eq(a, b) && x.to_bits() == y.to_bits())
     }
 }
 

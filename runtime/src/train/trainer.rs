@@ -213,6 +213,12 @@ impl Trainer {
         &self.parameters
     }
 
+    /// What was learned so far, as an adapter that any session of the model can attach at once; training goes
+    /// on without changing it.
+    pub fn adapter(&self) -> Arc<Adapter> {
+        Arc::new(self.parameters.adapter.clone())
+    }
+
     /// The gradients of the last update, before clipping; of the pairs only if they are all there at
     /// once.
     pub fn gradients(&self) -> &Gradients {
