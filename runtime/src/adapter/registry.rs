@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use super::{Adapter, AdapterError, Generation, peft};
+use super::{Adapter, AdapterError, Generation, folder};
 use crate::Result;
 use crate::gguf::Gguf;
 use crate::memory::{Budget, Reservation};
@@ -220,7 +220,7 @@ impl Registry {
 /// length for a PEFT folder, corrected once it is read.
 fn resident_bytes(path: &Path) -> Result<u64> {
     if path.is_dir() {
-        return peft::file_bytes(path);
+        return folder::file_bytes(path);
     }
     let gguf = Gguf::open(path)?;
     let values = gguf.tensors().iter().map(|info| info.elements() as u64);
