@@ -9,12 +9,13 @@ use std::sync::Arc;
 
 use answers::{golden, logits, open};
 use closeness::relative_error;
-use graft::adapter::{Adapter, Attached, LoraPair, MergeOptions, gguf_file, merge};
+use graft::adapter::{Adapter, Attached, LoraPair, MergeOptions, MergedSite, gguf_file, merge};
 use graft::cancel::Cancel;
 use graft::gguf::Gguf;
 use graft::model::Site;
 use graft::quantize::{Mix, QuantizeOptions, quantize};
 use graft_kernels::{QuantType, blocks};
+use safetensors::SafeTensors;
 
 const TOKENS: [u32; 9] = [1, 5, 79, 33, 2, 60, 41, 8, 17];
 
@@ -113,6 +114,13 @@ fn check(stored: &Path, adapter: &Arc<Adapter>, mix: Option<Mix>, output: &Path)
         // The sum itself is rounded to f32, here and there.
         let close = 1e-3 * said + 1e-6 * rms(was.iter().copied());
         assert!((lost - said).abs() < close, "{name}: {lost} {said}");
+        let moved = is.iter().zip(&was).map(|(i, w)| f64::from(i - w));
+        let along: f64 = moved.zip(&added).map(|(m, &a)| m * f64::from(a)).sum();
+        let kept = along / added.iter().map(|&a| f64::from(a).powi(2)).sum::<f64>();
+        assert!((kept - merged.kept).abs() < 1e-4, "{name}: {kept}");
+        if mix.is_none() {
+            assert!(said <= added_rms * 1.000_001, "{name}: {said} {added_rms}");
+        }
     }
     for other in &report.others {
         let (was, is) = (
@@ -157,6 +165,104 @@ fn types_are_kept_or_chosen_anew_and_the_report_says_what_that_cost() {
         Some(Mix::Q8_0),
         &place.path().join("packed.gguf"),
     );
+}
+
+#[test]
+fn a_change_below_the_step_of_its_type_is_said_to_be_erased() {
+    let place = tempfile::tempdir().unwrap();
+    let (stored, output) = (
+        place.path().join("stored.gguf"),
+        place.path().join("o.gguf"),
+    );
+    quantize(&base(), &stored, Mix::Q4_0, &QuantizeOptions::default()).unwrap();
+    let with = |base: &Path, strength| {
+        let attached = Attached::new([(adapter("plain"), strength)]);
+        merge(base, &attached, &output, &MergeOptions::default()).unwrap()
+    };
+    let report = with(&stored, 1e-3);
+    // Rows of `ffn_down` hold no whole blocks of this type; they are stored in F16.
+    let blocks = |s: &&MergedSite| s.stored.to == QuantType::Q4_0;
+    assert!(report.erased().all(|s| blocks(&s)));
+    assert_eq!(report.erased().count(), 12);
+    for site in report.sites.iter().filter(blocks) {
+        // The sum is rounded to f32 before it is compared.
+        let (kept, lost, added) = (site.kept, site.stored.error.rms, site.added_rms);
+        assert!(
+            kept.abs() < 0.3 && lost <= added * 1.001,
+            "{kept} {lost} {added}"
+        );
+    }
+    // No change at all leaves every block as it was.
+    with(&stored, 1e-12);
+    let (was, is) = (Gguf::open(&stored).unwrap(), Gguf::open(&output).unwrap());
+    for info in was.tensors() {
+        let [was, is] = [&was, &is].map(|gguf| gguf.tensor(&info.name).unwrap().data);
+        assert!(was == is, "{}", info.name);
+    }
+    drop((was, is));
+    // The same change in floats is kept.
+    let report = with(&base(), 1e-2);
+    assert_eq!(report.erased().count(), 0);
+    assert!(report.sites.iter().all(|s| (s.kept - 1.0).abs() < 1e-3));
+    // In the float model first, then quantized: rounding falls to both sides.
+    let float = with(&base(), 0.05);
+    quantize(&output, &stored, Mix::Q4_0, &QuantizeOptions::default()).unwrap();
+    let (old, new) = (Gguf::open(&base()).unwrap(), Gguf::open(&stored).unwrap());
+    let plain = adapter("plain");
+    let (mut along, mut added) = (0.0, 0.0);
+    for site in &float.sites {
+        let name = &site.stored.name;
+        let moved = weights(&new, name).into_iter().zip(weights(&old, name));
+        for ((is, was), a) in moved.zip(product(plain.pair(site.site).unwrap())) {
+            let a = 0.05 * f64::from(a);
+            along += f64::from(is - was) * a;
+            added += a * a;
+        }
+    }
+    let kept: f64 = along / added;
+    assert!((kept - 1.0).abs() < 0.3, "{kept}");
+}
+
+#[test]
+fn float_bases_are_merged_as_peft_merges_them() {
+    let place = tempfile::tempdir().unwrap();
+    let bytes = std::fs::read(golden().join("peft/merged.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let adapter = adapter("patterned");
+    for (mix, quant_type, name, step) in [
+        (Mix::F32, QuantType::F32, "f32", 2f64.powi(-24)),
+        (Mix::F16, QuantType::F16, "f16", 2f64.powi(-11)),
+        (Mix::BF16, QuantType::BF16, "bf16", 2f64.powi(-8)),
+    ] {
+        let (stored, output) = (place.path().join(name), place.path().join("merged"));
+        quantize(&base(), &stored, mix, &QuantizeOptions::default()).unwrap();
+        let attached = Attached::new([(Arc::clone(&adapter), 1.0)]);
+        let report = merge(&stored, &attached, &output, &MergeOptions::default()).unwrap();
+        let (was, is) = (Gguf::open(&stored).unwrap(), Gguf::open(&output).unwrap());
+        let (mut same, mut all) = (0, 0);
+        for site in &report.sites {
+            let tensor = &site.stored.name;
+            let of_peft = file.tensor(&format!("{name}.{tensor}")).unwrap();
+            let mut expected = vec![0.0; of_peft.shape().iter().product()];
+            blocks::decode(quant_type, of_peft.data(), &mut expected);
+            let added = product(adapter.pair(site.site).unwrap());
+            let (was, is) = (weights(&was, tensor), weights(&is, tensor));
+            for (((was, added), is), expected) in was.iter().zip(added).zip(is).zip(expected) {
+                let (sum, added) = (f64::from(*was) + f64::from(added), f64::from(added));
+                // Of the sum itself one rounding; terms of the product in f32 come on top.
+                let exact = step * sum.abs() + 1e-6 * added.abs() + 1e-7;
+                assert!((f64::from(is) - sum).abs() <= exact, "{name} {tensor}");
+                // PEFT rounds what is added as well.
+                let twice = exact + step * (sum.abs() + added.abs());
+                let distance = f64::from(is) - f64::from(expected);
+                assert!(distance.abs() <= twice, "{name} {tensor}: {is} {expected}");
+                same += usize::from(is == expected);
+                all += 1;
+            }
+        }
+        println!("{name}: {same} of {all} the same as PEFT's");
+        assert!(2 * same > all, "{name}: {same} of {all}");
+    }
 }
 
 #[test]

@@ -14,11 +14,19 @@ use answers::{golden, logits, open};
 use closeness::relative_error;
 use graft::adapter::peft::{self, ExportOptions, Layout};
 use graft::adapter::{Adapter, Attached, gguf_file};
-use graft::model::{Model, Site, SiteKind};
+use graft::gguf::Gguf;
+use graft::model::{Model, ModelOptions, Site, SiteKind};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde_json::{Value, json};
 
-const FOLDERS: [&str; 4] = ["plain", "patterned", "llava", "llava_before_452"];
+const FOLDERS: [&str; 6] = [
+    "plain",
+    "patterned",
+    "llava",
+    "llava_before_452",
+    "chosen",
+    "llava_code",
+];
 const CONFIG: &str = "adapter_config.json";
 const TENSORS: &str = "adapter_model.safetensors";
 
@@ -42,7 +50,12 @@ fn models_adapted_by_a_folder_answer_as_in_peft() {
     let model = base();
     let bytes = fs::read(golden().join("peft/logits.safetensors")).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
-    for name in FOLDERS {
+    for folder_name in FOLDERS {
+        // What LLaVA's trainer left is the plain adapter in another coat.
+        let name = match folder_name {
+            "llava_code" => "plain",
+            name => name,
+        };
         let llava = name.starts_with("llava");
         let tokens = if llava { "llava_tokens" } else { "tokens" };
         let tokens: Vec<u32> = file
@@ -55,12 +68,12 @@ fn models_adapted_by_a_folder_answer_as_in_peft() {
             .map(|b| u32::from_le_bytes(*b))
             .collect();
         let expected = floats(&file, if llava { "llava" } else { name });
-        let adapter = Adapter::open(&folder(name), &model).unwrap();
+        let adapter = Adapter::open(&folder(folder_name), &model).unwrap();
         let attached = Attached::new([(adapter, 1.0)]);
         let error = relative_error(&logits(&model, &attached, &tokens), &expected);
         let without = relative_error(&logits(&model, &Attached::default(), &tokens), &expected);
-        println!("{name}: {error:.1e}, without it {without:.1e}");
-        assert!(error < 1e-5, "{name}: {error:e}");
+        println!("{folder_name}: {error:.1e}, without it {without:.1e}");
+        assert!(error < 1e-5, "{folder_name}: {error:e}");
         assert!(without > 1e-2, "{name} changes little: {without:e}");
     }
 }
@@ -229,6 +242,14 @@ fn what_a_folder_says_beyond_plain_lora_is_refused_by_name() {
     assert!(text.contains("says rank 8"), "{text}");
     let text = refusal(changed(|c| c["lora_alpha"] = json!(1e300), |_| {}).path());
     assert!(text.contains("scale"), "{text}");
+    let left_out = changed(|c| c["layers_to_transform"] = json!([1]), |_| {});
+    let text = refusal(left_out.path());
+    assert!(
+        text.contains("layers_to_transform") && text.contains(CONFIG),
+        "{text}"
+    );
+    let text = refusal(changed(|c| c["exclude_modules"] = json!(["q_proj"]), |_| {}).path());
+    assert!(text.contains("exclude_modules"), "{text}");
     let lost = changed(keep, |t| drop(t.remove(&format!("{q}.lora_B.weight"))));
     assert!(refusal(lost.path()).contains("only one of"));
     let flat = changed(keep, |t| {
@@ -256,7 +277,8 @@ fn files_that_are_missing_damaged_or_too_many_are_named() {
     fs::copy(folder("plain").join(CONFIG), place.path().join(CONFIG)).unwrap();
     assert!(refusal(place.path()).contains(TENSORS));
     fs::write(place.path().join("adapter_model.bin"), "").unwrap();
-    assert!(refusal(place.path()).contains("pickled"));
+    let text = refusal(place.path());
+    assert!(text.contains("pickled") && text.contains("llava_bin_to_safetensors.py"));
     let whole = fs::read(folder("plain").join(TENSORS)).unwrap();
     for length in [0, 7, 8, 9, 100, whole.len() / 2, whole.len() - 1] {
         fs::write(place.path().join(TENSORS), &whole[..length]).unwrap();
@@ -265,7 +287,63 @@ fn files_that_are_missing_damaged_or_too_many_are_named() {
     fs::write(place.path().join(TENSORS), &whole).unwrap();
     Adapter::open(place.path(), &base()).unwrap();
     fs::write(place.path().join("non_lora_trainables.bin"), "").unwrap();
-    assert!(refusal(place.path()).contains("projector"));
+    let text = refusal(place.path());
+    assert!(text.contains("projector") && text.contains("llava_bin_to_safetensors.py"));
+}
+
+#[test]
+fn a_header_that_promises_more_than_the_file_has_costs_no_memory() {
+    let place = tempfile::tempdir().unwrap();
+    fs::copy(folder("plain").join(CONFIG), place.path().join(CONFIG)).unwrap();
+    let name = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight";
+    for (shape, offsets) in [
+        ("[4, 9223372036854775807]", "[0, 16]"),
+        ("[4294967296, 4294967296]", "[0, 16]"),
+        ("[1000000, 1000000]", "[0, 4000000000000]"),
+        ("[4, 1]", "[16, 0]"),
+        ("[4, 1]", "[18446744073709551615, 15]"),
+        ("[-4, 1]", "[0, 16]"),
+    ] {
+        let header = format!(
+            r#"{{"{name}": {{"dtype": "F32", "shape": {shape}, "data_offsets": {offsets}}}}}"#
+        );
+        let mut file = (header.len() as u64).to_le_bytes().to_vec();
+        file.extend(header.as_bytes());
+        file.extend([0; 16]);
+        fs::write(place.path().join(TENSORS), &file).unwrap();
+        let text = refusal(place.path());
+        assert!(text.contains("not a safetensors file"), "{shape}: {text}");
+    }
+    let mut file = u64::MAX.to_le_bytes().to_vec();
+    file.extend([0; 16]);
+    fs::write(place.path().join(TENSORS), &file).unwrap();
+    assert!(refusal(place.path()).contains("not a safetensors file"));
+    let config = fs::File::create(place.path().join(CONFIG)).unwrap();
+    config.set_len(1 << 40).unwrap();
+    assert!(refusal(place.path()).contains("no configuration"));
+}
+
+#[test]
+fn the_projector_that_was_trained_beside_an_adapter_stands_in_its_mmproj_file() {
+    let options = ModelOptions {
+        mmproj: Some(folder("llava_code").join("mmproj.gguf")),
+        threads: 1,
+    };
+    Model::open(&golden().join("llava/text.gguf"), &options).unwrap();
+    let trained = fs::read(golden().join("peft/llava_code_projector.safetensors")).unwrap();
+    let trained = SafeTensors::deserialize(&trained).unwrap();
+    let [new, old] = [folder("llava_code"), golden().join("llava")]
+        .map(|place| Gguf::open(&place.join("mmproj.gguf")).unwrap());
+    assert!(new.metadata().iter().eq(old.metadata().iter()));
+    assert_eq!(new.tensors().len(), old.tensors().len());
+    for info in old.tensors() {
+        let found = new.tensor(&info.name).unwrap();
+        match info.name.strip_prefix("mm.") {
+            Some(inner) => assert_eq!(found.data, trained.tensor(inner).unwrap().data()),
+            None => assert_eq!(found.data, old.tensor(&info.name).unwrap().data),
+        }
+        assert_eq!(found.info.shape, info.shape);
+    }
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod commands;
 mod component;
 mod conversion;
 mod demo;
+mod divergence;
 mod failure;
 mod interrupt;
 mod machine;
@@ -26,6 +27,7 @@ mod scaffold;
 mod table;
 mod text_file;
 mod training;
+mod windows;
 
 use std::process::ExitCode;
 

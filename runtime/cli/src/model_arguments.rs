@@ -38,7 +38,7 @@ pub struct ModelArguments {
 /// An adapter file with a strength.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AdapterArgument {
-    /// A GGUF adapter or a PEFT folder.
+    /// A GGUF adapter, or a folder of PEFT or mlx-lm.
     pub path: PathBuf,
     /// What its terms are multiplied by.
     pub scale: f32,

@@ -275,6 +275,45 @@ fn quantize_and_merge_write_models_that_run() {
 }
 
 #[test]
+fn a_merge_says_what_is_left_of_the_change() {
+    let place = Place::new();
+    place.write(
+        "t.txt",
+        "What is written here? a purple square. ".repeat(30),
+    );
+    let line = "adapter merge -m model.gguf --adapter a.gguf -o merged.gguf";
+    let text = "--text t.txt --ctx 64 --chunks 2";
+    let json = document(place.run(&format!("{line} {text} --json")));
+    let divergence = &json["divergence"];
+    assert_eq!(divergence["positions"], 2 * 31);
+    for which in ["merged", "base"] {
+        let value = |key: &str| divergence[which][key].as_f64().unwrap();
+        assert!(value("mean") >= 0.0 && value("mean") <= value("percentile_99"));
+        assert!((0.0..=1.0).contains(&value("top_1_agreement")));
+    }
+    for site in json["sites"].as_array().unwrap() {
+        let value = |key: &str| site[key].as_f64().unwrap();
+        assert!(
+            value("rounding_rms") <= value("added_rms") * 1.001,
+            "{site}"
+        );
+    }
+    let exact = document(place.run(&format!("{line} --type F32 {text} --json")));
+    let mean = |json: &Value, which: &str| json["divergence"][which]["mean"].as_f64().unwrap();
+    assert!((exact["kept"].as_f64().unwrap() - 1.0).abs() < 1e-3);
+    assert!(mean(&exact, "merged") <= mean(&json, "merged") + 1e-3);
+    // A change far below the steps of the file's types is gone, and that is said.
+    let faint = "adapter merge -m model.gguf --adapter a.gguf:0.001 -o faint.gguf";
+    let said = place.run(faint).done();
+    assert!(said.err.contains("rounded away"), "{said:#?}");
+    assert!(said.out.contains("kept: "), "{said:#?}");
+    let said = place.run(&format!("{line} --ctx 64"));
+    assert!(said.err.contains("--text"), "{said:#?}");
+    let short = place.run(&format!("{line} --text t.txt --ctx 512"));
+    assert!(short.err.contains("tokens"), "{short:#?}");
+}
+
+#[test]
 fn an_adapter_goes_to_peft_and_comes_back() {
     let place = Place::new();
     let json = document(place.run("adapter export a.gguf -m model.gguf -o peft --json"));

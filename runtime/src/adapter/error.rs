@@ -127,5 +127,5 @@ pub enum AdapterError {
     #[error("{what} is not supported: {advice}")]
     Unsupported { what: String, advice: &'static str },
     #[error("{path}: {reason}")]
-    Peft { path: PathBuf, reason: String },
+    InFolder { path: PathBuf, reason: String },
 }

@@ -1,8 +1,12 @@
 //! Baking adapters into a base model: `W + sum of strength · scale · B A`, stored again.
 //!
-//! Tensor by tensor, rows in parallel, in f32; then the type is chosen anew or kept. Storing
-//! rounds, and the report says how much next to how much the adapters changed: where the rounding
-//! is as large as the change, a larger type or an unmerged adapter serves better.
+//! Tensor by tensor, rows in parallel, in f32; then the type is chosen anew or kept. Where it is kept,
+//! every block has the choice between the scales it had and new ones, and takes those that lose less;
+//! so a stored sum is never further from the sum than the base was. Storing rounds all the same, and
+//! the report says what share of the change is in the file. Weights that lie on a grid go back to
+//! where they were if the change is below half a step: most of a small change to a 4-bit base is lost
+//! so, while the same change to the float model that the base was made of survives quantization, since
+//! its weights lie anywhere between the steps.
 
 use std::path::Path;
 
@@ -59,17 +63,22 @@ pub struct MergedSite {
     pub site: Site,
     /// Root of the mean square of what the adapters added, per weight.
     pub added_rms: f64,
+    /// The share of it that the stored weights hold: the part of stored minus base that lies along what
+    /// was added. 1 where rounding fell evenly to both sides, 0 where it took everything back.
+    pub kept: f64,
     /// Types, and what storing the sum has cost.
     pub stored: TensorReport,
 }
 
 impl MergeReport {
-    /// The site whose rounding is largest beside what was added to it.
+    /// The site that holds the least of what was added to it.
     pub fn worst(&self) -> Option<&MergedSite> {
-        let ratio = |s: &&MergedSite| s.stored.error.rms / s.added_rms.max(f64::MIN_POSITIVE);
-        self.sites
-            .iter()
-            .max_by(|a, b| ratio(a).total_cmp(&ratio(b)))
+        self.sites.iter().min_by(|a, b| a.kept.total_cmp(&b.kept))
+    }
+
+    /// The sites where rounding took more than half of the change back.
+    pub fn erased(&self) -> impl Iterator<Item = &MergedSite> {
+        self.sites.iter().filter(|site| site.kept < 0.5)
     }
 }
 
@@ -117,15 +126,15 @@ pub fn merge(
         cancel: options.cancel,
         allow_requantize: true,
     };
-    let report = quantize::rewrite(gguf, &metadata, &types, output, &options, &addition)?;
+    let (report, added) = quantize::rewrite(gguf, &metadata, &types, output, &options, &addition)?;
     let mut sites = Vec::new();
     let mut others = Vec::new();
-    for tensor in report.tensors {
-        let update = site_of(&tensor.name).and_then(|site| Stacked::of(adapters, site));
-        match (site_of(&tensor.name), update) {
-            (Some(site), Some(update)) => sites.push(MergedSite {
+    for (tensor, added) in report.tensors.into_iter().zip(added) {
+        match (site_of(&tensor.name), added) {
+            (Some(site), Some(added)) => sites.push(MergedSite {
                 site,
-                added_rms: update.rms(),
+                added_rms: added.rms,
+                kept: added.kept,
                 stored: tensor,
             }),
             _ => others.push(tensor),
@@ -165,24 +174,5 @@ impl Stacked {
                 weights.iter_mut().zip(a).for_each(|(w, a)| *w += b * a);
             }
         }
-    }
-
-    /// Root of the mean square of `B A`, from the two small products: `tr(AAᵀ BᵀB)`.
-    fn rms(&self) -> f64 {
-        let dot = |rows: &[f32], width: usize, i: usize, j: usize| -> f64 {
-            let (x, y) = (&rows[i * width..][..width], &rows[j * width..][..width]);
-            x.iter()
-                .zip(y)
-                .map(|(&x, &y)| f64::from(x) * f64::from(y))
-                .sum()
-        };
-        let (inputs, outputs) = (self.inputs(), self.outputs());
-        let mut sum = 0.0;
-        for i in 0..self.rank {
-            for j in 0..self.rank {
-                sum += dot(&self.a, inputs, i, j) * dot(&self.b, outputs, i, j);
-            }
-        }
-        (sum.max(0.0) / (inputs * outputs) as f64).sqrt()
     }
 }

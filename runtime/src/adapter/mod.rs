@@ -4,9 +4,11 @@
 mod algebra;
 mod attached;
 mod error;
+pub mod folder;
 mod generation;
 pub mod gguf_file;
 mod merge;
+pub mod mlx;
 mod pair;
 pub mod peft;
 mod registry;
@@ -115,13 +117,13 @@ impl Adapter {
         self.pairs.is_empty()
     }
 
-    /// Reads an adapter file or a PEFT folder and checks that it fits `model`.
+    /// Reads an adapter file, or a folder of PEFT or mlx-lm, and checks that it fits `model`.
     ///
     /// # Errors
     /// If it cannot be read, is malformed, or was made for another base.
     pub fn open(path: &Path, model: &Model) -> crate::Result<Arc<Self>> {
         let adapter = if path.is_dir() {
-            peft::read(path, model.llama().shape())?
+            folder::read(path, model.llama().shape())?
         } else {
             gguf_file::read(path)?
         };

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::SystemTime;
 
-use super::{Adapter, AdapterError, Generation, peft};
+use super::{Adapter, AdapterError, Generation, folder};
 use crate::Result;
 use crate::gguf::Gguf;
 use crate::memory::{Budget, Reservation};
@@ -403,7 +403,7 @@ impl Registry {
 /// length for a PEFT folder, corrected once it is read.
 fn resident_bytes(path: &Path) -> Result<u64> {
     if path.is_dir() {
-        return peft::file_bytes(path);
+        return folder::file_bytes(path);
     }
     let gguf = Gguf::open(path)?;
     Ok(gguf.tensors().iter().map(|info| info.bytes as u64).sum())

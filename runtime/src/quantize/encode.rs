@@ -33,15 +33,31 @@ impl RoundingError {
     }
 }
 
+/// What is added to a tensor before it is stored: adds to the weights of whole rows, from the row
+/// given on.
+pub(crate) type Addition<'a> = Box<dyn Fn(usize, &mut [f32]) + Sync + 'a>;
+
 /// Bytes of a tensor and what making them has cost.
 #[derive(Clone, Debug)]
 pub(super) struct Encoded {
     pub bytes: Vec<u8>,
     pub error: RoundingError,
+    /// What became of the addition, where there was one.
+    pub added: Option<Added>,
 }
 
-/// Encodes `rows` rows of `width` weights as `quant_type`. `fill(first, out)` writes the wanted
-/// weights of whole rows from row `first` on. Results do not depend on the number of workers.
+/// How much of an addition the stored weights hold.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Added {
+    /// Root of the mean square of what was added, per weight.
+    pub rms: f64,
+    /// The part of stored minus old that lies along the addition, over the addition: 1 where rounding
+    /// fell evenly to both sides, 0 where it took everything back.
+    pub kept: f64,
+}
+
+/// Encodes a tensor's weights, after the addition, as `quant_type`. Where that is the type they are
+/// in, blocks are looked for near the old ones. Results do not depend on the number of workers.
 ///
 /// # Errors
 /// A weight that is not finite, or that the type cannot represent; a type that is only read; the
@@ -52,11 +68,12 @@ pub(super) struct Encoded {
 pub(super) fn encode_rows(
     pool: &Pool,
     cancel: &Cancel,
-    tensor: &str,
+    tensor: Tensor<'_>,
     quant_type: QuantType,
-    (rows, width): (usize, usize),
-    fill: &(dyn Fn(usize, &mut [f32]) + Sync),
+    addition: Option<&Addition<'_>>,
 ) -> Result<Encoded> {
+    let (width, rows) = tensor.info.rows();
+    let name = || tensor.info.name.clone();
     let row_bytes = quant_type.row_bytes(width);
     let row_bytes = row_bytes.expect("the tensor was declared with whole blocks");
     let mut bytes = vec![0; rows * row_bytes];
@@ -65,37 +82,38 @@ pub(super) fn encode_rows(
         bytes
             .par_chunks_mut(piece * row_bytes)
             .enumerate()
-            .map_init(
-                || (Vec::new(), Vec::new()),
-                |(wanted, stored), (i, out)| {
-                    cancel.check()?;
-                    let len = out.len() / row_bytes * width;
-                    wanted.resize(len, 0.0);
-                    stored.resize(len, 0.0);
-                    let first = i * piece;
-                    fill(first, wanted);
-                    let at = |place: usize| first * width + place;
-                    if let Some(place) = wanted.iter().position(|w| !w.is_finite()) {
-                        let (tensor, index) = (tensor.to_owned(), at(place));
-                        return Err(QuantizeError::NotFinite { tensor, index }.into());
+            .map_init(Weights::default, |weights, (i, out)| {
+                cancel.check()?;
+                let first = i * piece;
+                weights.read(tensor, first, out.len() / row_bytes * width, addition);
+                let Weights { wanted, stored, .. } = weights;
+                let at = |place: usize| first * width + place;
+                if let Some(place) = wanted.iter().position(|w| !w.is_finite()) {
+                    let (tensor, index) = (name(), at(place));
+                    return Err(QuantizeError::NotFinite { tensor, index }.into());
+                }
+                let encoded = if quant_type == tensor.info.quant_type {
+                    let near = &tensor.data[first * row_bytes..][..out.len()];
+                    blocks::encode_near(quant_type, wanted, near, out)
+                } else {
+                    blocks::encode(quant_type, wanted, out)
+                };
+                encoded.map_err(|source| QuantizeError::Unwritten {
+                    tensor: name(),
+                    source,
+                })?;
+                Kernels::detect().decode(quant_type, out, stored);
+                if let Some(place) = stored.iter().position(|w| !w.is_finite()) {
+                    return Err(QuantizeError::OutOfRange {
+                        tensor: name(),
+                        index: at(place),
+                        value: wanted[place],
+                        quant_type,
                     }
-                    blocks::encode(quant_type, wanted, out).map_err(|source| {
-                        let tensor = tensor.to_owned();
-                        QuantizeError::Unwritten { tensor, source }
-                    })?;
-                    Kernels::detect().decode(quant_type, out, stored);
-                    if let Some(place) = stored.iter().position(|w| !w.is_finite()) {
-                        return Err(QuantizeError::OutOfRange {
-                            tensor: tensor.to_owned(),
-                            index: at(place),
-                            value: wanted[place],
-                            quant_type,
-                        }
-                        .into());
-                    }
-                    Ok(Sums::of(wanted, stored))
-                },
-            )
+                    .into());
+                }
+                Ok(weights.sums())
+            })
             .collect::<Result<_>>()
     })?;
     let count = (rows * width) as f64;
@@ -107,7 +125,60 @@ pub(super) fn encode_rows(
             rms: (total.difference / count).sqrt(),
             largest: total.largest,
         },
+        added: addition.map(|_| Added {
+            rms: (total.added / count).sqrt(),
+            kept: if total.added > 0.0 {
+                total.along / total.added
+            } else {
+                1.0
+            },
+        }),
     })
+}
+
+/// Weights of some rows, as a worker needs them.
+#[derive(Default)]
+struct Weights {
+    old: Vec<f32>,
+    /// Empty where nothing is added.
+    added: Vec<f32>,
+    wanted: Vec<f32>,
+    stored: Vec<f32>,
+}
+
+impl Weights {
+    fn read(
+        &mut self,
+        tensor: Tensor<'_>,
+        first: usize,
+        len: usize,
+        addition: Option<&Addition<'_>>,
+    ) {
+        self.stored.resize(len, 0.0);
+        self.wanted.resize(len, 0.0);
+        let Some(add) = addition else {
+            decode_rows(tensor, first, &mut self.wanted);
+            return;
+        };
+        self.old.resize(len, 0.0);
+        decode_rows(tensor, first, &mut self.old);
+        // The sum of all terms first, so that the weight is rounded once.
+        self.added.clear();
+        self.added.resize(len, 0.0);
+        add(first, &mut self.added);
+        let sum = self.old.iter().zip(&self.added).map(|(w, a)| w + a);
+        self.wanted.iter_mut().zip(sum).for_each(|(w, s)| *w = s);
+    }
+
+    fn sums(&self) -> Sums {
+        let mut sums = Sums::of(&self.wanted, &self.stored);
+        for ((a, old), stored) in self.added.iter().zip(&self.old).zip(&self.stored) {
+            let (a, moved) = (f64::from(*a), f64::from(*stored) - f64::from(*old));
+            sums.added += a * a;
+            sums.along += moved * a;
+        }
+        sums
+    }
 }
 
 /// Writes the weights of whole rows of `tensor`, from row `first` on.
@@ -125,6 +196,9 @@ struct Sums {
     weight: f64,
     difference: f64,
     largest: f64,
+    added: f64,
+    /// Of (stored - old) · added.
+    along: f64,
 }
 
 impl Sums {
@@ -144,6 +218,8 @@ impl Sums {
             weight: self.weight + other.weight,
             difference: self.difference + other.difference,
             largest: self.largest.max(other.largest),
+            added: self.added + other.added,
+            along: self.along + other.along,
         }
     }
 }

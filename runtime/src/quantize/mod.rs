@@ -1,7 +1,7 @@
 //! A float model to a block type: tensor by tensor, rows in parallel, under a name of its own only
 //! when complete.
 //!
-//! Memory: the largest tensor as written, and a quarter of a million weights in f32 per worker. The
+//! Memory: the largest tensor as written, and a million weights in f32 per worker. The
 //! input is mapped and read once from beginning to end.
 
 mod encode;
@@ -15,8 +15,8 @@ use std::path::Path;
 use graft_kernels::QuantType;
 
 pub use encode::RoundingError;
-pub(crate) use encode::decode_rows;
 use encode::encode_rows;
+pub(crate) use encode::{Added, Addition, decode_rows};
 pub use error::QuantizeError;
 pub use mix::Mix;
 
@@ -133,15 +133,13 @@ pub fn quantize(
         .into());
     }
     let metadata = metadata_of(&gguf, mix);
-    rewrite(&gguf, &metadata, &types, output, options, &|_| None)
+    let (report, _) = rewrite(&gguf, &metadata, &types, output, options, &|_| None)?;
+    Ok(report)
 }
 
-/// What is added to a tensor before it is stored: called with its first row and weights of whole
-/// rows.
-pub(crate) type Addition<'a> = Box<dyn Fn(usize, &mut [f32]) + Sync + 'a>;
-
 /// Writes `gguf` with other metadata and `types`, tensor by tensor; `addition` says what is added to
-/// which. A tensor that keeps its type and gets no addition is copied.
+/// which. A tensor that keeps its type and gets no addition is copied. The second list says what became
+/// of each tensor's addition.
 ///
 /// # Errors
 /// As [`quantize`], but for tensors in a block type.
@@ -152,7 +150,7 @@ pub(crate) fn rewrite<'a>(
     output: &Path,
     options: &QuantizeOptions<'_>,
     addition: &dyn Fn(&TensorInfo) -> Option<Addition<'a>>,
-) -> Result<Report> {
+) -> Result<(Report, Vec<Option<Added>>)> {
     let pairs = || gguf.tensors().iter().zip(types);
     let declarations: Vec<_> = pairs()
         .map(|(info, &quant_type)| TensorDeclaration {
@@ -171,27 +169,22 @@ pub(crate) fn rewrite<'a>(
         bytes_after: 0,
     };
     let of = pairs().map(|(info, _)| info.elements() as u64).sum();
-    let mut weights = 0;
+    let (mut weights, mut added) = (0, Vec::with_capacity(types.len()));
     for (index, (info, &to)) in pairs().enumerate() {
         cancel.check()?;
         let tensor = Tensor {
             info,
             data: gguf.data(index),
         };
-        let added = addition(info);
-        let (written, error) = if info.quant_type == to && added.is_none() {
+        let addition = addition(info);
+        let (written, error) = if info.quant_type == to && addition.is_none() {
             writer.write_tensor(tensor.data)?;
+            added.push(None);
             (info.bytes, RoundingError::default())
         } else {
-            let (width, rows) = info.rows();
-            let fill = |first: usize, out: &mut [f32]| {
-                decode_rows(tensor, first, out);
-                if let Some(add) = &added {
-                    add(first, out);
-                }
-            };
-            let encoded = encode_rows(&pool, cancel, &info.name, to, (rows, width), &fill)?;
+            let encoded = encode_rows(&pool, cancel, tensor, to, addition.as_ref())?;
             writer.write_tensor(&encoded.bytes)?;
+            added.push(encoded.added);
             (encoded.bytes.len(), encoded.error)
         };
         weights += info.elements() as u64;
@@ -214,7 +207,7 @@ pub(crate) fn rewrite<'a>(
         }
     }
     writer.finish()?;
-    Ok(report)
+    Ok((report, added))
 }
 
 /// The file's own metadata, with the new type in it.

@@ -7,16 +7,23 @@ The base is ../llama/grouped_heads.gguf, loaded into transformers. Every folder 
     patterned         three kinds, rsLoRA, a rank and an alpha of their own, stored as bfloat16
     llava             of LlavaForConditionalGeneration, whose vision tower it leaves alone
     llava_before_452  the same with the names of transformers before 4.52
+    chosen            layers and modules by list, regular expressions for ranks, stored as float16
+    llava_code        what LLaVA's own trainer leaves, by docs/scripts/llava_bin_to_safetensors.py
 logits.safetensors holds tokens [T] and, under the name of each folder, logits [T, V].
+merged.safetensors holds what merge_and_unload makes of the base with `patterned`, in f32, f16 and
+bf16: <type>.<name in GGUF>, rows in GGUF's order.
 """
 
 import pathlib
 import shutil
+import subprocess
+import sys
+import tempfile
 
 import gguf
 import numpy as np
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import (
     CLIPVisionConfig,
@@ -108,6 +115,67 @@ def rename(source, target, old, new):
     save_file({k.replace(old, new): v for k, v in load_file(path).items()}, path, {"format": "pt"})
 
 
+def chosen(model):
+    """A folder whose configuration leaves most modules out."""
+    config = LoraConfig(
+        r=2,
+        lora_alpha=3,
+        target_modules=["self_attn.q_proj", "up_proj", "o_proj"],
+        layers_to_transform=[1],
+        layers_pattern="layers",
+        exclude_modules=["o_proj"],
+        rank_pattern={r"layers\.\d+\.self_attn\.q_proj": 6},
+        alpha_pattern={r"^model\.layers\.1\.mlp\.\w+": 7},
+        init_lora_weights="orthogonal",
+    )
+    return adapted(model, config, torch.float16)
+
+
+def merged(config, weights):
+    """The adapted matrices as PEFT merges them into a base of each type."""
+    out = {}
+    for name, dtype in [("f32", torch.float32), ("f16", torch.float16), ("bf16", torch.bfloat16)]:
+        model = LlamaForCausalLM(config)
+        model.load_state_dict(weights)
+        model = PeftModel.from_pretrained(model.to(dtype), HERE / "patterned").merge_and_unload()
+        state = model.state_dict()
+        for site in ["attn_q", "attn_v", "ffn_down"]:
+            for layer in range(config.num_hidden_layers):
+                rows = state[f"model.layers.{layer}.{SITES[site]}.weight"]
+                if site == "attn_q":
+                    halves = rows.reshape(config.num_attention_heads, 2, -1, rows.shape[-1])
+                    rows = halves.swapaxes(1, 2).reshape(rows.shape)
+                out[f"{name}.blk.{layer}.{site}.weight"] = rows.contiguous().clone()
+    save_file(out, HERE / "merged.safetensors")
+
+
+def llava_code():
+    """What LLaVA's trainer leaves after a LoRA run, and what the script makes of it: the tensors of
+    `plain` with an adapter's name in them, and a projector for ../llava."""
+    script = HERE.parents[2] / "docs" / "scripts" / "llava_bin_to_safetensors.py"
+    old = HERE.parent / "llava" / "mmproj.gguf"
+    out = HERE / "llava_code"
+    shutil.rmtree(out, ignore_errors=True)
+    projector = {}
+    for tensor in gguf.GGUFReader(old).tensors:
+        if tensor.name.startswith("mm."):
+            name = "base_model.model.model.mm_projector." + tensor.name.removeprefix("mm.")
+            shape = tuple(int(n) for n in reversed(tensor.shape))
+            projector[name] = torch.randn(shape).to(torch.bfloat16)
+    with tempfile.TemporaryDirectory() as place:
+        place = pathlib.Path(place)
+        shutil.copy(HERE / "plain" / "adapter_config.json", place)
+        tensors = load_file(HERE / "plain" / "adapter_model.safetensors")
+        named = {k.replace(".weight", ".default.weight"): v for k, v in tensors.items()}
+        torch.save(named, place / "adapter_model.bin")
+        torch.save(projector, place / "non_lora_trainables.bin")
+        (place / "config.json").write_text("{}")
+        command = [sys.executable, script, place, "-o", out, "--mmproj", old]
+        subprocess.run(command, check=True)
+    projector = {k.rsplit("mm_projector.", 1)[1]: v.float() for k, v in projector.items()}
+    save_file(projector, HERE / "llava_code_projector.safetensors")
+
+
 def main():
     torch.manual_seed(0)
     config, weights = base()
@@ -165,7 +233,14 @@ def main():
     golden["llava"] = answer(model)
     save(model, "llava")
     rename("llava", "llava_before_452", "model.language_model.", "language_model.model.")
+
+    model = chosen(llama())
+    tokens = golden["tokens"].long()
+    golden["chosen"] = answer(model)
+    save(model, "chosen", torch.float16)
     save_file(golden, HERE / "logits.safetensors")
+    merged(config, weights)
+    llava_code()
 
 
 if __name__ == "__main__":

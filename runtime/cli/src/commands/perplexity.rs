@@ -3,15 +3,13 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use clap::Args;
-use graft::session::Item;
-
 use crate::Setting;
 use crate::failure::Failure;
-use crate::model_arguments::{ModelArguments, check_context};
+use crate::model_arguments::ModelArguments;
 use crate::positions::Positions;
 use crate::progress::Progress;
-use crate::text_file;
+use crate::windows::Windows;
+use clap::Args;
 
 /// Measure the perplexity of a text file, over the same windows as llama.cpp's tool
 ///
@@ -46,51 +44,22 @@ struct Surprise {
 
 /// Runs the command.
 pub fn run(arguments: &PerplexityArguments, setting: &Setting) -> Result<(), Failure> {
-    let window = arguments.ctx;
-    if window < 4 {
-        return Err(Failure::Usage("--ctx must be at least 4 tokens".into()));
-    }
     let opened = arguments.model.open()?;
     let model = &opened.model;
-    let most = model.llama().shape().context_length;
-    if window > most {
-        return Err(Failure::Usage(format!(
-            "--ctx is {window}, but the model was made for {most} positions"
-        )));
-    }
-    check_context(model, window)?;
-    let tokenizer = model.tokenizer().map_err(graft::Error::from)?;
-    let mut text = text_file::read(&arguments.file)?;
-    if text.ends_with('\n') {
-        text.pop();
-    }
-    let ids = tokenizer.encode(&text, true, false);
-    let ids = ids.map_err(graft::Error::from)?;
-    let windows = (ids.len() / window).min(arguments.chunks.unwrap_or(usize::MAX));
-    if ids.len() < 2 * window || windows == 0 {
-        return Err(Failure::Work(format!(
-            "{} has {} tokens, at least {} are needed for windows of {window}; give a longer text \
-             or a smaller --ctx",
-            arguments.file.display(),
-            ids.len(),
-            2 * window
-        )));
-    }
-    let opening = tokenizer.bos().filter(|_| tokenizer.adds_bos());
-    let mut positions = Positions::new(model, opened.attached(), window)?;
-    let mut progress = Progress::new("windows", windows as u64);
+    let windows = Windows::read(model, &arguments.file, arguments.ctx, arguments.chunks)?;
+    let mut positions = Positions::new(model, opened.attached(), windows.length())?;
+    let mut progress = Progress::new("windows", windows.count() as u64);
     let mut surprise = Surprise::default();
-    for (n, ids) in ids.chunks_exact(window).take(windows).enumerate() {
-        let mut items: Vec<Item> = ids.iter().map(|&id| Item::Token(id)).collect();
-        if let Some(bos) = opening {
-            items[0] = Item::Token(bos);
-        }
-        // The last position has no successor in the window.
-        items.pop();
-        positions.each(&items, window / 2, &setting.cancel, |position, logits| {
-            surprise.add(logits, ids[position + 1]);
-            Ok(())
-        })?;
+    for (n, (ids, items)) in windows.each().enumerate() {
+        positions.each(
+            &items,
+            windows.from(),
+            &setting.cancel,
+            |position, logits| {
+                surprise.add(logits, ids[position + 1]);
+                Ok(())
+            },
+        )?;
         progress.at(
             n as u64 + 1,
             &format!("perplexity {:.4}", surprise.perplexity()),
@@ -105,8 +74,8 @@ pub fn run(arguments: &PerplexityArguments, setting: &Setting) -> Result<(), Fai
             "standard_error": error,
             "mean_nll": surprise.mean(),
             "tokens": surprise.tokens,
-            "windows": windows,
-            "ctx": window,
+            "windows": windows.count(),
+            "ctx": windows.length(),
             "seconds": time.as_secs_f64(),
         });
         writeln!(out, "{document}")?;
@@ -114,8 +83,10 @@ pub fn run(arguments: &PerplexityArguments, setting: &Setting) -> Result<(), Fai
     }
     writeln!(
         out,
-        "perplexity {value:.4} ± {error:.4} over {} tokens, {windows} windows of {window}",
-        surprise.tokens
+        "perplexity {value:.4} ± {error:.4} over {} tokens, {} windows of {}",
+        surprise.tokens,
+        windows.count(),
+        windows.length()
     )?;
     Ok(())
 }

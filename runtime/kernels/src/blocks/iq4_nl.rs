@@ -65,10 +65,14 @@ pub(super) fn decode_run(scale: f32, qs: &[u8; 16], out: &mut [f32; 32]) {
 pub fn encode(weights: &[f32; LEN], block: &mut [u8; BYTES]) {
     let level = |v| GRID[nearest_on_grid(v)] as f32;
     let tops = evenly(-135.0, -95.0, 17).chain(evenly(95.0, 122.0, 13));
-    let d = to_half(fit_scale(weights, tops, level));
-    let to_level = inverse(half(&d));
+    block[..2].copy_from_slice(&to_half(fit_scale(weights, tops, level)));
+    set_levels(weights, block);
+}
+
+/// Gives every weight the level nearest to it at the scale that the block has.
+pub fn set_levels(weights: &[f32; LEN], block: &mut [u8; BYTES]) {
+    let to_level = inverse(half(Block::of(block).d));
     let q = |i: usize| nearest_on_grid(weights[i] * to_level) as u8;
-    block[..2].copy_from_slice(&d);
     for (l, byte) in block[2..].iter_mut().enumerate() {
         *byte = q(l) | q(16 + l) << 4;
     }

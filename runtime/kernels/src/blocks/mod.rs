@@ -103,6 +103,70 @@ pub fn encode(ty: QuantType, weights: &[f32], out: &mut [u8]) -> Result<(), Enco
     Ok(())
 }
 
+/// Encodes weights that come from `near` by a change, as when an adapter is merged: a block keeps the
+/// scales it has in `near` where that loses less than [`encode`]'s, and stays as it is where the
+/// change rounds away altogether. So the result is never further from `weights` than `near` is.
+///
+/// # Errors
+/// As [`encode`].
+///
+/// # Panics
+/// As [`encode`]; if `near` is not as long as `out`.
+pub fn encode_near(
+    ty: QuantType,
+    weights: &[f32],
+    near: &[u8],
+    out: &mut [u8],
+) -> Result<(), EncodeUnsupported> {
+    assert_eq!(near.len(), out.len(), "{ty}: the same blocks");
+    encode(ty, weights, out)?;
+    match ty {
+        QuantType::F32 | QuantType::F16 | QuantType::BF16 | QuantType::IQ4XS => {}
+        QuantType::Q4_0 => each_nearer(weights, near, out, q4_0::set_levels, q4_0::decode),
+        QuantType::Q4_1 => each_nearer(weights, near, out, q4_1::set_levels, q4_1::decode),
+        QuantType::Q5_0 => each_nearer(weights, near, out, q5_0::set_levels, q5_0::decode),
+        QuantType::Q5_1 => each_nearer(weights, near, out, q5_1::set_levels, q5_1::decode),
+        QuantType::Q8_0 => each_nearer(weights, near, out, q8_0::set_levels, q8_0::decode),
+        QuantType::Q2K => each_nearer(weights, near, out, q2_k::set_levels, q2_k::decode),
+        QuantType::Q3K => each_nearer(weights, near, out, q3_k::set_levels, q3_k::decode),
+        QuantType::Q4K => each_nearer(weights, near, out, q4_k::set_levels, q4_k::decode),
+        QuantType::Q5K => each_nearer(weights, near, out, q5_k::set_levels, q5_k::decode),
+        QuantType::Q6K => each_nearer(weights, near, out, q6_k::set_levels, q6_k::decode),
+        QuantType::IQ4NL => each_nearer(weights, near, out, iq4_nl::set_levels, iq4_nl::decode),
+    }
+    Ok(())
+}
+
+/// Replaces each block by its counterpart of `near` with new levels, where that loses no more.
+fn each_nearer<const BYTES: usize, const LEN: usize>(
+    weights: &[f32],
+    near: &[u8],
+    out: &mut [u8],
+    set_levels: impl Fn(&[f32; LEN], &mut [u8; BYTES]),
+    decode: impl Fn(&[u8; BYTES], &mut [f32; LEN]),
+) {
+    let (runs, near) = (weights.as_chunks().0, near.as_chunks().0);
+    let loss = |run: &[f32; LEN], block: &[u8; BYTES]| -> f64 {
+        let mut stored = [0.0; LEN];
+        decode(block, &mut stored);
+        let errors = run.iter().zip(&stored);
+        errors.map(|(w, s)| f64::from(w - s).powi(2)).sum()
+    };
+    for ((run, near), block) in runs.iter().zip(near).zip(out.as_chunks_mut().0) {
+        let mut same_scales = *near;
+        set_levels(run, &mut same_scales);
+        let kept = loss(run, &same_scales);
+        if kept <= loss(run, block) {
+            // Levels of a scale of zero say nothing; then nothing need change.
+            *block = if loss(run, near) <= kept {
+                *near
+            } else {
+                same_scales
+            };
+        }
+    }
+}
+
 fn each_encoded<const BYTES: usize, const LEN: usize>(
     weights: &[f32],
     out: &mut [u8],

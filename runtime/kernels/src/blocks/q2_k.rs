@@ -61,15 +61,22 @@ pub fn decode(block: &[u8; BYTES], out: &mut [f32; LEN]) {
 pub fn encode(weights: &[f32; LEN], block: &mut [u8; BYTES]) {
     let runs: &[[f32; 16]; 16] = weights.as_chunks().0.try_into().expect("16 sub-blocks");
     let fit = fit_scales_and_mins(runs, 3.0, 15.0);
-    block.fill(0);
     for ((byte, scale), min) in block.iter_mut().zip(&fit.scale).zip(&fit.min) {
         *byte = scale | min << 4;
     }
     block[80..82].copy_from_slice(&fit.d);
     block[82..].copy_from_slice(&fit.dmin);
+    set_levels(weights, block);
+}
+
+/// Gives every weight the level nearest to it at the scales that the block has.
+pub fn set_levels(weights: &[f32; LEN], block: &mut [u8; BYTES]) {
+    let fields = Block::of(block);
+    let (d, dmin, scales) = (half(fields.d), half(fields.dmin), *fields.scales);
+    block[16..80].fill(0);
     for (i, w) in weights.iter().enumerate() {
-        let (scale, min) = (fit.scale[i / 16] as f32, fit.min[i / 16] as f32);
-        let (to_level, min) = (inverse(half(&fit.d) * scale), half(&fit.dmin) * min);
+        let (scale, min) = ((scales[i / 16] & 15) as f32, (scales[i / 16] >> 4) as f32);
+        let (to_level, min) = (inverse(d * scale), dmin * min);
         let q = nearest((w + min) * to_level, 0.0, 3.0) as u8;
         block[16 + i / 128 * 32 + i % 32] |= q << (i / 32 % 4 * 2);
     }

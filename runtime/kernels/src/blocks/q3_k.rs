@@ -69,15 +69,23 @@ pub fn decode(block: &[u8; BYTES], out: &mut [f32; LEN]) {
 pub fn encode(weights: &[f32; LEN], block: &mut [u8; BYTES]) {
     let runs: &[[f32; 16]; 16] = weights.as_chunks().0.try_into().expect("16 sub-blocks");
     let fit = fit_scales(runs, 4.0, 32.0);
-    block.fill(0);
+    block[96..108].fill(0);
     for j in 0..16 {
         let scale = (fit.scale[j] + 32) as u8;
         block[96 + j % 8] |= (scale & 15) << (j / 8 * 4);
         block[104 + j % 4] |= (scale >> 4) << (j / 4 * 2);
     }
     block[108..].copy_from_slice(&fit.d);
+    set_levels(weights, block);
+}
+
+/// Gives every weight the level nearest to it at the scales that the block has.
+pub fn set_levels(weights: &[f32; LEN], block: &mut [u8; BYTES]) {
+    let fields = Block::of(block);
+    let (d, scales) = (half(fields.d), *fields.scales);
+    block[..96].fill(0);
     for (i, w) in weights.iter().enumerate() {
-        let to_level = inverse(half(&fit.d) * fit.scale[i / 16] as f32);
+        let to_level = inverse(d * scale(i / 16, &scales) as f32);
         let q = (nearest(w * to_level, -4.0, 3.0) + 4.0) as u8;
         block[i % 32] |= (q >> 2) << (i / 32);
         block[32 + i / 128 * 32 + i % 32] |= (q & 3) << (i / 32 % 4 * 2);

@@ -43,13 +43,20 @@ pub fn decode(block: &[u8; BYTES], out: &mut [f32; LEN]) {
 
 /// Encodes one block.
 pub fn encode(weights: &[f32; LEN], block: &mut [u8; BYTES]) {
-    let level = |v| nearest(v, -8.0, 7.0);
     let tops = evenly(-9.5, -6.0, 15).chain(evenly(6.0, 9.0, 13));
-    let d = to_half(fit_scale(weights, tops, level));
-    let to_level = inverse(half(&d));
+    block[..2].copy_from_slice(&to_half(fit_scale(weights, tops, level)));
+    set_levels(weights, block);
+}
+
+/// Gives every weight the level nearest to it at the scale that the block has.
+pub fn set_levels(weights: &[f32; LEN], block: &mut [u8; BYTES]) {
+    let to_level = inverse(half(Block::of(block).d));
     let q = |i: usize| (level(weights[i] * to_level) + 8.0) as u8;
-    block[..2].copy_from_slice(&d);
     for (l, byte) in block[2..].iter_mut().enumerate() {
         *byte = q(l) | q(16 + l) << 4;
     }
+}
+
+fn level(v: f32) -> f32 {
+    nearest(v, -8.0, 7.0)
 }

@@ -46,11 +46,16 @@ pub fn decode(block: &[u8; BYTES], out: &mut [f32; LEN]) {
 /// Encodes one block.
 pub fn encode(weights: &[f32; LEN], block: &mut [u8; BYTES]) {
     let (d, m) = fit_scale_min(weights, 15.0, false);
-    let (d, m) = (to_half(d), to_half(m));
-    let (to_level, min) = (inverse(half(&d)), half(&m));
+    block[..2].copy_from_slice(&to_half(d));
+    block[2..4].copy_from_slice(&to_half(m));
+    set_levels(weights, block);
+}
+
+/// Gives every weight the level nearest to it at the scale and minimum that the block has.
+pub fn set_levels(weights: &[f32; LEN], block: &mut [u8; BYTES]) {
+    let fields = Block::of(block);
+    let (to_level, min) = (inverse(half(fields.d)), half(fields.m));
     let q = |i: usize| nearest((weights[i] - min) * to_level, 0.0, 15.0) as u8;
-    block[..2].copy_from_slice(&d);
-    block[2..4].copy_from_slice(&m);
     for (l, byte) in block[4..].iter_mut().enumerate() {
         *byte = q(l) | q(16 + l) << 4;
     }

@@ -84,13 +84,20 @@ pub fn decode(block: &[u8; BYTES], out: &mut [f32; LEN]) {
 pub fn encode(weights: &[f32; LEN], block: &mut [u8; BYTES]) {
     let runs: &[[f32; 32]; 8] = weights.as_chunks().0.try_into().expect("8 sub-blocks");
     let fit = fit_scales_and_mins(runs, 15.0, 63.0);
-    block.fill(0);
     block[..2].copy_from_slice(&fit.d);
     block[2..4].copy_from_slice(&fit.dmin);
     block[4..16].copy_from_slice(&pack_scale_min(&fit.scale, &fit.min));
+    set_levels(weights, block);
+}
+
+/// Gives every weight the level nearest to it at the scales that the block has.
+pub fn set_levels(weights: &[f32; LEN], block: &mut [u8; BYTES]) {
+    let fields = Block::of(block);
+    let (d, dmin, scales) = (half(fields.d), half(fields.dmin), *fields.scales);
+    block[16..].fill(0);
     for (i, w) in weights.iter().enumerate() {
-        let (scale, min) = (fit.scale[i / 32] as f32, fit.min[i / 32] as f32);
-        let (to_level, min) = (inverse(half(&fit.d) * scale), half(&fit.dmin) * min);
+        let (scale, min) = scale_min(i / 32, &scales);
+        let (to_level, min) = (inverse(d * scale as f32), dmin * min as f32);
         let q = nearest((w + min) * to_level, 0.0, 15.0) as u8;
         block[16 + i / 64 * 32 + i % 32] |= q << (i / 32 % 2 * 4);
     }

@@ -55,13 +55,20 @@ pub fn decode(block: &[u8; BYTES], out: &mut [f32; LEN]) {
 
 /// Encodes one block.
 pub fn encode(weights: &[f32; LEN], block: &mut [u8; BYTES]) {
-    let level = |v| nearest(v, -16.0, 15.0);
     let tops = evenly(-17.5, -14.0, 15).chain(evenly(14.0, 17.0, 13));
-    let d = to_half(fit_scale(weights, tops, level));
-    let to_level = inverse(half(&d));
+    block[..2].copy_from_slice(&to_half(fit_scale(weights, tops, level)));
+    set_levels(weights, block);
+}
+
+/// Gives every weight the level nearest to it at the scale that the block has.
+pub fn set_levels(weights: &[f32; LEN], block: &mut [u8; BYTES]) {
+    let to_level = inverse(half(Block::of(block).d));
     let q = weights.map(|w| (level(w * to_level) + 16.0) as u8);
-    block[..2].copy_from_slice(&d);
     pack_five_bits(&q, &mut block[2..]);
+}
+
+fn level(v: f32) -> f32 {
+    nearest(v, -16.0, 15.0)
 }
 
 /// Writes 32 five-bit quants: their upper bits as a u32, then their nibbles.

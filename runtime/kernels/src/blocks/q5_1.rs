@@ -53,10 +53,15 @@ pub fn decode(block: &[u8; BYTES], out: &mut [f32; LEN]) {
 /// Encodes one block.
 pub fn encode(weights: &[f32; LEN], block: &mut [u8; BYTES]) {
     let (d, m) = fit_scale_min(weights, 31.0, false);
-    let (d, m) = (to_half(d), to_half(m));
-    let (to_level, min) = (inverse(half(&d)), half(&m));
+    block[..2].copy_from_slice(&to_half(d));
+    block[2..4].copy_from_slice(&to_half(m));
+    set_levels(weights, block);
+}
+
+/// Gives every weight the level nearest to it at the scale and minimum that the block has.
+pub fn set_levels(weights: &[f32; LEN], block: &mut [u8; BYTES]) {
+    let fields = Block::of(block);
+    let (to_level, min) = (inverse(half(fields.d)), half(fields.m));
     let q = weights.map(|w| nearest((w - min) * to_level, 0.0, 31.0) as u8);
-    block[..2].copy_from_slice(&d);
-    block[2..4].copy_from_slice(&m);
     pack_five_bits(&q, &mut block[4..]);
 }

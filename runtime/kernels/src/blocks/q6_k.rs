@@ -60,13 +60,20 @@ pub fn decode(block: &[u8; BYTES], out: &mut [f32; LEN]) {
 pub fn encode(weights: &[f32; LEN], block: &mut [u8; BYTES]) {
     let runs: &[[f32; 16]; 16] = weights.as_chunks().0.try_into().expect("16 sub-blocks");
     let fit = fit_scales(runs, 32.0, 128.0);
-    block.fill(0);
     for j in 0..16 {
         block[192 + j] = fit.scale[j] as u8;
     }
     block[208..].copy_from_slice(&fit.d);
+    set_levels(weights, block);
+}
+
+/// Gives every weight the level nearest to it at the scales that the block has.
+pub fn set_levels(weights: &[f32; LEN], block: &mut [u8; BYTES]) {
+    let fields = Block::of(block);
+    let (d, scales) = (half(fields.d), *fields.scales);
+    block[..192].fill(0);
     for (i, w) in weights.iter().enumerate() {
-        let to_level = inverse(half(&fit.d) * fit.scale[i / 16] as f32);
+        let to_level = inverse(d * (scales[i / 16] as i8) as f32);
         let q = (nearest(w * to_level, -32.0, 31.0) + 32.0) as u8;
         let (h, k, l) = (i / 128, i / 32 % 4, i % 32);
         block[64 * h + k % 2 * 32 + l] |= (q & 15) << (k / 2 * 4);

@@ -42,11 +42,19 @@ pub fn decode(block: &[u8; BYTES], out: &mut [f32; LEN]) {
 
 /// Encodes one block.
 pub fn encode(weights: &[f32; LEN], block: &mut [u8; BYTES]) {
-    let level = |v| nearest(v, -127.0, 127.0);
-    let d = to_half(fit_scale(weights, evenly(125.5, 127.5, 9), level));
-    let to_level = inverse(half(&d));
-    block[..2].copy_from_slice(&d);
+    let d = fit_scale(weights, evenly(125.5, 127.5, 9), level);
+    block[..2].copy_from_slice(&to_half(d));
+    set_levels(weights, block);
+}
+
+/// Gives every weight the level nearest to it at the scale that the block has.
+pub fn set_levels(weights: &[f32; LEN], block: &mut [u8; BYTES]) {
+    let to_level = inverse(half(Block::of(block).d));
     for (byte, w) in block[2..].iter_mut().zip(weights) {
         *byte = level(w * to_level) as i8 as u8;
     }
+}
+
+fn level(v: f32) -> f32 {
+    nearest(v, -127.0, 127.0)
 }

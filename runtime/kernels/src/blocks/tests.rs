@@ -226,3 +226,44 @@ fn odd_weights_are_encoded_without_accident() {
         check(one, 0.05);
     }
 }
+
+/// What [`encode_near`] promises: a change never costs more than leaving it out, nor more than encoding
+/// afresh, and no change is no change.
+#[test]
+fn a_changed_block_is_as_near_as_its_old_scales_or_new_ones_bring_it() {
+    let (weights, change) = (gaussian(7), gaussian(8));
+    for ty in QuantType::ALL {
+        let length = ty.row_bytes(weights.len()).unwrap();
+        let (mut near, mut out, mut fresh) = (vec![0; length], vec![0; length], vec![0; length]);
+        if encode(ty, &weights, &mut near).is_err() {
+            continue;
+        }
+        let mut old = vec![0.0; weights.len()];
+        decode(ty, &near, &mut old);
+        encode_near(ty, &old, &near, &mut out).unwrap();
+        assert!(out == near, "{ty}");
+        for size in [1e-5, 0.01, 0.1, 1.0] {
+            let wanted = old.iter().zip(&change).map(|(w, c)| w + size * c);
+            let wanted: Vec<f32> = wanted.collect();
+            encode_near(ty, &wanted, &near, &mut out).unwrap();
+            encode(ty, &wanted, &mut fresh).unwrap();
+            let losses = |bytes: &[u8]| -> Vec<f64> {
+                let mut stored = vec![0.0; wanted.len()];
+                decode(ty, bytes, &mut stored);
+                let square = |(a, b): (&f32, &f32)| f64::from(a - b).powi(2);
+                let errors: Vec<f64> = wanted.iter().zip(&stored).map(square).collect();
+                let blocks = errors.chunks(ty.block_len());
+                blocks.map(|block| block.iter().sum()).collect()
+            };
+            let (kept, new, found) = (losses(&near), losses(&fresh), losses(&out));
+            for ((kept, new), found) in kept.iter().zip(new).zip(found) {
+                let most = if ty.block_len() > 1 {
+                    kept.min(new)
+                } else {
+                    new
+                };
+                assert!(found <= most, "{ty}, {size}: {found:e}, {most:e}");
+            }
+        }
+    }
+}

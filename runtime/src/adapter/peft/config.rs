@@ -1,49 +1,10 @@
-//! What `adapter_config.json` says, and what of it graft must refuse.
+//! What `adapter_config.json` says.
 
 use regex::Regex;
 use serde_json::{Map, Value};
 
-/// Keys that change nothing in what a trained adapter computes: how it was begun, trained, placed,
-/// or which modules were chosen (the tensors say that).
-const HARMLESS: &[&str] = &[
-    "auto_mapping",
-    "base_model_name_or_path",
-    "corda_config",
-    "ensure_weight_tying",
-    "eva_config",
-    "exclude_modules",
-    "inference_mode",
-    "layers_pattern",
-    "layers_to_transform",
-    "loftq_config",
-    "lora_dropout",
-    "lora_ga_config",
-    "megatron_config",
-    "megatron_core",
-    "parent_library",
-    "peft_version",
-    "qalora_group_size",
-    "revision",
-    "runtime_config",
-    "target_modules",
-    "task_type",
-    "velora_config",
-];
-
-/// Keys read below.
-const READ: &[&str] = &[
-    "peft_type",
-    "r",
-    "lora_alpha",
-    "rank_pattern",
-    "alpha_pattern",
-    "use_rslora",
-    "bias",
-    "init_lora_weights",
-];
-
-/// Beginnings that leave the base as it was; others take the adapter's first value out of it.
-const BEGINNINGS: &[&str] = &["gaussian", "eva", "orthogonal"];
+use super::extensions;
+use super::targets::Targets;
 
 /// The numbers of a LoRA configuration.
 #[derive(Debug)]
@@ -54,6 +15,7 @@ pub(super) struct Config {
     rslora: bool,
     rank_pattern: Vec<(Regex, f64)>,
     alpha_pattern: Vec<(Regex, f64)>,
+    targets: Targets,
 }
 
 impl Config {
@@ -71,25 +33,39 @@ impl Config {
                 "peft_type is {found}; graft reads LORA adapters only"
             ));
         }
-        refuse_extensions(&keys)?;
+        extensions::refuse(&keys)?;
         let size = |key: &str| match keys.get(key) {
             None | Some(Value::Null) => Ok(8.0), // PEFT's default for both
             Some(value) => positive(key, value),
         };
         let rank = size("r")?;
-        let flag = |key: &str| keys.get(key).and_then(Value::as_bool).unwrap_or(false);
+        let rslora = match keys.get("use_rslora") {
+            None | Some(Value::Null) => false,
+            Some(Value::Bool(rslora)) => *rslora,
+            Some(other) => return Err(format!("use_rslora is {other}, not true or false")),
+        };
+        let ranks = patterns(&keys, "rank_pattern")?;
+        for (_, rank) in &ranks {
+            whole("rank_pattern", *rank)?;
+        }
         Ok(Self {
             base_model: keys
                 .get("base_model_name_or_path")
                 .and_then(Value::as_str)
                 .filter(|name| !name.is_empty())
                 .map(str::to_owned),
-            rank: rank as usize,
+            rank: whole("r", rank)?,
             alpha: size("lora_alpha")?,
-            rslora: flag("use_rslora"),
-            rank_pattern: patterns(&keys, "rank_pattern")?,
+            rslora,
+            rank_pattern: ranks,
             alpha_pattern: patterns(&keys, "alpha_pattern")?,
+            targets: Targets::read(&keys)?,
         })
+    }
+
+    /// Why PEFT would make no pair at a module; `None` if it would.
+    pub fn why_not(&self, module: &str) -> Option<&'static str> {
+        self.targets.why_not(module)
     }
 
     /// R at a module, such as `model.layers.0.self_attn.q_proj`.
@@ -122,6 +98,15 @@ fn positive(key: &str, value: &Value) -> Result<f64, String> {
     number.ok_or_else(|| format!("{key} is {value}, not a positive number"))
 }
 
+fn whole(key: &str, number: f64) -> Result<usize, String> {
+    if number.fract() != 0.0 || number > f64::from(u32::MAX) {
+        return Err(format!(
+            "{key} has the rank {number}, which no matrix can have"
+        ));
+    }
+    Ok(number as usize)
+}
+
 fn first_match(patterns: &[(Regex, f64)], module: &str) -> Option<f64> {
     let found = patterns.iter().find(|(regex, _)| regex.is_match(module));
     found.map(|&(_, value)| value)
@@ -141,56 +126,6 @@ fn patterns(keys: &Map<String, Value>, key: &str) -> Result<Vec<(Regex, f64)>, S
         Ok((regex?, positive(key, value)?))
     });
     read.collect()
-}
-
-fn refuse_extensions(keys: &Map<String, Value>) -> Result<(), String> {
-    let off = |value: &Value| match value {
-        Value::Null | Value::Bool(false) => true,
-        Value::Array(items) => items.is_empty(),
-        Value::Object(entries) => entries.is_empty(),
-        Value::String(text) => text.is_empty(),
-        _ => false,
-    };
-    if let Some(bias) = keys.get("bias")
-        && !off(bias)
-        && bias != "none"
-    {
-        return Err(format!(
-            "bias is {bias}: trained biases are not supported; train with bias \"none\""
-        ));
-    }
-    match keys.get("init_lora_weights") {
-        None | Some(Value::Null | Value::Bool(_)) => {}
-        Some(Value::String(name)) if BEGINNINGS.contains(&name.as_str()) => {}
-        Some(other) => {
-            return Err(format!(
-                "init_lora_weights is {other}, which changes the base model: \
-                 convert it to a plain LoRA when saving (path_initial_model_for_weight_conversion)"
-            ));
-        }
-    }
-    for (key, value) in keys {
-        let known = READ.contains(&key.as_str()) || HARMLESS.contains(&key.as_str());
-        if known || off(value) {
-            continue;
-        }
-        return Err(match key.as_str() {
-            "use_dora" => "use_dora is set: DoRA is not supported; merge it into the base with \
-                           PEFT's merge_and_unload, or train a plain LoRA"
-                .into(),
-            "modules_to_save" => format!(
-                "modules_to_save is {value}: whole trained modules are no part of a LoRA adapter; \
-                 merge them into the base with PEFT's merge_and_unload"
-            ),
-            "lora_bias" => "lora_bias is set: biases of B are not supported; train without".into(),
-            "fan_in_fan_out" => "fan_in_fan_out is set: transposed layers are not supported".into(),
-            _ => format!(
-                "{key} is {value}: this may change what the adapter computes and is not \
-                 supported; train a plain LoRA"
-            ),
-        });
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -232,6 +167,33 @@ mod tests {
                 "changes the base",
             ),
             (r#", "fan_in_fan_out": true"#, "transposed"),
+            (r#", "alora_invocation_tokens": [1, 2]"#, "activated LoRA"),
+            (
+                r#", "trainable_token_indices": [7]"#,
+                "rows of the embedding",
+            ),
+            (
+                r#", "trainable_token_indices": {"embed_tokens": [7]}"#,
+                "rows of the embedding",
+            ),
+            (
+                r#", "target_parameters": ["mlp.experts.down_proj"]"#,
+                "linear layers only",
+            ),
+            (r#", "use_qalora": true"#, "groups of inputs"),
+            (r#", "use_bdlora": {"nblocks": 2}"#, "block-diagonal"),
+            (r#", "kasa_config": {"x": 1}"#, "singular values"),
+            (r#", "monteclora_config": {"x": 1}"#, "samples"),
+            (r#", "arrow_config": {"x": 1}"#, "several adapters"),
+            (r#", "init_lora_weights": "olora""#, "changes the base"),
+            (r#", "init_lora_weights": "corda""#, "changes the base"),
+            (r#", "init_lora_weights": "lora_ga""#, "changes the base"),
+            (r#", "init_lora_weights": "loftq""#, "changes the base"),
+            (r#", "init_lora_weights": "next_year""#, "does not know"),
+            (r#", "init_lora_weights": 7"#, "does not know"),
+            (r#", "use_rslora": "yes""#, "true or false"),
+            (r#", "use_rslora": 1"#, "true or false"),
+            (r#", "rank_pattern": {"q_proj": 2.5}"#, "no matrix"),
             (r#", "layer_replication": [[0, 2]]"#, "layer_replication"),
             (
                 r#", "something_of_next_year": {"x": 1}"#,
@@ -254,7 +216,12 @@ mod tests {
             assert!(Config::parse(text.as_bytes()).is_err(), "{text}");
         }
         let harmless = r#", "use_dora": false, "modules_to_save": null, "bias": "none",
-            "lora_dropout": 0.1, "init_lora_weights": "gaussian", "qalora_group_size": 16"#;
+            "lora_dropout": 0.1, "alora_invocation_tokens": null, "qalora_group_size": 16"#;
         parse(harmless).unwrap();
+        for kept in ["gaussian", "Gaussian", "eva", "orthogonal", "mica"] {
+            parse(&format!(r#", "init_lora_weights": "{kept}""#)).unwrap();
+        }
+        let long = format!(r#", "modules_to_save": ["{}"]"#, "x".repeat(5000));
+        assert!(parse(&long).unwrap_err().len() < 400);
     }
 }

@@ -9,8 +9,9 @@ use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde_json::{Map, Value, json};
 
-use super::{CONFIG, Layout, TENSORS, WRAPPER, io, rows};
+use super::{Layout, TENSORS, WRAPPER};
 use crate::Result;
+use crate::adapter::folder::{CONFIG, io, rows};
 use crate::adapter::{Adapter, AdapterError};
 use crate::atomic_file::without_temporary_name;
 use crate::model::{LlamaShape, Site, SiteKind};
@@ -103,7 +104,7 @@ fn tensors(adapter: &Adapter, shape: &LlamaShape, layout: Layout) -> Result<Vec<
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     safetensors::serialize(views, Some(metadata)).map_err(|e| {
         let (path, reason) = (PathBuf::from(TENSORS), e.to_string());
-        AdapterError::Peft { path, reason }.into()
+        AdapterError::InFolder { path, reason }.into()
     })
 }
 

@@ -1,21 +1,16 @@
 //! A PEFT folder to an adapter.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use graft_kernels::{QuantType, blocks};
-use safetensors::tensor::TensorView;
-use safetensors::{Dtype, SafeTensors};
+use safetensors::SafeTensors;
 
 use super::config::Config;
-use super::{CONFIG, Layout, TENSORS, WRAPPER, io, rows};
-use crate::adapter::{Adapter, AdapterError, BaseIdentity, LoraPair};
-use crate::error::{Error, Result};
+use super::{Layout, TENSORS, WRAPPER};
+use crate::adapter::folder::{CONFIG, Matrix, Places, config_text, io, name_of, pair, wrong};
+use crate::adapter::{Adapter, BaseIdentity};
+use crate::error::Result;
 use crate::model::{LlamaShape, Site};
-
-/// No configuration is longer than this.
-const LONGEST_CONFIG: u64 = 1 << 20;
 
 /// Reads a folder that PEFT saved, for a language model of this shape.
 ///
@@ -23,16 +18,16 @@ const LONGEST_CONFIG: u64 = 1 << 20;
 /// If a file is missing or malformed, if the adapter does anything that graft's do not (the
 /// sentence says what), or if it does not fit the shape.
 pub fn read(folder: &Path, shape: &LlamaShape) -> Result<Adapter> {
-    let config = Config::parse(&config_text(folder)?)
-        .map_err(|reason| wrong(&folder.join(CONFIG), reason))?;
+    let config_path = folder.join(CONFIG);
+    let config =
+        Config::parse(&config_text(folder)?).map_err(|reason| wrong(&config_path, reason))?;
     refuse_other_files(folder)?;
     let path = folder.join(TENSORS);
     let bytes = fs::read(&path).map_err(io("read", &path))?;
     let tensors = SafeTensors::deserialize(&bytes)
         .map_err(|e| wrong(&path, format!("it is not a safetensors file: {e}")))?;
     let refuse = |reason: String| wrong(&path, reason);
-    // Sites in order, each with its module's path and its two matrices.
-    let mut sites: BTreeMap<Site, (String, [Option<Matrix>; 2])> = BTreeMap::new();
+    let mut places = Places::default();
     for (name, view) in tensors.tensors() {
         let (module, half) = module_of(&name).map_err(refuse)?;
         let site = site_of(module).map_err(refuse)?;
@@ -42,27 +37,19 @@ pub fn read(folder: &Path, shape: &LlamaShape) -> Result<Adapter> {
                 site.layer, shape.layers
             )));
         }
-        let matrix = Matrix::read(&name, &view).map_err(refuse)?;
-        let entry = sites.entry(site);
-        let (known, halves) = entry.or_insert_with(|| (module.to_owned(), [None, None]));
-        if known != module || halves[half].replace(matrix).is_some() {
-            return Err(AdapterError::Twice { site }.into());
+        if let Some(reason) = config.why_not(module) {
+            let reason = format!(
+                "{name} is in {TENSORS}, but {reason}, so PEFT would not use it; correct one of the two"
+            );
+            return Err(wrong(&config_path, reason));
         }
+        let matrix = Matrix::read(&name, &view).map_err(refuse)?;
+        places.add(site, module, half, matrix)?;
     }
-    let pairs = sites.into_iter().map(|(site, (module, halves))| {
-        let [Some(a), Some(b)] = halves else {
-            return Err(refuse(format!(
-                "{module} has only one of lora_A and lora_B; the file is incomplete"
-            )));
-        };
-        let pair = pair(
-            a,
-            b,
-            site,
-            shape,
-            config.rank(&module),
-            config.scale(&module),
-        );
+    let pairs = places.whole().map_err(refuse)?.into_iter();
+    let pairs = pairs.map(|(site, module, a, b)| {
+        let (rank, scale) = (config.rank(&module), config.scale(&module));
+        let pair = pair(a, b, site, shape, rank, scale);
         Ok((
             site,
             pair.map_err(|reason| refuse(format!("{module}: {reason}")))?,
@@ -73,38 +60,24 @@ pub fn read(folder: &Path, shape: &LlamaShape) -> Result<Adapter> {
         fingerprint: None,
         name: config.base_model.clone(),
     };
-    let name = folder.file_name();
-    let name = name.map_or_else(|| "adapter".into(), |n| n.to_string_lossy().into_owned());
-    Ok(Adapter::new(name, base, config.stated_alpha(), pairs)?)
-}
-
-/// Length of the file with a folder's values, in bytes.
-pub(in crate::adapter) fn file_bytes(folder: &Path) -> Result<u64> {
-    let path = folder.join(TENSORS);
-    Ok(fs::metadata(&path).map_err(io("read", &path))?.len())
-}
-
-fn config_text(folder: &Path) -> Result<Vec<u8>> {
-    let path = folder.join(CONFIG);
-    let length = fs::metadata(&path).map_err(io("read", &path))?.len();
-    if length > LONGEST_CONFIG {
-        return Err(wrong(&path, format!("{length} bytes are no configuration")));
-    }
-    fs::read(&path).map_err(io("read", &path))
+    let alpha = config.stated_alpha();
+    Ok(Adapter::new(name_of(folder), base, alpha, pairs)?)
 }
 
 /// Weights in other files would be lost without a word.
 fn refuse_other_files(folder: &Path) -> Result<()> {
     let projector = folder.join("non_lora_trainables.bin");
     if projector.exists() {
-        let reason = "it holds trained weights beside the adapter (LLaVA's projector); convert \
-                      them into an mmproj file, use that with the adapter, and move this file away";
+        let reason = "it holds trained weights beside the adapter (LLaVA's projector); \
+                      docs/scripts/llava_bin_to_safetensors.py makes an mmproj file of them and a \
+                      folder of the adapter, to be used together";
         return Err(wrong(&projector, reason.into()));
     }
     let pickle = folder.join("adapter_model.bin");
     if !folder.join(TENSORS).exists() && pickle.exists() {
-        let reason = "pickled weights can run code and are not read; load the adapter with PEFT \
-                      and save it again (save_pretrained writes safetensors)";
+        let reason = "pickled weights can run code and are not read; \
+                      docs/scripts/llava_bin_to_safetensors.py makes a folder with safetensors of \
+                      them, and so does PEFT's save_pretrained";
         return Err(wrong(&pickle, reason.into()));
     }
     Ok(())
@@ -135,7 +108,8 @@ fn module_of(name: &str) -> Result<(&str, usize), String> {
     Err(format!("{name}: {advice}"))
 }
 
-fn site_of(module: &str) -> Result<Site, String> {
+/// The place of a module, such as `model.layers.0.self_attn.q_proj`.
+pub(in crate::adapter) fn site_of(module: &str) -> Result<Site, String> {
     let site = Layout::ALL
         .into_iter()
         .map(Layout::layers)
@@ -154,66 +128,4 @@ fn site_of(module: &str) -> Result<Site, String> {
         };
         format!("{module} is {what}")
     })
-}
-
-/// `[rows, columns]`.
-struct Matrix {
-    rows: usize,
-    columns: usize,
-    values: Vec<f32>,
-}
-
-impl Matrix {
-    fn read(name: &str, view: &TensorView<'_>) -> Result<Self, String> {
-        let &[rows, columns] = view.shape() else {
-            return Err(format!(
-                "{name} has shape {:?}, not a matrix's",
-                view.shape()
-            ));
-        };
-        let quant_type = match view.dtype() {
-            Dtype::F32 => QuantType::F32,
-            Dtype::F16 => QuantType::F16,
-            Dtype::BF16 => QuantType::BF16,
-            other => return Err(format!("{name} is {other:?}; save it as F32, F16 or BF16")),
-        };
-        // The safetensors reader has checked that the data is as long as the shape says.
-        let mut values = vec![0.0; view.data().len() / quant_type.block_bytes()];
-        blocks::decode(quant_type, view.data(), &mut values);
-        Ok(Self {
-            rows,
-            columns,
-            values,
-        })
-    }
-}
-
-fn pair(
-    a: Matrix,
-    b: Matrix,
-    site: Site,
-    shape: &LlamaShape,
-    rank: usize,
-    scale: f32,
-) -> Result<LoraPair, String> {
-    let (outputs, inputs) = shape.linear(site.linear);
-    if (a.rows, b.columns) != (rank, rank) {
-        return Err(format!(
-            "the configuration says rank {rank}, the tensors {} and {}",
-            a.rows, b.columns
-        ));
-    }
-    if (b.rows, a.columns) != (outputs, inputs) {
-        return Err(format!(
-            "it is {inputs} to {outputs} in the model, {} to {} in the adapter; is this another base?",
-            a.columns, b.rows
-        ));
-    }
-    let b = rows::to_gguf(b.values, rank, shape, site.linear);
-    LoraPair::new(a.values, b, rank, scale).ok_or_else(|| "it is empty".into())
-}
-
-fn wrong(path: &Path, reason: String) -> Error {
-    let path = path.to_owned();
-    AdapterError::Peft { path, reason }.into()
 }

@@ -7,24 +7,20 @@
 //! ```
 //! `<path>` depends on the class the adapter was trained in: see [`Layout`]. GGUF files keep the
 //! rows of query and key matrices in another order, and so do graft's adapters: B's rows of those
-//! two are reordered (`rows`). What a folder says beyond this is refused, never ignored.
+//! two are reordered. What a folder says beyond this is refused, never ignored.
 
 mod config;
 mod export;
+mod extensions;
 mod import;
-mod rows;
+mod targets;
 
 pub use export::{ExportOptions, write};
-pub(super) use import::file_bytes;
 pub use import::read;
+pub(super) use import::site_of;
 
-use std::path::Path;
-
-use crate::Error;
-
-/// File names in a folder.
-const CONFIG: &str = "adapter_config.json";
-const TENSORS: &str = "adapter_model.safetensors";
+/// The name of the file with the matrices.
+pub(super) const TENSORS: &str = "adapter_model.safetensors";
 /// What stands before every tensor's module.
 const WRAPPER: &str = "base_model.model.";
 
@@ -51,13 +47,5 @@ impl Layout {
             Self::Llava => "model.language_model.layers",
             Self::LlavaBefore452 => "language_model.model.layers",
         }
-    }
-}
-
-fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
-    move |source| Error::Io {
-        action,
-        path: path.to_owned(),
-        source,
     }
 }

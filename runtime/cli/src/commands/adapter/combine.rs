@@ -21,7 +21,7 @@ use crate::model_arguments::{AdapterArgument, about, adapter_argument, threads};
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub struct CombineArguments {
-    /// GGUF adapters or PEFT folders of one base, and how strongly each counts [default: 1]
+    /// GGUF adapters or folders of one base, and how strongly each counts [default: 1]
     #[arg(value_name = "FILE[:WEIGHT]", value_parser = adapter_argument, required = true)]
     adapters: Vec<AdapterArgument>,
     /// The adapter to write
@@ -30,7 +30,7 @@ pub struct CombineArguments {
     /// Keep at most this rank, and say what that leaves out
     #[arg(long, value_name = "R", value_parser = rank)]
     rank: Option<usize>,
-    /// The base model; PEFT folders need it
+    /// The base model; folders need it
     #[arg(short, long, value_name = "FILE")]
     model: Option<PathBuf>,
     /// Worker threads [default: one per core]

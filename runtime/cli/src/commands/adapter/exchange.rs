@@ -1,22 +1,25 @@
-//! `graft adapter import` and `export`: adapters from and to PEFT's folders.
+//! `graft adapter import` and `export`: adapters from folders of PEFT and mlx-lm, and to PEFT's.
 
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use graft::adapter::{Adapter, gguf_file, peft};
+use graft::adapter::{Adapter, folder, gguf_file, peft};
 
 use super::{open_model, written};
 use crate::Setting;
 use crate::failure::Failure;
 use crate::model_arguments::about;
 
-/// Turn a folder that PEFT saved into a GGUF adapter
+/// Turn a folder that PEFT or mlx-lm saved into a GGUF adapter
 ///
 ///   graft adapter import ./invoices-peft -m model.gguf -o invoices.gguf
+///
+/// The folder's files say whose it is. What an adapter does beyond plain LoRA is refused by name.
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub struct ImportArguments {
-    /// The folder with adapter_config.json and adapter_model.safetensors
+    /// The folder with adapter_config.json, and adapter_model.safetensors (PEFT) or adapters.safetensors
+    /// (mlx-lm)
     folder: PathBuf,
     /// The base model
     #[arg(short, long, value_name = "FILE")]
@@ -62,7 +65,7 @@ enum LayoutArgument {
 /// Runs `import`.
 pub fn import(arguments: &ImportArguments, setting: &Setting) -> Result<(), Failure> {
     let model = open_model(&arguments.model)?;
-    let adapter = peft::read(&arguments.folder, model.llama().shape())
+    let adapter = folder::read(&arguments.folder, model.llama().shape())
         .map_err(|e| about(&arguments.folder, e))?;
     gguf_file::write(&arguments.output, &adapter)?;
     written(&arguments.output, &adapter, setting)

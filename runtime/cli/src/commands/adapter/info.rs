@@ -19,9 +19,9 @@ use crate::progress::short_bytes;
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub struct InfoArguments {
-    /// A GGUF adapter or a PEFT folder
+    /// A GGUF adapter, or a folder of PEFT or mlx-lm
     adapter: PathBuf,
-    /// Check that it fits this model; a PEFT folder needs it
+    /// Check that it fits this model; a folder needs it
     #[arg(short, long, value_name = "FILE")]
     model: Option<PathBuf>,
 }

@@ -69,7 +69,7 @@ fn open_adapter(path: &Path, model: Option<&Model>) -> Result<Arc<Adapter>, Fail
         (Some(model), _) => Adapter::open(path, model).map_err(|e| about(path, e)),
         (None, false) => Ok(Arc::new(gguf_file::read(path).map_err(|e| about(path, e))?)),
         (None, true) => Err(Failure::Usage(format!(
-            "{} is a folder; give the base model with -m to read a PEFT adapter",
+            "{} is a folder; give the base model with -m to read it",
             path.display()
         ))),
     }

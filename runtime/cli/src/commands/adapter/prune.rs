@@ -22,7 +22,7 @@ use crate::table::Table;
 #[derive(Args)]
 #[command(verbatim_doc_comment, group(ArgGroup::new("keep").required(true)))]
 pub struct PruneArguments {
-    /// A GGUF adapter or a PEFT folder
+    /// A GGUF adapter, or a folder of PEFT or mlx-lm
     adapter: PathBuf,
     /// The adapter to write
     #[arg(short, long, value_name = "FILE")]
@@ -33,7 +33,7 @@ pub struct PruneArguments {
     /// Keep at most this rank
     #[arg(long, value_name = "R", value_parser = rank, group = "keep")]
     rank: Option<usize>,
-    /// The base model; a PEFT folder needs it
+    /// The base model; a folder needs it
     #[arg(short, long, value_name = "FILE")]
     model: Option<PathBuf>,
     /// Worker threads [default: one per core]

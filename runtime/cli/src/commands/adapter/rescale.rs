@@ -18,7 +18,7 @@ use crate::model_arguments::about;
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub struct ScaleArguments {
-    /// A GGUF adapter or a PEFT folder
+    /// A GGUF adapter, or a folder of PEFT or mlx-lm
     adapter: PathBuf,
     /// The factor; any number but 0
     #[arg(long, value_name = "X", value_parser = factor, allow_negative_numbers = true)]
@@ -26,7 +26,7 @@ pub struct ScaleArguments {
     /// The adapter to write
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
-    /// The base model; a PEFT folder needs it
+    /// The base model; a folder needs it
     #[arg(short, long, value_name = "FILE")]
     model: Option<PathBuf>,
 }
@@ -37,7 +37,7 @@ pub struct ScaleArguments {
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub struct RenameArguments {
-    /// A GGUF adapter or a PEFT folder
+    /// A GGUF adapter, or a folder of PEFT or mlx-lm
     adapter: PathBuf,
     /// The new name
     #[arg(long, value_name = "NAME")]
@@ -45,7 +45,7 @@ pub struct RenameArguments {
     /// The adapter to write
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
-    /// The base model; a PEFT folder needs it
+    /// The base model; a folder needs it
     #[arg(short, long, value_name = "FILE")]
     model: Option<PathBuf>,
 }

@@ -21,14 +21,24 @@ fn source(row: usize, width: usize) -> usize {
 }
 
 /// `[outputs, R]` from Hugging Face's order to GGUF's.
-pub(super) fn to_gguf(b: Vec<f32>, rank: usize, shape: &LlamaShape, kind: SiteKind) -> Vec<f32> {
+pub(in crate::adapter) fn to_gguf(
+    b: Vec<f32>,
+    rank: usize,
+    shape: &LlamaShape,
+    kind: SiteKind,
+) -> Vec<f32> {
     reorder(b, rank, shape, kind, |out, b, row, from| {
         out[row * rank..][..rank].copy_from_slice(&b[from * rank..][..rank]);
     })
 }
 
 /// `[outputs, R]` from GGUF's order to Hugging Face's.
-pub(super) fn to_hf(b: Vec<f32>, rank: usize, shape: &LlamaShape, kind: SiteKind) -> Vec<f32> {
+pub(in crate::adapter) fn to_hf(
+    b: Vec<f32>,
+    rank: usize,
+    shape: &LlamaShape,
+    kind: SiteKind,
+) -> Vec<f32> {
     reorder(b, rank, shape, kind, |out, b, row, to| {
         out[to * rank..][..rank].copy_from_slice(&b[row * rank..][..rank]);
     })
