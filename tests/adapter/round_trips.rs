@@ -36,7 +36,7 @@ fn stored_as(file: &Path, quant_type: QuantType, out: &Path) {
 }
 
 fn values(pair: &LoraPair) -> impl Iterator<Item = f32> {
-    pair.a.iter().chain(&pair.b).copied()
+    pair.a.iter().chain(pair.b.iter()).copied()
 }
 
 #[test]
