@@ -1,6 +1,7 @@
 //! Which adapters of a registry are in memory: limits hold whatever is leased, what is used stays, what left
 //! comes back as it was.
 
+#[allow(dead_code)] // only the models are of use here
 mod answers;
 
 use std::path::{Path, PathBuf};
