@@ -4,7 +4,9 @@
 //! therefore taken eight at a time. `ops/lora.rs` says what is computed; many tokens are products
 //! ([`crate::tiled::lora`]).
 
-use crate::{Isa, Kernels, QuantType, blocks};
+#[cfg(target_arch = "x86_64")]
+use crate::Isa;
+use crate::{Kernels, QuantType, blocks};
 
 /// A matrix of a low-rank term, rows one after the other.
 #[derive(Clone, Copy, Debug)]
@@ -66,7 +68,7 @@ impl Kernels {
             // SAFETY: as in `low_rank_up`.
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 | Isa::Avx512 => unsafe { crate::avx2::low_rank::prefetch(matrix) },
-            _ => {}
+            _ => _ = matrix,
         }
     }
 
