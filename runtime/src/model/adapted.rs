@@ -56,7 +56,7 @@ impl Adapted {
 
     /// Whether terms are added to pieces of the frozen product.
     fn is_thin(&self, x: &[f32], adapters: &dyn AdapterView) -> bool {
-        x.len() <= Kernels::THIN_TOKENS * self.linear.inputs()
+        (1..=Kernels::THIN_TOKENS * self.linear.inputs()).contains(&x.len())
             && adapters
                 .terms(self.site)
                 .all(|term| term.dropout.rate == 0.0)

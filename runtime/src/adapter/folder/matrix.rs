@@ -80,18 +80,25 @@ impl Places {
         Ok(())
     }
 
-    /// Every place in order, with its module's path, its A and its B.
+    /// The pairs in order, with the rank and scale that the configuration has for each module.
     ///
     /// # Errors
-    /// A sentence that names the first module with one of them only.
-    pub fn whole(self) -> Result<Vec<(Site, String, Matrix, Matrix)>, String> {
+    /// A sentence that names the first module with one half only, or whose matrices differ from the
+    /// configuration or the model.
+    pub fn pairs(
+        self,
+        shape: &LlamaShape,
+        rank_and_scale: impl Fn(&str) -> (usize, f32),
+    ) -> Result<Vec<(Site, LoraPair)>, String> {
         let entries = self.0.into_iter().map(|(site, (module, halves))| {
             let [Some(a), Some(b)] = halves else {
                 return Err(format!(
                     "{module} has only one of lora_A and lora_B; the file is incomplete"
                 ));
             };
-            Ok((site, module, a, b))
+            let (rank, scale) = rank_and_scale(&module);
+            let pair = pair(a, b, site, shape, rank, scale);
+            Ok((site, pair.map_err(|reason| format!("{module}: {reason}"))?))
         });
         entries.collect()
     }
@@ -101,7 +108,7 @@ impl Places {
 ///
 /// # Errors
 /// A sentence: where the matrices differ from the configuration or the model.
-pub(in crate::adapter) fn pair(
+fn pair(
     a: Matrix,
     b: Matrix,
     site: Site,

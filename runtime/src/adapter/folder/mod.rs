@@ -7,7 +7,7 @@
 mod matrix;
 pub(super) mod rows;
 
-pub(super) use matrix::{Matrix, Places, pair};
+pub(super) use matrix::{Matrix, Places};
 
 use std::fs;
 use std::path::Path;

@@ -15,7 +15,7 @@ use std::path::Path;
 
 use safetensors::SafeTensors;
 
-use super::folder::{CONFIG, Matrix, Places, config_text, io, name_of, pair, wrong};
+use super::folder::{CONFIG, Matrix, Places, config_text, io, name_of, wrong};
 use super::{Adapter, BaseIdentity, peft};
 use crate::error::Result;
 use crate::model::LlamaShape;
@@ -57,15 +57,8 @@ pub fn read(folder: &Path, shape: &LlamaShape) -> Result<Adapter> {
         let matrix = Matrix::read(&name, &view).map_err(refuse)?;
         places.add(site, module, half, matrix.transposed())?;
     }
-    let pairs = places.whole().map_err(refuse)?.into_iter();
-    let pairs = pairs.map(|(site, module, a, b)| {
-        let pair = pair(a, b, site, shape, config.rank, config.scale);
-        Ok((
-            site,
-            pair.map_err(|reason| refuse(format!("{module}: {reason}")))?,
-        ))
-    });
-    let pairs: Vec<_> = pairs.collect::<Result<_>>()?;
+    let pairs = places.pairs(shape, |_| (config.rank, config.scale));
+    let pairs = pairs.map_err(refuse)?;
     let base = BaseIdentity {
         fingerprint: None,
         name: config.base_model.clone(),

@@ -7,7 +7,7 @@ use safetensors::SafeTensors;
 
 use super::config::Config;
 use super::{Layout, TENSORS, WRAPPER};
-use crate::adapter::folder::{CONFIG, Matrix, Places, config_text, io, name_of, pair, wrong};
+use crate::adapter::folder::{CONFIG, Matrix, Places, config_text, io, name_of, wrong};
 use crate::adapter::{Adapter, BaseIdentity};
 use crate::error::Result;
 use crate::model::{LlamaShape, Site};
@@ -46,16 +46,8 @@ pub fn read(folder: &Path, shape: &LlamaShape) -> Result<Adapter> {
         let matrix = Matrix::read(&name, &view).map_err(refuse)?;
         places.add(site, module, half, matrix)?;
     }
-    let pairs = places.whole().map_err(refuse)?.into_iter();
-    let pairs = pairs.map(|(site, module, a, b)| {
-        let (rank, scale) = (config.rank(&module), config.scale(&module));
-        let pair = pair(a, b, site, shape, rank, scale);
-        Ok((
-            site,
-            pair.map_err(|reason| refuse(format!("{module}: {reason}")))?,
-        ))
-    });
-    let pairs: Vec<_> = pairs.collect::<Result<_>>()?;
+    let pairs = places.pairs(shape, |module| (config.rank(module), config.scale(module)));
+    let pairs = pairs.map_err(refuse)?;
     let base = BaseIdentity {
         fingerprint: None,
         name: config.base_model.clone(),
