@@ -3,6 +3,7 @@
 mod activations;
 mod adapted;
 mod attention;
+mod batch;
 mod error;
 mod layer;
 mod linear;
@@ -30,6 +31,7 @@ use crate::tokenizer::Tokenizer;
 
 pub use activations::{ActivationPlan, Activations};
 pub use adapted::{Adapted, LoraScratch};
+pub use batch::{FreshKv, Lane};
 pub use error::ModelError;
 pub use graft_kernels::low_rank::LowRank;
 pub use graft_kernels::ops::dropout::Dropout;
@@ -40,7 +42,9 @@ pub use projector::{PROJECTOR_TENSORS, Projector, ProjectorParameters, Projector
 pub use rounding::{Input, Rounding};
 pub use saved::{BackwardScratch, Saved, Scratch};
 pub use shape::LlamaShape;
-pub use site::{AdapterView, GradientView, LoraGradient, LoraRef, Site, SiteKind, Unadapted};
+pub use site::{
+    AdapterView, GradientView, LoraGradient, LoraRef, RowSpan, Site, SiteKind, Unadapted,
+};
 pub use trial::Trial;
 pub use vision::{Vision, VisionShape};
 pub use vision_tower::{VisionStage, VisionTower, VisionWork};
