@@ -282,7 +282,6 @@ impl<'a> Rows<'a> {
                 kernels.thin_rounded(piece, rows, x, &weight);
             });
         } else {
-            self.prefetch_terms(y.cols());
             with_strip(|strip| {
                 let kernels = self.linear.kernels;
                 kernels.linear_rounded(y.reborrow(), x, &weight, strip);
@@ -305,20 +304,10 @@ impl<'a> Rows<'a> {
         let (tokens, rows) = (y.rows(), y.cols());
         let mut piece = [0.0; Kernels::THIN_TOKENS * THIN_ROWS];
         let piece = &mut piece[..tokens * rows];
-        self.prefetch_terms(rows);
         work(self.linear.kernels, piece, rows);
         self.add_terms(MatMut::new(piece, tokens, rows));
         for (token, result) in piece.chunks_exact(rows).enumerate() {
             y.row_mut(token).copy_from_slice(result);
-        }
-    }
-
-    /// Asks for what the terms add to the first `rows` outputs, which the frozen product leaves time to read.
-    fn prefetch_terms(self, rows: usize) {
-        for Added { rank, b, .. } in self.terms {
-            self.linear
-                .kernels
-                .prefetch(b.rows(self.first, rows, *rank));
         }
     }
 

@@ -3,7 +3,7 @@
 use core::arch::x86_64::*;
 
 use super::floats;
-use super::registers::{AHEAD, ask_for, ask_for_bytes, load, store};
+use super::registers::{AHEAD, load, store};
 use crate::QuantType;
 use crate::low_rank::LowRank;
 
@@ -73,18 +73,5 @@ pub(crate) fn up(y: &mut [f32], ax: &[f32], b: LowRank<'_>) {
             QuantType::BF16 => stored_bf16(y, ax, bytes),
             _ => crate::low_rank::up(y, ax, b),
         },
-    }
-}
-
-/// See [`crate::Kernels::prefetch`].
-#[target_feature(enable = "avx2")]
-pub(crate) fn prefetch(matrix: LowRank<'_>) {
-    match matrix {
-        LowRank::Floats(values) => {
-            for line in values.chunks(16) {
-                ask_for(line);
-            }
-        }
-        LowRank::Stored { bytes, .. } => ask_for_bytes(bytes, 0),
     }
 }
