@@ -119,7 +119,7 @@ fn rounded_rows(kernels: &Kernels, limits: &Limits) {
             bytes: &w,
             inputs,
         };
-        for tokens in [1, 4, 32, 512] {
+        for tokens in [1, 2, 3, 4, 8, 32, 512] {
             let flop = Work::Flop((2 * tokens * inputs * outputs) as f64);
             let thick = time(|| {
                 let y = MatMut::new(&mut y[..tokens * outputs], tokens, outputs);

@@ -17,7 +17,7 @@
 
 use crate::product::MatMut;
 use crate::tiled::linear::Stored;
-use crate::{Kernels, QuantType};
+use crate::{Isa, Kernels, QuantType};
 
 /// Activations that share a unit.
 pub const GROUP: usize = 32;
@@ -337,6 +337,17 @@ impl Kernels {
     /// Whether this table multiplies matrices of this type with [`Rounded`] activations.
     pub fn multiplies_rounded(&self, ty: QuantType) -> bool {
         self.rounded.is_some() && Form::of(ty).bits > 0
+    }
+
+    /// The most tokens for which [`Kernels::thin_rounded`] is faster than [`Kernels::linear_rounded`], as
+    /// `bench-kernels rounded` measures it; at most [`TILE`].
+    pub fn thin_rounded_tokens(&self, ty: QuantType) -> usize {
+        match self.isa {
+            // To bring words into a strip takes longer than to multiply them.
+            Isa::Avx2 if self.rounds_to_words() && Form::of(ty).bits == 8 => TILE,
+            Isa::Avx2 | Isa::Avx512 => 2,
+            Isa::Portable | Isa::Neon => TILE,
+        }
     }
 
     /// Whether [`Rounded::words`] are needed.

@@ -12,7 +12,7 @@ use std::ops::Range;
 use graft_kernels::Kernels;
 use graft_kernels::low_rank::LowRank;
 use graft_kernels::product::{Mat, MatMut, product};
-use graft_kernels::rounded::{Rounded, TILE};
+use graft_kernels::rounded::Rounded;
 use graft_kernels::tiled::linear::{SCRATCH, Stored};
 
 use super::worker::{with_floats, with_strip};
@@ -267,7 +267,8 @@ impl<'a> Rows<'a> {
 
     /// Any number of tokens, rounded.
     fn rounded(self, mut y: MatMut<'_>, x: &Rounded<'_>) {
-        let thin = y.rows() <= TILE;
+        let ty = self.linear.weight.quant_type();
+        let thin = y.rows() <= self.linear.kernels.thin_rounded_tokens(ty);
         let piece = match thin {
             true => THIN_ROWS,
             false => thick_rows(self.linear.outputs()),

@@ -9,8 +9,8 @@ use core::arch::x86_64::*;
 use super::panel::transpose_block;
 use super::quads::{eight_quads, four_quads};
 use super::registers::{
-    ask_for, ask_for_bytes, half, largest, load, load_16, load_32, load_halves, spread_pair,
-    spread_quad, store, store_32, store_halves, store_signed, sum, sums_of_pairs,
+    ask_for, ask_for_bytes, half, largest, load, load_8_bytes, load_16, load_32, load_halves,
+    spread_pair, spread_quad, store, store_32, store_halves, store_signed, sum, sums_of_pairs,
 };
 use crate::QuantType;
 use crate::blocks::q6_k;
@@ -318,24 +318,45 @@ fn sums_of<const T: usize, const QUADS: usize>(
 /// Writes the factors of Q6_K, whose scales are bytes times a float of the block.
 #[target_feature(enable = "avx2,fma,f16c")]
 fn fill_factors(strip: &mut Strip, part: &Part<'_>) {
-    for row in 0..ROWS {
-        let blocks = part.of(row).unwrap_or_default().as_chunks().0;
-        let factors = strip.factors[row..].iter_mut().step_by(ROWS);
-        let scales = blocks
-            .iter()
-            .flat_map(|block| q6_k::Block::of(block).scales);
-        for (out, &scale) in factors.zip(scales) {
-            *out = [i16::from(scale as i8); 2];
-        }
-        let places = strip.blocks[row..].iter_mut().step_by(ROWS);
-        for (out, block) in places.zip(blocks) {
-            *out = half(q6_k::Block::of(block).d);
+    for first in (0..ROWS).step_by(LANES) {
+        let rows: [&[_]; LANES] =
+            std::array::from_fn(|i| part.of(first + i).unwrap_or_default().as_chunks().0);
+        for block in 0..strip.depth / q6_k::LEN {
+            for (i, row) in rows.iter().enumerate() {
+                let d = row.get(block).map_or(0.0, |b| half(q6_k::Block::of(b).d));
+                strip.blocks[block * ROWS + first + i] = d;
+            }
+            for eight in 0..2 {
+                let mut factors = [_mm256_setzero_ps(); LANES];
+                for (factors, row) in factors.iter_mut().zip(rows) {
+                    if let Some(block) = row.get(block) {
+                        let scales = q6_k::Block::of(block).scales.as_chunks().0;
+                        *factors = _mm256_castsi256_ps(signed_twice(&scales[eight]));
+                    }
+                }
+                let sub = 16 * block + 8 * eight;
+                let places = strip.factors[sub * ROWS..].chunks_exact_mut(ROWS);
+                for (out, column) in places.zip(transpose_block(factors)) {
+                    let out = out[first..][..LANES].as_flattened_mut();
+                    let out = out.first_chunk_mut().expect("two for each row");
+                    store_halves(out, _mm256_castps_si256(column));
+                }
+            }
         }
     }
 }
 
+/// Bytes with a sign as words, each twice.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn signed_twice(bytes: &[u8; 8]) -> __m256i {
+    let high = _mm256_slli_epi32(load_8_bytes(bytes), 24);
+    let low = _mm256_srli_epi32(_mm256_srai_epi32(high, 8), 16);
+    _mm256_or_si256(_mm256_slli_epi32(_mm256_srai_epi32(high, 24), 16), low)
+}
+
 /// Levels of Q6_K, 16 of which share a factor. Multiplying integers by it spares each sub-block a float
-/// multiplication; the sum of two products of at most 32512 * 127 is exact in 32 bits and as a float.
+/// multiplication; the sum of four products of at most 32512 * 127 is exact in 32 bits and as a float.
 #[inline(never)]
 #[target_feature(enable = "avx2,fma")]
 fn factors_tile<const T: usize>(strip: &Strip, x: &Rounded<'_>) -> [[__m256; 2]; T] {
@@ -350,19 +371,25 @@ fn factors_tile<const T: usize>(strip: &Strip, x: &Rounded<'_>) -> [[__m256; 2];
     for units in &blocks[..strip.depth / q6_k::LEN] {
         let mut partial = [[_mm256_setzero_ps(); 2]; T];
         for ((levels, factors), tokens) in groups.by_ref().take(GROUPS) {
+            let mut wide = [[_mm256_setzero_si256(); 2]; T];
             for (sub, (levels, factors)) in levels.iter().zip(factors).enumerate() {
                 let narrow = sums_of(levels, tokens.levels, sub);
                 let [low, high] = factors.as_flattened().as_chunks().0 else {
                     unreachable!("two vectors")
                 };
                 let factors = [load_halves(low), load_halves(high)];
-                for (t, (partial, narrow)) in partial.iter_mut().zip(narrow).enumerate() {
+                for (t, (wide, narrow)) in wide.iter_mut().zip(narrow).enumerate() {
                     let zero = _mm256_slli_epi16::<5>(spread_pair(&tokens.parts[t][sub]));
-                    let unit = _mm256_set1_ps(tokens.units[t]);
-                    for ((partial, narrow), factor) in partial.iter_mut().zip(narrow).zip(factors) {
-                        let wide = _mm256_madd_epi16(_mm256_sub_epi16(narrow, zero), factor);
-                        *partial = _mm256_fmadd_ps(_mm256_cvtepi32_ps(wide), unit, *partial);
+                    for ((wide, narrow), factor) in wide.iter_mut().zip(narrow).zip(factors) {
+                        let part = _mm256_madd_epi16(_mm256_sub_epi16(narrow, zero), factor);
+                        *wide = _mm256_add_epi32(*wide, part);
                     }
+                }
+            }
+            for (t, (partial, wide)) in partial.iter_mut().zip(wide).enumerate() {
+                let unit = _mm256_set1_ps(tokens.units[t]);
+                for (partial, wide) in partial.iter_mut().zip(wide) {
+                    *partial = _mm256_fmadd_ps(_mm256_cvtepi32_ps(wide), unit, *partial);
                 }
             }
         }
