@@ -9,7 +9,7 @@ use graft_kernels::ops::dropout::Dropout;
 use graft_kernels::ops::lora::Layer;
 use graft_kernels::ops::rope::{RopeLayout, RopeOptions, RopeTable};
 use graft_kernels::product::{Mat, MatMut, product};
-use graft_kernels::rounded::{GROUP, Rounded, RoundedMut, Strip, TILE};
+use graft_kernels::rounded::{GROUP, Parts, Rounded, RoundedMut, Strip, TILE};
 use graft_kernels::tiled::{attention, linear, lora};
 use graft_kernels::{Kernels, QuantType};
 
@@ -83,7 +83,7 @@ fn rounded_rows(kernels: &Kernels, limits: &Limits) {
     let (mut levels, mut words) = (vec![[0; GROUP]; groups], vec![[0; GROUP]; words]);
     let (mut units, mut sums) = (vec![0.0; groups], vec![0.0; groups]);
     let mut halves = vec![[0.0; 2]; groups];
-    let mut parts = vec![[[0; 2]; 3]; groups];
+    let mut parts = vec![Parts::default(); groups];
     let took = time(|| {
         let out = RoundedMut {
             levels: &mut levels,

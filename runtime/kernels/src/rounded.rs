@@ -24,6 +24,16 @@ pub const GROUP: usize = 32;
 /// Tokens whose groups lie side by side.
 pub const TILE: usize = 4;
 
+/// Sums of a group's integers: of both halves and of all, then 32 times those of both halves. Each is two: of
+/// the first two of each four integers, and of the last two.
+pub type Parts = [[i16; 2]; 5];
+
+/// All of a group's from those of its halves.
+pub(crate) fn parts(a: [i16; 2], b: [i16; 2]) -> Parts {
+    let all = [a[0] + b[0], a[1] + b[1]];
+    [a, b, all, a.map(|sum| 32 * sum), b.map(|sum| 32 * sum)]
+}
+
 /// Activations of some tokens in integers, in the order in which products read them: tiles of [`TILE`]
 /// tokens (the last may have fewer), of each tile its groups of 32 inputs, of each group its tokens.
 #[derive(Clone, Copy, Debug)]
@@ -39,9 +49,8 @@ pub struct Rounded<'a> {
     pub sums: &'a [f32],
     /// The sums of both its halves.
     pub halves: &'a [[f32; 2]],
-    /// The same of the integers of both halves and of all, each in two parts: of the first two of each
-    /// four integers, and of the last two.
-    pub parts: &'a [[[i16; 2]; 3]],
+    /// The same of the integers, in parts.
+    pub parts: &'a [Parts],
     /// Activations of a token, whole groups.
     pub inputs: usize,
 }
@@ -77,7 +86,7 @@ pub(crate) struct GroupOf<'a, const T: usize> {
     halves: &'a [[f32; 2]; T],
     /// Only for products that take levels without sign.
     #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
-    pub parts: &'a [[[i16; 2]; 3]; T],
+    pub parts: &'a [Parts; T],
 }
 
 impl<'a> Rounded<'a> {
@@ -127,7 +136,7 @@ pub struct RoundedMut<'a> {
     pub units: &'a mut [f32],
     pub sums: &'a mut [f32],
     pub halves: &'a mut [[f32; 2]],
-    pub parts: &'a mut [[[i16; 2]; 3]],
+    pub parts: &'a mut [Parts],
 }
 
 impl<'a> RoundedMut<'a> {

@@ -4,7 +4,7 @@
 //! multiplies floats; a vision tower, and a projector that stays as it is, have one wherever they run.
 
 use graft_kernels::Kernels;
-use graft_kernels::rounded::{GROUP, Rounded, RoundedMut, TILE};
+use graft_kernels::rounded::{GROUP, Parts, Rounded, RoundedMut, TILE};
 
 use super::Linear;
 use crate::memory::{Arena, ArenaError, Buffer, Floats, Part};
@@ -52,7 +52,7 @@ pub struct Rounding {
     units: Floats,
     sums: Floats,
     halves: Buffer<[f32; 2]>,
-    parts: Buffer<[[i16; 2]; 3]>,
+    parts: Buffer<Parts>,
 }
 
 impl Rounding {
@@ -75,7 +75,8 @@ impl Rounding {
     /// Bytes that [`Rounding::new`] allocates.
     pub fn bytes(floats: usize) -> usize {
         let (groups, words) = Self::groups(floats);
-        groups * (GROUP + 7 * size_of::<f32>()) + words * GROUP * size_of::<i16>()
+        groups * (GROUP + 4 * size_of::<f32>() + size_of::<Parts>())
+            + words * GROUP * size_of::<i16>()
     }
 
     /// Groups, and those of them that are kept in words as well.

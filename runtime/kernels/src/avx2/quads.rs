@@ -6,9 +6,10 @@
 
 use core::arch::asm;
 use core::arch::x86_64::*;
+use core::mem::MaybeUninit;
 
 use super::rounded::ROWS;
-use crate::rounded::{GROUP, TILE};
+use crate::rounded::{GROUP, Parts, TILE};
 
 /// The products of a quad of 16 rows with a token's four activations at `$x`.
 macro_rules! token {
@@ -109,6 +110,105 @@ pub(super) fn eight_quads(
             e = out(ymm_reg) e, f = out(ymm_reg) f, g = out(ymm_reg) g, h = out(ymm_reg) h,
             w_low = out(ymm_reg) _, w_high = out(ymm_reg) _, x = out(ymm_reg) _, product = out(ymm_reg) _,
             options(pure, readonly, nostack, preserves_flags),
+        );
+    }
+    [[a, b], [c, d], [e, f], [g, h]]
+}
+
+/// Takes 32 from every level whose products with token `$t` were added up, and multiplies by the factors of
+/// half `$half`.
+macro_rules! factored {
+    ($half:literal, $t:literal, $low:literal, $high:literal) => {
+        concat!(
+            "vpbroadcastd {x}, [{parts} + 20 * ",
+            $t,
+            " + 12 + 4 * ",
+            $half,
+            "]\n",
+            "vpsubw {",
+            $low,
+            "}, {",
+            $low,
+            "}, {x}\n",
+            "vpsubw {",
+            $high,
+            "}, {",
+            $high,
+            "}, {x}\n",
+            "vpmaddwd {",
+            $low,
+            "}, {",
+            $low,
+            "}, {w_low}\n",
+            "vpmaddwd {",
+            $high,
+            "}, {",
+            $high,
+            "}, {w_high}\n",
+        )
+    };
+    ($half:literal) => {
+        concat!(
+            "vmovdqu {w_low}, [{factors} + 64 * ",
+            $half,
+            "]\n",
+            "vmovdqu {w_high}, [{factors} + 64 * ",
+            $half,
+            " + 32]\n",
+            factored!($half, 0, "a", "b"),
+            factored!($half, 1, "c", "d"),
+            factored!($half, 2, "e", "f"),
+            factored!($half, 3, "g", "h"),
+        )
+    };
+}
+
+/// Keeps a vector at place `$n` for later.
+macro_rules! keep {
+    ($n:literal, $v:literal) => {
+        concat!("vmovdqu [{kept} + 32 * ", $n, "], {", $v, "}\n")
+    };
+}
+
+/// Adds what was kept at place `$n`.
+macro_rules! fetch {
+    ($n:literal, $v:literal) => {
+        concat!("vpaddd {", $v, "}, {", $v, "}, [{kept} + 32 * ", $n, "]\n")
+    };
+}
+
+/// The sums over a group of `factor (level - 32) x`, where each half of the group has its factors, twice for
+/// each row.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+pub(super) fn factored_quads(
+    levels: &[[u8; 4 * ROWS]; 8],
+    factors: &[[[i16; 2]; ROWS]; 2],
+    tokens: &[[i8; GROUP]; TILE],
+    parts: &[Parts; TILE],
+) -> [[__m256i; 2]; TILE] {
+    let mut kept = MaybeUninit::<[__m256i; 2 * TILE]>::uninit();
+    let (a, b, c, d, e, f, g, h);
+    // SAFETY: reads the 512 bytes of levels, the 32 of each token, the 128 of factors, and of each token's 20
+    // bytes of parts the last 8; reads and writes eight vectors that are written before they are read. AVX2
+    // is the caller's to have.
+    unsafe {
+        asm!(
+            quad!(first, 0), quad!(next, 1), quad!(next, 2), quad!(next, 3),
+            factored!(0),
+            keep!(0, "a"), keep!(1, "b"), keep!(2, "c"), keep!(3, "d"),
+            keep!(4, "e"), keep!(5, "f"), keep!(6, "g"), keep!(7, "h"),
+            quad!(first, 4), quad!(next, 5), quad!(next, 6), quad!(next, 7),
+            factored!(1),
+            fetch!(0, "a"), fetch!(1, "b"), fetch!(2, "c"), fetch!(3, "d"),
+            fetch!(4, "e"), fetch!(5, "f"), fetch!(6, "g"), fetch!(7, "h"),
+            levels = in(reg) levels.as_ptr(), tokens = in(reg) tokens.as_ptr(),
+            factors = in(reg) factors.as_ptr(), parts = in(reg) parts.as_ptr(),
+            kept = in(reg) kept.as_mut_ptr(),
+            a = out(ymm_reg) a, b = out(ymm_reg) b, c = out(ymm_reg) c, d = out(ymm_reg) d,
+            e = out(ymm_reg) e, f = out(ymm_reg) f, g = out(ymm_reg) g, h = out(ymm_reg) h,
+            w_low = out(ymm_reg) _, w_high = out(ymm_reg) _, x = out(ymm_reg) _, product = out(ymm_reg) _,
+            options(nostack, preserves_flags),
         );
     }
     [[a, b], [c, d], [e, f], [g, h]]

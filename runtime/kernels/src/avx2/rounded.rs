@@ -7,7 +7,7 @@
 use core::arch::x86_64::*;
 
 use super::panel::transpose_block;
-use super::quads::{eight_quads, four_quads};
+use super::quads::{eight_quads, factored_quads, four_quads};
 use super::registers::{
     ask_for, ask_for_bytes, half, largest, load, load_8_bytes, load_16, load_32, load_halves,
     spread_pair, spread_quad, store, store_32, store_halves, store_signed, sum, sums_of_pairs,
@@ -17,7 +17,8 @@ use crate::blocks::q6_k;
 use crate::panel::store_cols;
 use crate::product::MatMut;
 use crate::rounded::{
-    DEPTH, Form, GROUP, Part, Rounded, RoundedKernels, RoundedMut, Strip, TILE, Unpacked, places,
+    DEPTH, Form, GROUP, Part, Rounded, RoundedKernels, RoundedMut, Strip, TILE, Unpacked, parts,
+    places,
 };
 
 /// Lanes of 32 bits in a vector, each of one row.
@@ -71,7 +72,7 @@ pub(crate) fn round(out: &mut RoundedMut<'_>, x: &[f32], inputs: usize) {
             store_halves(high, _mm256_permute4x64_epi64(cd, 0b11_01_10_00));
         }
         let [a, b] = sums_of_pairs(bytes);
-        out.parts[g] = [a, b, [a[0] + b[0], a[1] + b[1]]];
+        out.parts[g] = parts(a, b);
         let [low, high] = [a[0] + a[1], b[0] + b[1]];
         out.units[g] = unit;
         out.sums[g] = unit * (low + high) as f32;
@@ -372,17 +373,23 @@ fn factors_tile<const T: usize>(strip: &Strip, x: &Rounded<'_>) -> [[__m256; 2];
         let mut partial = [[_mm256_setzero_ps(); 2]; T];
         for ((levels, factors), tokens) in groups.by_ref().take(GROUPS) {
             let mut wide = [[_mm256_setzero_si256(); 2]; T];
-            for (sub, (levels, factors)) in levels.iter().zip(factors).enumerate() {
-                let narrow = sums_of(levels, tokens.levels, sub);
-                let [low, high] = factors.as_flattened().as_chunks().0 else {
-                    unreachable!("two vectors")
-                };
-                let factors = [load_halves(low), load_halves(high)];
-                for (t, (wide, narrow)) in wide.iter_mut().zip(narrow).enumerate() {
-                    let zero = _mm256_slli_epi16::<5>(spread_pair(&tokens.parts[t][sub]));
-                    for ((wide, narrow), factor) in wide.iter_mut().zip(narrow).zip(factors) {
-                        let part = _mm256_madd_epi16(_mm256_sub_epi16(narrow, zero), factor);
-                        *wide = _mm256_add_epi32(*wide, part);
+            let four = tokens.levels.first_chunk().zip(tokens.parts.first_chunk());
+            if let Some((x, parts)) = four {
+                let levels = levels.as_flattened().first_chunk().expect("eight quads");
+                wide.copy_from_slice(&factored_quads(levels, factors, x, parts));
+            } else {
+                for (sub, (levels, factors)) in levels.iter().zip(factors).enumerate() {
+                    let narrow = sums_of(levels, tokens.levels, sub);
+                    let [low, high] = factors.as_flattened().as_chunks().0 else {
+                        unreachable!("two vectors")
+                    };
+                    let factors = [load_halves(low), load_halves(high)];
+                    for (t, (wide, narrow)) in wide.iter_mut().zip(narrow).enumerate() {
+                        let zero = spread_pair(&tokens.parts[t][3 + sub]);
+                        for ((wide, narrow), factor) in wide.iter_mut().zip(narrow).zip(factors) {
+                            let part = _mm256_madd_epi16(_mm256_sub_epi16(narrow, zero), factor);
+                            *wide = _mm256_add_epi32(*wide, part);
+                        }
                     }
                 }
             }

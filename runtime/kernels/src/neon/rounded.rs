@@ -15,7 +15,8 @@ use crate::QuantType;
 use crate::panel::store_cols;
 use crate::product::MatMut;
 use crate::rounded::{
-    DEPTH, Form, GROUP, GroupOf, Part, Rounded, RoundedKernels, RoundedMut, Strip, TILE, places,
+    DEPTH, Form, GROUP, GroupOf, Part, Rounded, RoundedKernels, RoundedMut, Strip, TILE, parts,
+    places,
 };
 
 /// Rows that are unpacked together: those of a vector of floats.
@@ -51,9 +52,9 @@ pub(super) fn round(out: &mut RoundedMut<'_>, x: &[f32], inputs: usize) {
         let inverse = if most > 1e-30 { 127.0 / most } else { 0.0 };
         let unit = if most > 1e-30 { most / 127.0 } else { 0.0 };
         let unit = unit + vaddvq_f32(poison);
-        let mut parts = [[0; 2]; 2];
+        let mut sums = [[0; 2]; 2];
         let outs = out.levels[g].as_chunks_mut::<16>().0.iter_mut();
-        for ((x, out), parts) in x.as_chunks::<16>().0.iter().zip(outs).zip(&mut parts) {
+        for ((x, out), sums) in x.as_chunks::<16>().0.iter().zip(outs).zip(&mut sums) {
             let mut rounded = [vdupq_n_s32(0); 4];
             for (rounded, four) in rounded.iter_mut().zip(x.as_chunks().0) {
                 *rounded = vcvtnq_s32_f32(vmulq_n_f32(load(four), inverse));
@@ -64,12 +65,12 @@ pub(super) fn round(out: &mut RoundedMut<'_>, x: &[f32], inputs: usize) {
                 vqmovn_high_s32(vqmovn_s32(c), d),
             );
             let bytes = vqmovn_high_s16(vqmovn_s16(ab), cd);
-            *parts = sums_of_pairs(bytes);
+            *sums = sums_of_pairs(bytes);
             store_signed(out, bytes);
         }
-        let [a, b] = parts;
-        out.parts[g] = [a, b, [a[0] + b[0], a[1] + b[1]]];
-        let [first, last] = parts.map(|[a, b]| f32::from(a + b));
+        let [a, b] = sums;
+        out.parts[g] = parts(a, b);
+        let [first, last] = sums.map(|[a, b]| f32::from(a + b));
         out.units[g] = unit;
         out.sums[g] = unit * (first + last);
         out.halves[g] = [unit * first, unit * last];

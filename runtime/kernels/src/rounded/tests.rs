@@ -11,7 +11,7 @@ struct Owned {
     units: Vec<f32>,
     sums: Vec<f32>,
     halves: Vec<[f32; 2]>,
-    parts: Vec<[[i16; 2]; 3]>,
+    parts: Vec<Parts>,
     inputs: usize,
 }
 
@@ -25,7 +25,7 @@ impl Owned {
             units: vec![0.0; groups],
             sums: vec![0.0; groups],
             halves: vec![[0.0; 2]; groups],
-            parts: vec![[[0; 2]; 3]; groups],
+            parts: vec![Parts::default(); groups],
             inputs,
         };
         let out = RoundedMut {
@@ -114,14 +114,20 @@ fn rounding_is_within_half_a_unit_and_sums_are_of_what_was_rounded() {
                             table.name
                         );
                     }
-                    for (i, parts) in owned.parts[place].into_iter().enumerate() {
-                        let of = [0..16, 16..32, 0..32][i].clone();
+                    let places = [
+                        (0..16, 1),
+                        (16..32, 1),
+                        (0..32, 1),
+                        (0..16, 32),
+                        (16..32, 32),
+                    ];
+                    for (parts, (of, times)) in owned.parts[place].into_iter().zip(places) {
                         for (first, got) in [(0, parts[0]), (2, parts[1])] {
                             let two =
                                 |four: &[i8]| i16::from(four[first]) + i16::from(four[first + 1]);
                             let want: i16 =
                                 owned.levels[place][of.clone()].chunks(4).map(two).sum();
-                            assert_eq!(got, want, "{}", table.name);
+                            assert_eq!(got, times * want, "{}", table.name);
                         }
                     }
                     if let Some(words) = owned.words.get(place) {
