@@ -360,7 +360,7 @@ fn an_adapter_for_another_model_is_refused_in_and_out() {
     let refused = peft::write(&target, &adapter, shape, &ExportOptions::default());
     assert!(refused.unwrap_err().to_string().contains("does not fit"));
     assert!(!target.exists());
-    let site = Site {
+    let site = Site::Layer {
         layer: 0,
         linear: SiteKind::Q,
     };

@@ -79,8 +79,8 @@ fn answerer(model: &Arc<Model>) -> Answerer {
 
 fn adapter(model: &Model) -> Attached {
     let shape = model.llama().shape();
-    let pairs = Site::all(shape.layers).map(|site| {
-        let mut pair = LoraPair::begin(site, shape.linear(site.linear), 2, 2.0, 5);
+    let pairs = Site::of_layers(shape.layers).map(|site| {
+        let mut pair = LoraPair::begin(site, shape.sizes(site).unwrap(), 2, 2.0, 5);
         let wave = |(i, b): (usize, &mut f32)| *b = (i % 7) as f32 * 0.1 - 0.3;
         pair.b.iter_mut().enumerate().for_each(wave);
         (site, pair)

@@ -80,7 +80,10 @@ pub fn from_gguf(gguf: &Arc<Gguf>, name: &str, path: &Path) -> Result<Adapter, A
             continue;
         }
         let place = info.name.strip_suffix(A);
-        let Some(site) = place.and_then(Site::parse) else {
+        let Some(site) = place
+            .and_then(Site::parse)
+            .filter(|s| s.in_layer().is_some())
+        else {
             return Err(AdapterError::UnknownTensor {
                 tensor: info.name.clone(),
             });

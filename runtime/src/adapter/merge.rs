@@ -150,7 +150,8 @@ pub fn merge(
 }
 
 fn site_of(tensor: &str) -> Option<Site> {
-    Site::parse(tensor.strip_suffix(".weight")?)
+    let site = Site::parse(tensor.strip_suffix(".weight")?)?;
+    site.in_layer().map(|_| site)
 }
 
 impl Stacked {

@@ -29,6 +29,7 @@ pub use pair::LoraPair;
 pub use registry::{Lease, Limits, Publish, Registry};
 pub use values::Values;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -67,7 +68,7 @@ pub struct Adapter {
     name: String,
     base: BaseIdentity,
     alpha: f32,
-    pairs: Vec<Option<LoraPair>>,
+    pairs: BTreeMap<Site, LoraPair>,
 }
 
 impl Adapter {
@@ -81,24 +82,21 @@ impl Adapter {
         alpha: f32,
         pairs: impl IntoIterator<Item = (Site, LoraPair)>,
     ) -> Result<Self, AdapterError> {
-        let mut slots: Vec<Option<LoraPair>> = Vec::new();
+        let mut places = BTreeMap::new();
         for (site, pair) in pairs {
             pair.check(site)?;
-            if slots.len() <= site.index() {
-                slots.resize(site.index() + 1, None);
-            }
-            if slots[site.index()].replace(pair).is_some() {
+            if places.insert(site, pair).is_some() {
                 return Err(AdapterError::Twice { site });
             }
         }
-        if slots.is_empty() {
+        if places.is_empty() {
             return Err(AdapterError::Empty);
         }
         Ok(Self {
             name: name.into(),
             base,
             alpha,
-            pairs: slots,
+            pairs: places,
         })
     }
 
@@ -108,7 +106,7 @@ impl Adapter {
             name: "none".into(),
             base,
             alpha: 1.0,
-            pairs: Vec::new(),
+            pairs: BTreeMap::new(),
         }
     }
 
@@ -162,13 +160,10 @@ impl Adapter {
 
     fn check_shape(&self, shape: &LlamaShape) -> Result<(), String> {
         for (site, pair) in self.iter() {
-            if site.layer >= shape.layers {
-                return Err(format!(
-                    "it adapts {site}, the model has {} layers",
-                    shape.layers
-                ));
-            }
-            let (outputs, inputs) = shape.linear(site.linear);
+            let Some((outputs, inputs)) = shape.sizes(site) else {
+                let layers = shape.layers;
+                return Err(format!("it adapts {site}, the model has {layers} layers"));
+            };
             if (pair.inputs(), pair.outputs()) != (inputs, outputs) {
                 return Err(format!(
                     "{site} is {inputs} to {outputs} in the model, {} to {} in the adapter",
@@ -197,26 +192,23 @@ impl Adapter {
 
     /// The pair at a site.
     pub fn pair(&self, site: Site) -> Option<&LoraPair> {
-        self.pairs.get(site.index())?.as_ref()
+        self.pairs.get(&site)
     }
 
     /// Changes the pair at a site in place.
     #[cfg(test)]
     pub(crate) fn pair_mut(&mut self, site: Site) -> Option<&mut LoraPair> {
-        self.pairs.get_mut(site.index())?.as_mut()
+        self.pairs.get_mut(&site)
     }
 
-    /// All pairs, bottom up.
+    /// All pairs, in the order of sites: bottom up, the vision half's last.
     pub fn iter(&self) -> impl Iterator<Item = (Site, &LoraPair)> {
-        let layers = self.pairs.len().div_ceil(crate::model::SiteKind::ALL.len());
-        Site::all(layers).filter_map(|site| Some((site, self.pair(site)?)))
+        self.pairs.iter().map(|(&site, pair)| (site, pair))
     }
 
     /// All pairs in the same order, to change; for training.
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (Site, &mut LoraPair)> {
-        let layers = self.pairs.len().div_ceil(crate::model::SiteKind::ALL.len());
-        let pairs = Site::all(layers).zip(&mut self.pairs);
-        pairs.filter_map(|(site, pair)| Some((site, pair.as_mut()?)))
+        self.pairs.iter_mut().map(|(&site, pair)| (site, pair))
     }
 
     /// The name of its content. Reads every value, so keep the answer.

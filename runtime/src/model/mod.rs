@@ -40,7 +40,10 @@ pub use projector::{PROJECTOR_TENSORS, Projector, ProjectorParameters, Projector
 pub use rounding::{Input, Rounding};
 pub use saved::{BackwardScratch, Saved, Scratch};
 pub use shape::LlamaShape;
-pub use site::{AdapterView, GradientView, LoraGradient, LoraRef, Site, SiteKind, Unadapted};
+pub use site::{
+    AdapterView, GradientView, LoraGradient, LoraRef, ProjectorKind, Site, SiteKind, TowerKind,
+    Unadapted,
+};
 pub use trial::Trial;
 pub use vision::{Vision, VisionShape};
 pub use vision_tower::{VisionStage, VisionTower, VisionWork};

@@ -116,7 +116,7 @@ fn pair(
     rank: usize,
     scale: f32,
 ) -> Result<LoraPair, String> {
-    let (outputs, inputs) = shape.linear(site.linear);
+    let (outputs, inputs) = shape.sizes(site).ok_or("it is not in the model")?;
     if (a.rows, b.columns) != (rank, rank) {
         return Err(format!(
             "the configuration says rank {rank}, the tensors {} and {}",
@@ -129,6 +129,6 @@ fn pair(
             a.columns, b.rows
         ));
     }
-    let b = rows::to_gguf(b.values, rank, shape, site.linear);
+    let b = rows::to_gguf(b.values, rank, shape, site);
     LoraPair::new(a.values, b, rank, scale).ok_or_else(|| "it is empty".into())
 }

@@ -87,7 +87,7 @@ fn module(site: Site, layout: Layout) -> String {
 fn tensors(adapter: &Adapter, shape: &LlamaShape, layout: Layout) -> Result<Vec<u8>> {
     let mut arrays = Vec::new();
     for (site, pair) in adapter.iter() {
-        let b = rows::to_hf(pair.b.to_vec(), pair.rank(), shape, site.linear);
+        let b = rows::to_hf(pair.b.to_vec(), pair.rank(), shape, site);
         for (half, sizes, values) in [
             ("A", [pair.rank(), pair.inputs()], &pair.a[..]),
             ("B", [pair.outputs(), pair.rank()], &b),
@@ -152,10 +152,11 @@ fn config(adapter: &Adapter, shape: &LlamaShape, options: &ExportOptions) -> Val
 /// Names PEFT may match anywhere where that hits the right modules, otherwise whole paths: `q_proj`
 /// alone would be found in LLaVA's vision tower as well.
 fn targets(adapter: &Adapter, shape: &LlamaShape, layout: Layout) -> Vec<String> {
-    let kinds: Vec<SiteKind> = SiteKind::ALL
-        .into_iter()
-        .filter(|&linear| adapter.iter().any(|(site, _)| site.linear == linear))
-        .collect();
+    let adapted = |kind: &SiteKind| {
+        let mut sites = adapter.iter().filter_map(|(site, _)| site.in_layer());
+        sites.any(|(_, linear)| linear == *kind)
+    };
+    let kinds: Vec<SiteKind> = SiteKind::ALL.into_iter().filter(adapted).collect();
     let everywhere = adapter.iter().count() == kinds.len() * shape.layers;
     if everywhere && layout == Layout::CausalLm {
         return kinds.iter().map(|kind| kind.hf_name().into()).collect();

@@ -7,7 +7,9 @@ use safetensors::SafeTensors;
 
 use super::config::Config;
 use super::{Layout, TENSORS, WRAPPER};
-use crate::adapter::folder::{CONFIG, Matrix, Places, config_text, io, name_of, wrong};
+use crate::adapter::folder::{
+    CONFIG, Matrix, Places, check_layer, config_text, io, name_of, wrong,
+};
 use crate::adapter::{Adapter, BaseIdentity};
 use crate::error::Result;
 use crate::model::{LlamaShape, Site};
@@ -31,12 +33,7 @@ pub fn read(folder: &Path, shape: &LlamaShape) -> Result<Adapter> {
     for (name, view) in tensors.tensors() {
         let (module, half) = module_of(&name).map_err(refuse)?;
         let site = site_of(module).map_err(refuse)?;
-        if site.layer >= shape.layers {
-            return Err(refuse(format!(
-                "{name} adapts layer {}, but the model has {} layers",
-                site.layer, shape.layers
-            )));
-        }
+        check_layer(&name, site, shape).map_err(refuse)?;
         if let Some(reason) = config.why_not(module) {
             let reason = format!(
                 "{name} is in {TENSORS}, but {reason}, so PEFT would not use it; correct one of the two"

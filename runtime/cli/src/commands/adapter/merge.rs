@@ -228,8 +228,8 @@ fn write_tables(
         types.dedup();
         let least = sites().map(|site| site.kept).fold(f64::INFINITY, f64::min);
         table.row([
-            kind.hf_name().into(),
-            ranges(reports.iter().map(|(layer, _)| *layer)),
+            kind.name(),
+            ranges(reports.iter().filter_map(|(layer, _)| *layer)),
             types.join(", "),
             percent(together(
                 sites().map(|site| (site.added_rms, site.stored.error.weight_rms)),
