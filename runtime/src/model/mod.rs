@@ -124,6 +124,15 @@ impl Model {
         self.vision.as_ref()
     }
 
+    /// `(outputs, inputs)` of the matrix at a site, as the file stores it; `None` if the model has none there, or
+    /// was opened without the vision half that it is in.
+    pub fn sizes(&self, site: Site) -> Option<(usize, usize)> {
+        match site.is_vision() {
+            true => self.vision.as_ref()?.sizes(site),
+            false => self.llama.shape().sizes(site),
+        }
+    }
+
     /// The model's own name, or that of its file.
     pub fn name(&self) -> String {
         let named = self.gguf.metadata().opt_str("general.name").ok().flatten();

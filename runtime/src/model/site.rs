@@ -87,7 +87,7 @@ impl TowerKind {
     pub const ALL: [Self; 6] = [Self::Q, Self::K, Self::V, Self::O, Self::Up, Self::Down];
 
     /// The name in mmproj files, after `v.blk.<block>.`. Files of the first converters have the last two
-    /// names the other way round ([`super::VisionTower::tensor`]); adapters never do.
+    /// names the other way round ([`super::Vision::site_of`]); adapters never do.
     pub fn gguf_name(self) -> &'static str {
         match self {
             Self::Q => "attn_q",

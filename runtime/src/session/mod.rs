@@ -7,11 +7,13 @@
 
 mod chat;
 mod generate;
+mod image;
 #[cfg(test)]
 mod tests;
 
 pub use chat::{Chat, prompt_items};
 pub use generate::{Finish, GenerateOptions, Generated};
+pub use image::ShownImage;
 
 use std::sync::Arc;
 
@@ -20,7 +22,7 @@ use crate::adapter::Attached;
 use crate::kv_cache::{KvCache, MadeBy};
 use crate::memory::{MemoryPlan, PROGRAM_BYTES, Part};
 use crate::model::{
-    Inference, LlamaShape, Model, ModelError, ProjectorSaved, VisionWork, worker_bytes,
+    Inference, Llama, LlamaShape, Model, ModelError, ProjectorSaved, VisionWork, worker_bytes,
 };
 
 /// Why a session refused.
@@ -44,6 +46,8 @@ pub enum SessionError {
     Images { shown: usize, given: usize },
     #[error("the model has no vision part: give its vision half (--mmproj)")]
     NoVision,
+    #[error("the image was prepared for {made_for}, the session runs {found}; prepare it again")]
+    OtherModel { made_for: String, found: String },
 }
 
 /// How to open a session.
@@ -58,23 +62,45 @@ pub struct SessionOptions {
 pub enum Item {
     /// One token.
     Token(u32),
-    /// Rows of the model's width, such as an image's projected features.
+    /// Rows of the model's width, such as projected features of the caller's own; they are the same under every
+    /// set of adapters.
     Rows(Arc<Vec<f32>>),
+    /// An image, whose features are those under the set of adapters at work.
+    Image(Arc<ShownImage>),
 }
 
 impl Item {
-    fn positions(&self, width: usize) -> usize {
+    /// Positions that it takes, in a model of `width`.
+    pub fn positions(&self, width: usize) -> usize {
         match self {
             Self::Token(_) => 1,
             Self::Rows(rows) => rows.len() / width,
+            Self::Image(image) => image.patches(),
         }
     }
 
-    /// The same token, or the very same rows.
+    /// What the model's first layer is given at its positions under a set of adapters, `[positions, W]`.
+    ///
+    /// # Errors
+    /// If a token is outside the vocabulary, or the system has no memory for the tower.
+    pub fn rows(&self, llama: &Llama, adapters: &Attached) -> Result<Arc<Vec<f32>>> {
+        match self {
+            Self::Token(id) => {
+                let mut row = vec![0.0; llama.shape().width];
+                llama.embed_adapted(&mut row, &[*id], adapters)?;
+                Ok(Arc::new(row))
+            }
+            Self::Rows(rows) => Ok(Arc::clone(rows)),
+            Self::Image(image) => image.rows(adapters),
+        }
+    }
+
+    /// The same token, or the very same rows or image.
     fn is(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Token(a), Self::Token(b)) => a == b,
             (Self::Rows(a), Self::Rows(b)) => Arc::ptr_eq(a, b),
+            (Self::Image(a), Self::Image(b)) => Arc::ptr_eq(a, b),
             _ => false,
         }
     }
@@ -275,6 +301,10 @@ impl Session {
                     let found = rows.len();
                     return Err(SessionError::Features { found, width }.into());
                 }
+                Item::Image(image) if !Arc::ptr_eq(image.model(), &self.model) => {
+                    let (made_for, found) = (image.model().name(), self.model.name());
+                    return Err(SessionError::OtherModel { made_for, found }.into());
+                }
                 _ => {}
             }
         }
@@ -304,7 +334,8 @@ impl Session {
         let llama = self.model.llama();
         let normed = &mut self.rows[..self.last.len()];
         llama.final_norm(normed, &mut [0.0], &self.last);
-        self.run.logits(llama, &mut self.logits, normed);
+        self.run
+            .logits(llama, &mut self.logits, normed, &self.attached);
         Ok(&self.logits)
     }
 
@@ -353,19 +384,22 @@ impl Session {
         let (mut start, room) = (0, self.rows.len() / width);
         let mut filled = 0;
         let history = std::mem::take(&mut self.history);
-        let mut result = Ok(());
+        let mut result: Result<()> = Ok(());
         // Rows are gathered up to a chunk and run together.
         for item in &history {
             let positions = item.positions(width);
             let end = start + positions;
             if end > valid {
                 let skip = valid.saturating_sub(start);
-                for row in skip..positions {
-                    let out = &mut self.rows[filled * width..][..width];
-                    match item {
-                        Item::Token(id) => result = model.llama().embed(out, &[*id]),
-                        Item::Rows(rows) => out.copy_from_slice(&rows[row * width..][..width]),
+                let rows = match item.rows(model.llama(), &self.attached) {
+                    Ok(rows) => rows,
+                    Err(error) => {
+                        result = Err(error);
+                        break;
                     }
+                };
+                for row in rows[skip * width..].chunks_exact(width) {
+                    self.rows[filled * width..][..width].copy_from_slice(row);
                     filled += 1;
                     if filled == room {
                         self.run_rows(filled, by);
@@ -373,16 +407,13 @@ impl Session {
                     }
                 }
             }
-            if result.is_err() {
-                break;
-            }
             start = end;
         }
         if filled > 0 && result.is_ok() {
             self.run_rows(filled, by);
         }
         self.history = history;
-        Ok(result?)
+        result
     }
 
     fn run_rows(&mut self, count: usize, by: MadeBy) {

@@ -97,6 +97,9 @@ impl Config {
         if has(module) {
             return None;
         }
+        if site.in_layer().is_none() {
+            return Some("it is outside the layers and not among the keys of lora_parameters");
+        }
         if keys.is_some() && !has(&inner) {
             return Some("it is not among the keys of lora_parameters");
         }

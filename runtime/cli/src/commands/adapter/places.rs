@@ -43,9 +43,12 @@ impl Kind {
     }
 }
 
-/// What is known of the sites of each kind with their layers, in the order a layer uses them.
-pub fn by_kind<T>(sites: impl Iterator<Item = (Site, T)>) -> Vec<(Kind, Vec<(Option<usize>, T)>)> {
-    let mut kinds: BTreeMap<Kind, Vec<(Option<usize>, T)>> = BTreeMap::new();
+/// What is known of the sites of one kind, with the layer or block of each if there are several.
+pub type OfKind<T> = Vec<(Option<usize>, T)>;
+
+/// What is known of the sites of each kind, in the order a layer uses them.
+pub fn by_kind<T>(sites: impl Iterator<Item = (Site, T)>) -> Vec<(Kind, OfKind<T>)> {
+    let mut kinds: BTreeMap<Kind, OfKind<T>> = BTreeMap::new();
     for (site, value) in sites {
         let (kind, layer) = Kind::of(site);
         kinds.entry(kind).or_default().push((layer, value));
