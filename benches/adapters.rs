@@ -37,9 +37,7 @@ fn main() -> graft::Result<()> {
         Adapter::open(&path(1), &model)?,
     ];
     let sets = adapters.map(|adapter| Attached::new([(adapter, 1.0)]));
-    let options = SessionOptions {
-        context_length: 1024,
-    };
+    let options = SessionOptions::with_context(1024);
     switch(&model, &options, &sets)?;
     decode(&model, &options, &sets[0])?;
     println!("peak resident memory {:.0} MiB", peak_resident_mib());

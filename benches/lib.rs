@@ -5,6 +5,7 @@
 //! `cargo run --release -p graft-benches --bin bench-kernels [-- <part of a name>]`.
 
 pub mod limits;
+pub mod random_adapter;
 pub mod random_model;
 pub mod random_vision;
 

@@ -11,7 +11,7 @@ use graft::adapter::peft::{self, ExportOptions, Layout};
 use graft::adapter::{Adapter, Attached, Keep, MergeOptions, combine, compress, merge};
 use graft::cancel::Cancel;
 use graft::model::{Model, ModelOptions, ProjectorKind, Site, SiteKind, TowerKind};
-use graft::session::{Item, ShownImage};
+use graft::session::{Batch, BatchOptions, Item, Session, SessionOptions, ShownImage};
 use graft::threads::Pool;
 use graft::train::{Example, TrainOptions, Trainer};
 use seeing::closeness::relative_error;
@@ -141,6 +141,54 @@ fn a_switch_never_shows_features_of_another_set() {
         for session in &mut sessions {
             session.set_adapters(all[i].clone()).unwrap();
             assert_eq!(session.logits().unwrap(), want[i], "set {i}");
+        }
+    }
+}
+
+#[test]
+fn sessions_of_a_batch_see_and_speak_by_their_own_sets() {
+    let model = model();
+    let a = Arc::new(adapter(&model, "a", 1, &sites(&model)));
+    let b = Arc::new(adapter(&model, "b", 2, &sites(&model)));
+    let outside = [Site::Embedding, Site::Output, SECOND];
+    let c = Arc::new(adapter(&model, "c", 3, &outside));
+    let all = [
+        set(&[(&a, 1.0)]),
+        set(&[]),
+        set(&[(&b, 0.5), (&c, 1.0)]),
+        set(&[(&c, 1.0)]),
+        set(&[(&a, 1.0)]),
+        set(&[(&c, 1.0)]),
+    ];
+    let want: Vec<Vec<f32>> = all
+        .iter()
+        .map(|adapters| afresh(&model, adapters))
+        .collect();
+    let shown = image(&model);
+    // Whole prompts at once, and images cut into several passes.
+    for chunk in [0, 7] {
+        let options = BatchOptions {
+            sessions: all.len(),
+            context_length: 64,
+            chunk,
+        };
+        let mut batch = Batch::new(Arc::clone(&model), &options).unwrap();
+        let mut sessions: Vec<Session> = Vec::new();
+        for adapters in &all {
+            let mut one = Session::new(Arc::clone(&model), &SessionOptions::with_context(64));
+            one.as_mut()
+                .unwrap()
+                .set_adapters(adapters.clone())
+                .unwrap();
+            sessions.push(one.unwrap());
+        }
+        let mut lanes: Vec<&mut Session> = sessions.iter_mut().collect();
+        let prompts = all.iter().map(|_| prompt(&shown)).collect();
+        batch.feed_items(&mut lanes, prompts).unwrap();
+        let logits = batch.logits(&mut lanes).unwrap();
+        let vocabulary = model.llama().shape().vocabulary;
+        for (n, (got, want)) in logits.chunks_exact(vocabulary).zip(&want).enumerate() {
+            assert_close(&format!("chunk {chunk}, session {n}"), got, want, 1e-5);
         }
     }
 }

@@ -103,7 +103,11 @@ fn answer_afresh(model: &Arc<Model>, adapters: &Attached, sample: &Sample) -> St
     let (messages, _) = prompt::question(sample);
     let items = prompt_items(model, &ChatTemplate::vicuna_v1(), &messages, &rows).unwrap();
     let context_length = CONTEXT;
-    let mut session = Session::new(Arc::clone(model), &SessionOptions { context_length }).unwrap();
+    let mut session = Session::new(
+        Arc::clone(model),
+        &SessionOptions::with_context(context_length),
+    )
+    .unwrap();
     session.set_adapters(adapters.clone()).unwrap();
     session.feed_items(items).unwrap();
     let options = GenerateOptions {

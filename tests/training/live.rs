@@ -33,7 +33,7 @@ fn trainer() -> Trainer {
 #[test]
 fn what_is_learned_is_used_at_once_and_does_not_move_under_who_uses_it() {
     let mut trainer = trainer();
-    let options = SessionOptions { context_length: 8 };
+    let options = SessionOptions::with_context(8);
     let mut session = Session::new(Arc::clone(trainer.model()), &options).unwrap();
     session.feed(&PROMPT).unwrap();
     let base = session.logits().unwrap().to_vec();

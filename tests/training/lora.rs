@@ -3,7 +3,7 @@
 use graft::memory::Arena;
 use graft::model::{
     ActivationPlan, Activations, AdapterView, Dropout, GradientView, LoraGradient, LoraRef,
-    LowRank, Model, Site,
+    LowRank, Model, RowSpan, Site,
 };
 
 /// R of every term.
@@ -36,6 +36,7 @@ impl AdapterView for Lora {
                 stream: site.index() as u64,
                 first: 0,
             },
+            rows: RowSpan::ALL,
         })
     }
     fn max_rank(&self) -> usize {

@@ -98,9 +98,7 @@ impl Opened {
     /// A session with the adapters attached; `context` 0 takes the model's own length.
     pub fn session(&self, context: usize) -> Result<Session, Failure> {
         check_context(&self.model, context)?;
-        let options = SessionOptions {
-            context_length: context,
-        };
+        let options = SessionOptions::with_context(context);
         let mut session = Session::new(Arc::clone(&self.model), &options)?;
         session.set_adapters(self.attached())?;
         Ok(session)

@@ -55,8 +55,9 @@ impl<'m> Positions<'m> {
         let mut done = 0;
         self.rows.clear();
         for (i, item) in items.iter().enumerate() {
-            let rows = item.rows(llama, &self.attached)?;
-            self.rows.extend_from_slice(&rows);
+            let at = self.rows.len();
+            self.rows.resize(at + item.positions(width) * width, 0.0);
+            item.write_rows(&mut self.rows[at..], 0, llama, &self.attached)?;
             let last = i + 1 == items.len();
             while self.rows.len() >= chunk || (last && !self.rows.is_empty()) {
                 cancel.check()?;

@@ -61,17 +61,6 @@ impl<'a> LowRank<'a> {
 }
 
 impl Kernels {
-    /// Asks for a matrix that will be read after something else was computed. Only a hint.
-    #[allow(unsafe_code)] // calls code compiled for an instruction set
-    pub fn prefetch(&self, matrix: LowRank<'_>) {
-        match self.isa {
-            // SAFETY: as in `low_rank_up`.
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 | Isa::Avx512 => unsafe { crate::avx2::low_rank::prefetch(matrix) },
-            _ => _ = matrix,
-        }
-    }
-
     /// Writes `ax` `[T, rank]`: `scale * A x`, with `x` `[T, inputs]` and `a` `[rank, inputs]`. At most
     /// [`Kernels::THIN_TOKENS`] tokens.
     ///

@@ -253,13 +253,29 @@ pub struct Strip {
     /// and that float, `[depth / 256][rows]`.
     #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     pub(crate) blocks: Box<Lines<[f32; BLOCKS]>>,
+    /// Where rows are unpacked.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+    pub(crate) unpacked: Box<Lines<Unpacked>>,
     /// Levels of a row.
     pub(crate) depth: usize,
 }
 
+/// Eight rows before they are brought into a strip's order.
+#[derive(Debug)]
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+pub(crate) struct Unpacked {
+    /// Levels of each, in groups.
+    pub levels: [[[u8; GROUP]; DEPTH / GROUP]; 8],
+    /// Scales of each.
+    pub scales: [[f32; DEPTH / 16]; 8],
+    /// Minimums of each.
+    pub mins: [[f32; DEPTH / 16]; 8],
+}
+
 impl Strip {
     /// Bytes of one.
-    pub const BYTES: usize = STRIP_BYTES + size_of::<f32>() * (3 * SCALES + BLOCKS);
+    pub const BYTES: usize =
+        STRIP_BYTES + size_of::<f32>() * (3 * SCALES + BLOCKS) + size_of::<Unpacked>();
 }
 
 impl Default for Strip {
@@ -270,6 +286,11 @@ impl Default for Strip {
             mins: Box::new(Lines([0.0; _])),
             factors: Box::new(Lines([[0; 2]; _])),
             blocks: Box::new(Lines([0.0; _])),
+            unpacked: Box::new(Lines(Unpacked {
+                levels: [[[0; _]; _]; _],
+                scales: [[0.0; _]; _],
+                mins: [[0.0; _]; _],
+            })),
             depth: 0,
         }
     }

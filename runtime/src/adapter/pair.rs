@@ -3,7 +3,7 @@
 use graft_kernels::ops::dropout::Dropout;
 
 use super::{AdapterError, Values};
-use crate::model::{LoraRef, Site};
+use crate::model::{LoraRef, RowSpan, Site};
 use crate::random::SplitMix;
 
 /// `scale · B A` at one site, in the order of the site's matrix: rows of B are rows of the matrix.
@@ -79,6 +79,7 @@ impl LoraPair {
             rank: self.rank,
             scale: self.scale * strength,
             dropout,
+            rows: RowSpan::ALL,
         }
     }
 

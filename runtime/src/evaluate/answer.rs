@@ -85,7 +85,10 @@ impl Answerer {
         model.tokenizer()?;
         let context_length = options.context_length;
         Ok(Self {
-            session: Session::new(Arc::clone(model), &SessionOptions { context_length })?,
+            session: Session::new(
+                Arc::clone(model),
+                &SessionOptions::with_context(context_length),
+            )?,
             template,
             images: ImageRows::new(images, options.image_cache_bytes),
             options,

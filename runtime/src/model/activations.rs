@@ -312,6 +312,7 @@ impl Llama {
                 let pass = Pass {
                     start: 0,
                     ends,
+                    starts: &[],
                     rope: &activations.rope,
                     adapters,
                 };
@@ -392,6 +393,7 @@ impl Llama {
             let pass = Pass {
                 start: 0,
                 ends,
+                starts: &[],
                 rope: &activations.rope,
                 adapters,
             };

@@ -7,9 +7,10 @@
 use graft_kernels::Kernels;
 use graft_kernels::low_rank::LowRank;
 use graft_kernels::product::{Mat, MatMut};
+use rayon::prelude::*;
 
 use super::linear::{Added, product_parallel};
-use super::{AdapterView, GradientView, Input, Linear, LoraGradient, LoraRef, Site};
+use super::{AdapterView, GradientView, Input, Linear, LoraGradient, LoraRef, RowSpan, Site};
 
 /// A linear layer that adapters can change.
 #[derive(Clone, Debug)]
@@ -34,32 +35,38 @@ impl Adapted {
     }
 
     /// As much of [`Adapted::forward`] as needs no scratch, so that several layers can share a thread pool;
-    /// [`Adapted::add_terms`] does the rest. For a few tokens it is everything: each piece of the frozen product
-    /// has its terms added where it is.
+    /// [`Adapted::add_terms`] does the rest. For terms of a few tokens it is everything: each piece of the frozen
+    /// product has them added where it is.
     pub fn forward_first(&self, y: &mut [f32], x: &Input<'_>, adapters: &dyn AdapterView) {
-        if !self.is_thin(x.floats, adapters) {
-            return self.linear.forward_input(y, x);
+        let inputs = self.linear.inputs();
+        let tokens = x.floats.len() / inputs;
+        let thin = adapters
+            .terms(self.site)
+            .filter(|term| is_thin(term, tokens));
+        let mut terms: Vec<_> = thin
+            .map(|term| {
+                let rows = term.rows.within(tokens);
+                let added = Added {
+                    ax: vec![0.0; rows.len() * term.rank],
+                    rank: term.rank,
+                    b: term.b,
+                    rows,
+                };
+                (added, term)
+            })
+            .collect();
+        let down = |(added, term): &mut (Added<'_>, LoraRef<'_>)| {
+            let rows = added.rows.clone();
+            let x = &x.floats[rows.start * inputs..rows.end * inputs];
+            down(&mut added.ax, x, term.a, term.scale, rows.len());
+        };
+        match &mut terms[..] {
+            [] => {}
+            [one] => down(one),
+            several => several.par_iter_mut().for_each(down),
         }
-        let tokens = x.floats.len() / self.linear.inputs();
-        let terms = adapters.terms(self.site).map(|term| {
-            let mut ax = vec![0.0; tokens * term.rank];
-            down(&mut ax, x.floats, term.a, term.scale, tokens);
-            Added {
-                rank: term.rank,
-                ax,
-                b: term.b,
-            }
-        });
-        let terms: Vec<_> = terms.collect();
+        let terms: Vec<_> = terms.into_iter().map(|(added, _)| added).collect();
         self.linear.forward_adding(y, x, &terms);
-    }
-
-    /// Whether terms are added to pieces of the frozen product.
-    fn is_thin(&self, x: &[f32], adapters: &dyn AdapterView) -> bool {
-        (1..=Kernels::THIN_TOKENS * self.linear.inputs()).contains(&x.len())
-            && adapters
-                .terms(self.site)
-                .all(|term| term.dropout.rate == 0.0)
     }
 
     /// Adds the low-rank terms to `y` that [`Adapted::forward_first`] left.
@@ -70,12 +77,14 @@ impl Adapted {
         adapters: &dyn AdapterView,
         scratch: &mut LoraScratch,
     ) {
-        if self.is_thin(x, adapters) {
-            return;
-        }
         let (inputs, outputs) = (self.linear.inputs(), self.linear.outputs());
-        let tokens = x.len() / inputs;
-        for term in adapters.terms(self.site) {
+        let all = x.len() / inputs;
+        let thick = adapters.terms(self.site).filter(|term| !is_thin(term, all));
+        for term in thick {
+            let rows = term.rows.within(all);
+            let tokens = rows.len();
+            let x = &x[rows.start * inputs..rows.end * inputs];
+            let y = &mut y[rows.start * outputs..rows.end * outputs];
             let Room { ax, wide, a, b, .. } = scratch.of(tokens, term.rank);
             let x = dropped(x, wide, &term);
             let x = Mat::new(x, tokens, inputs);
@@ -108,6 +117,7 @@ impl Adapted {
             let Some(term) = adapters.term(n, self.site) else {
                 continue;
             };
+            debug_assert_eq!(term.rows, RowSpan::ALL, "training has one set of adapters");
             let trained = if n == 0 {
                 gradients.at(self.site)
             } else {
@@ -178,8 +188,17 @@ impl Adapted {
     }
 }
 
+/// Whether a term is added to pieces of the frozen product: it has few of a pass's tokens, or none, and no
+/// dropout.
+fn is_thin(term: &LoraRef<'_>, tokens: usize) -> bool {
+    term.rows.within(tokens).len() <= Kernels::THIN_TOKENS && term.dropout.rate == 0.0
+}
+
 /// `ax = scale * A x` for a few tokens; of one token, rows of A are shared out.
 fn down(ax: &mut [f32], x: &[f32], a: LowRank<'_>, scale: f32, tokens: usize) {
+    if tokens == 0 {
+        return;
+    }
     let (rank, inputs) = (ax.len() / tokens, x.len() / tokens);
     let half = rank / 2;
     if tokens > 1 || half * inputs < PIECE_VALUES {

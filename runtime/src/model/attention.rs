@@ -11,7 +11,10 @@ use graft_kernels::tiled::attention::{
     Gradients, Inputs, Saved, backward_scratch, forward_scratch,
 };
 
+use rayon::prelude::*;
+
 use super::worker::with_floats;
+use crate::kv_cache::KvSlice;
 
 /// Queries, keys and values as arrays: `q` `[T, H * D]`; `k`, `v` `[S, K * D]`.
 pub(super) struct Arrays<'a> {
@@ -86,6 +89,47 @@ fn forward_sequences(
         || forward_sequences(out_a, lse_a, &in_a, (ends_a, before), shape),
         || forward_sequences(out_b, lse_b, &in_b, (ends_b, before + rows), shape),
     );
+}
+
+/// The same for sequences that go on from caches of their own: sequence n has the rows of `fresh` up to
+/// `ends[n]`, which follow the `starts[n]` positions in `caches[n]`, and its keys and values are written there
+/// first.
+pub(super) fn forward_batch(
+    mut out: &mut [f32],
+    mut lse: &mut [f32],
+    fresh: &Arrays<'_>,
+    (ends, starts, caches): (&[usize], &[usize], &mut [KvSlice<'_>]),
+    shape: &AttentionShape,
+) {
+    let (wide, narrow) = widths(shape);
+    let mut begin = 0;
+    let lanes = ends.iter().zip(starts).zip(caches);
+    let lanes = lanes.map(|((&end, &start), cache)| {
+        let rows = std::mem::replace(&mut begin, end)..end;
+        let out = out
+            .split_off_mut(..rows.len() * wide)
+            .expect("a row for each query");
+        let lse = lse
+            .split_off_mut(..rows.len() * shape.heads)
+            .expect("a sum for each head of a row");
+        (rows, start, cache, out, lse)
+    });
+    let lanes: Vec<_> = lanes.collect();
+    lanes
+        .into_par_iter()
+        .for_each(|(rows, start, cache, out, lse)| {
+            let before = start * narrow;
+            let end = before + rows.len() * narrow;
+            let new = rows.start * narrow..rows.end * narrow;
+            cache.keys[before..end].copy_from_slice(&fresh.k[new.clone()]);
+            cache.values[before..end].copy_from_slice(&fresh.v[new]);
+            let arrays = Arrays {
+                q: &fresh.q[rows.start * wide..rows.end * wide],
+                k: &cache.keys[..end],
+                v: &cache.values[..end],
+            };
+            forward_sequence(out, lse, &arrays, shape);
+        });
 }
 
 fn forward_sequence(out: &mut [f32], lse: &mut [f32], arrays: &Arrays<'_>, shape: &AttentionShape) {

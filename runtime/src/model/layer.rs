@@ -44,12 +44,13 @@ pub struct Layer {
 /// What is the same for every layer of one pass over the model.
 #[derive(Clone, Copy)]
 pub struct Pass<'a> {
-    /// Position of the first token.
+    /// Position of the first token of a sequence that has none in `starts`.
     pub start: usize,
     /// If the rows are several sequences, one behind the other: the row at which each ends, the last
-    /// one's being T. Each begins at position 0 then, and attention never looks across an end. Empty
-    /// for one sequence.
+    /// one's being T. Attention never looks across an end. Empty for one sequence.
     pub ends: &'a [usize],
+    /// Position of the first row of each sequence; empty if all begin at `start`.
+    pub starts: &'a [usize],
     /// Angles of every position reached.
     pub rope: &'a RopeTable,
     /// The attached adapters.
@@ -74,7 +75,8 @@ impl Pass<'_> {
                 .ends
                 .get(sequence)
                 .map_or(rows.end, |&e| e.min(rows.end));
-            let part = (next - first..end - first, self.start + next - begin);
+            let start = self.starts.get(sequence).unwrap_or(&self.start);
+            let part = (next - first..end - first, start + next - begin);
             (next, sequence) = (end, sequence + 1);
             Some(part)
         })
@@ -123,23 +125,43 @@ impl Layer {
         scratch: &mut Scratch,
     ) {
         self.recompute(x, saved, kv, pass, scratch);
+        self.add_feed_forward(x, saved, pass, scratch);
+    }
+
+    /// Runs the rows of several sequences `[T, W]` through the layer, in place. Each has a cache of its own,
+    /// to which its keys and values are written; `fresh` has room for those of T tokens.
+    ///
+    /// # Panics
+    /// If a buffer or a cache has no room for them, or the pass does not say of each sequence where it ends
+    /// and starts.
+    pub fn forward_batch(
+        &self,
+        x: &mut [f32],
+        saved: &mut Saved,
+        (fresh, caches): (KvSlice<'_>, &mut [KvSlice<'_>]),
+        pass: &Pass<'_>,
+        scratch: &mut Scratch,
+    ) {
         let Sizes {
             tokens,
-            width,
-            feed_forward,
+            query,
+            kv_width,
             ..
         } = self.sizes(x);
-        let (gate, up) = (
-            &saved.gate[..tokens * feed_forward],
-            &saved.up[..tokens * feed_forward],
-        );
-        let active = &mut scratch.active[..tokens * feed_forward];
-        self.activate(active, gate, up);
-        let update = &mut scratch.update[..tokens * width];
-        let input = Input::rounded(active, scratch.rounding.as_mut(), [&self.down.linear]);
-        self.down
-            .forward(update, &input, pass.adapters, &mut scratch.lora);
-        self.add(x, update);
+        let keys = &mut fresh.keys[..tokens * kv_width];
+        let values = &mut fresh.values[..tokens * kv_width];
+        self.project(x, saved, (keys, values), pass, scratch);
+        let attended = &mut saved.attended[..tokens * query];
+        let lse = &mut saved.lse[..tokens * self.attention.heads];
+        let read = Arrays {
+            q: &saved.queries[..tokens * query],
+            k: keys,
+            v: values,
+        };
+        let lanes = (pass.ends, pass.starts, caches);
+        attention::forward_batch(attended, lse, &read, lanes, &self.attention);
+        self.add_attention(x, saved, pass, scratch);
+        self.add_feed_forward(x, saved, pass, scratch);
     }
 
     /// As much of [`Layer::forward`] as its backward needs: all but the last product, whose result
@@ -157,35 +179,56 @@ impl Layer {
     ) {
         let Sizes {
             tokens,
-            width,
             query,
             kv_width,
-            feed_forward,
-        } = self.sizes(x);
-        let Pass {
-            start,
-            ends,
-            adapters,
             ..
-        } = *pass;
+        } = self.sizes(x);
+        let Pass { start, ends, .. } = *pass;
         assert!(
             ends.last().is_none_or(|&end| (start, end) == (0, tokens)),
             "whole sequences, all of them"
         );
-        let (lora, rounding) = (&mut scratch.lora, &mut scratch.rounding);
+        let end = (start + tokens) * kv_width;
+        let (keys, values) = (&mut kv.keys[..end], &mut kv.values[..end]);
+        let fresh = (
+            &mut keys[start * kv_width..],
+            &mut values[start * kv_width..],
+        );
+        self.project(x, saved, fresh, pass, scratch);
+        let attended = &mut saved.attended[..tokens * query];
+        let lse = &mut saved.lse[..tokens * self.attention.heads];
+        let read = Arrays {
+            q: &saved.queries[..tokens * query],
+            k: keys,
+            v: values,
+        };
+        attention::forward(attended, lse, &read, ends, &self.attention);
+        self.add_attention(x, saved, pass, scratch);
+    }
 
+    /// Writes the queries of `x` `[T, W]`, rotated, to `saved`, and its keys and values `[T, K * D]`.
+    fn project(
+        &self,
+        x: &[f32],
+        saved: &mut Saved,
+        (k, v): (&mut [f32], &mut [f32]),
+        pass: &Pass<'_>,
+        scratch: &mut Scratch,
+    ) {
+        let Sizes {
+            tokens,
+            width,
+            query,
+            ..
+        } = self.sizes(x);
+        let adapters = pass.adapters;
+        let (lora, rounding) = (&mut scratch.lora, &mut scratch.rounding);
         let normed = &mut scratch.normed[..tokens * width];
         let inv_rms = &mut saved.inv_rms_in[..tokens];
         self.norm(normed, inv_rms, x, &self.attention_norm);
         let readers = [&self.q.linear, &self.k.linear, &self.v.linear];
         let input = Input::rounded(normed, rounding.as_mut(), readers);
         let q = &mut saved.queries[..tokens * query];
-        let end = (start + tokens) * kv_width;
-        let (keys, values) = (&mut kv.keys[..end], &mut kv.values[..end]);
-        let (k, v) = (
-            &mut keys[start * kv_width..],
-            &mut values[start * kv_width..],
-        );
         join3(
             || self.q.forward_first(q, &input, adapters),
             || self.k.forward_first(k, &input, adapters),
@@ -196,15 +239,26 @@ impl Layer {
         self.v.add_terms(v, normed, adapters, lora);
         self.turn(q, self.attention.heads, pass, Kernels::rope_forward);
         self.turn(k, self.attention.kv_heads, pass, Kernels::rope_forward);
+    }
 
-        let attended = &mut saved.attended[..tokens * query];
-        let lse = &mut saved.lse[..tokens * self.attention.heads];
-        let read = Arrays {
-            q,
-            k: keys,
-            v: values,
-        };
-        attention::forward(attended, lse, &read, ends, &self.attention);
+    /// Adds what attention read to `x` and computes the two factors of the feed-forward part from it.
+    fn add_attention(
+        &self,
+        x: &mut [f32],
+        saved: &mut Saved,
+        pass: &Pass<'_>,
+        scratch: &mut Scratch,
+    ) {
+        let Sizes {
+            tokens,
+            width,
+            query,
+            feed_forward,
+            ..
+        } = self.sizes(x);
+        let adapters = pass.adapters;
+        let (lora, rounding) = (&mut scratch.lora, &mut scratch.rounding);
+        let attended = &saved.attended[..tokens * query];
         let update = &mut scratch.update[..tokens * width];
         let input = Input::rounded(attended, rounding.as_mut(), [&self.o.linear]);
         self.o.forward(update, &input, adapters, lora);
@@ -212,6 +266,7 @@ impl Layer {
 
         let middle = &mut saved.middle[..tokens * width];
         middle.copy_from_slice(x);
+        let normed = &mut scratch.normed[..tokens * width];
         let inv_rms = &mut saved.inv_rms_middle[..tokens];
         self.norm(normed, inv_rms, middle, &self.feed_forward_norm);
         let (gate, up) = (
@@ -226,6 +281,33 @@ impl Layer {
         );
         self.gate.add_terms(gate, normed, adapters, lora);
         self.up.add_terms(up, normed, adapters, lora);
+    }
+
+    /// Adds the feed-forward part to `x`, from its two factors.
+    fn add_feed_forward(
+        &self,
+        x: &mut [f32],
+        saved: &Saved,
+        pass: &Pass<'_>,
+        scratch: &mut Scratch,
+    ) {
+        let Sizes {
+            tokens,
+            width,
+            feed_forward,
+            ..
+        } = self.sizes(x);
+        let (gate, up) = (
+            &saved.gate[..tokens * feed_forward],
+            &saved.up[..tokens * feed_forward],
+        );
+        let active = &mut scratch.active[..tokens * feed_forward];
+        self.activate(active, gate, up);
+        let update = &mut scratch.update[..tokens * width];
+        let input = Input::rounded(active, scratch.rounding.as_mut(), [&self.down.linear]);
+        self.down
+            .forward(update, &input, pass.adapters, &mut scratch.lora);
+        self.add(x, update);
     }
 
     /// With the gradient of the layer's output in `dx` `[T, W]`: adds to the trained terms'

@@ -7,6 +7,8 @@
 //! `dx += dy W`. What is cut, and where, depends on the sizes alone, so the results are the
 //! same bits for any number of threads.
 
+use std::ops::Range;
+
 use graft_kernels::Kernels;
 use graft_kernels::low_rank::LowRank;
 use graft_kernels::product::{Mat, MatMut, product};
@@ -80,7 +82,7 @@ impl Linear {
     ///
     /// # Panics
     /// If the range is not inside `0..outputs()`.
-    pub fn narrow(&self, outputs: std::ops::Range<usize>) -> Self {
+    pub fn narrow(&self, outputs: Range<usize>) -> Self {
         Self {
             bias: self
                 .bias
@@ -108,10 +110,10 @@ impl Linear {
         self.forward_adding(y, x, &[]);
     }
 
-    /// The same with low-rank terms, for at most [`Kernels::THIN_TOKENS`] tokens.
+    /// The same with low-rank terms for a few tokens each.
     ///
     /// # Panics
-    /// If the lengths do not fit together, or there are terms for more tokens.
+    /// If the lengths do not fit together.
     pub fn forward_adding(&self, y: &mut [f32], x: &Input<'_>, terms: &[Added<'_>]) {
         let tokens = tokens(x.floats.len(), self.inputs());
         let rows = Rows {
@@ -201,7 +203,7 @@ impl Linear {
     }
 
     /// Some rows of the weight, for the kernels.
-    fn stored(&self, rows: std::ops::Range<usize>) -> Stored<'_> {
+    fn stored(&self, rows: Range<usize>) -> Stored<'_> {
         let row_bytes = self.weight.row_bytes();
         Stored {
             quant_type: self.weight.quant_type(),
@@ -222,9 +224,11 @@ struct Rows<'a> {
 /// A low-rank term for a few tokens, which is added to each piece of the frozen product.
 #[derive(Debug)]
 pub struct Added<'a> {
+    /// The tokens.
+    pub rows: Range<usize>,
     /// R.
     pub rank: usize,
-    /// `scale * A x`, `[T, R]`.
+    /// `scale * A x` of each of them, `[rows, R]`.
     pub ax: Vec<f32>,
     /// `[outputs, R]`.
     pub b: LowRank<'a>,
@@ -300,10 +304,6 @@ impl<'a> Rows<'a> {
         let (tokens, rows) = (y.rows(), y.cols());
         let mut piece = [0.0; Kernels::THIN_TOKENS * THIN_ROWS];
         let piece = &mut piece[..tokens * rows];
-        for Added { rank, b, .. } in self.terms {
-            let b = b.rows(self.first, rows, *rank);
-            self.linear.kernels.prefetch(b);
-        }
         work(self.linear.kernels, piece, rows);
         self.add_terms(MatMut::new(piece, tokens, rows));
         for (token, result) in piece.chunks_exact(rows).enumerate() {
@@ -328,16 +328,16 @@ impl<'a> Rows<'a> {
             let kernels = self.linear.kernels;
             kernels.linear_forward(y.reborrow(), x, &weight, scratch);
         });
+        self.add_terms(y.reborrow());
         self.add_bias(y);
     }
 
     /// Adds the terms to outputs from the first on.
     fn add_terms(self, mut y: MatMut<'_>) {
-        let (tokens, rows) = (y.rows(), y.cols());
-        for Added { rank, ax, b } in self.terms {
-            assert_eq!(ax.len(), tokens * rank, "terms are for a few tokens");
-            let b = b.rows(self.first, rows, *rank);
-            for (token, ax) in ax.chunks_exact(*rank).enumerate() {
+        for term in self.terms {
+            let b = term.b.rows(self.first, y.cols(), term.rank);
+            let each = term.ax.chunks_exact(term.rank);
+            for (token, ax) in term.rows.clone().zip(each) {
                 self.linear.kernels.low_rank_up(y.row_mut(token), ax, b);
             }
         }

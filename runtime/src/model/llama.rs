@@ -195,6 +195,7 @@ impl Llama {
                 let pass = Pass {
                     start: kv.len(),
                     ends: &[],
+                    starts: &[],
                     rope: &run.rope,
                     adapters,
                 };
@@ -256,9 +257,9 @@ impl Llama {
 /// The buffers of one inference timeline besides its KV cache.
 #[derive(Debug)]
 pub struct Inference {
-    saved: Saved,
-    scratch: Scratch,
-    rope: RopeTable,
+    pub(super) saved: Saved,
+    pub(super) scratch: Scratch,
+    pub(super) rope: RopeTable,
 }
 
 impl Inference {

@@ -3,6 +3,7 @@
 mod activations;
 mod adapted;
 mod attention;
+mod batch;
 mod error;
 mod layer;
 mod linear;
@@ -30,6 +31,7 @@ use crate::tokenizer::Tokenizer;
 
 pub use activations::{ActivationPlan, Activations};
 pub use adapted::{Adapted, LoraScratch};
+pub use batch::{FreshKv, Lane};
 pub use error::ModelError;
 pub use graft_kernels::low_rank::LowRank;
 pub use graft_kernels::ops::dropout::Dropout;
@@ -41,8 +43,8 @@ pub use rounding::{Input, Rounding};
 pub use saved::{BackwardScratch, Saved, Scratch};
 pub use shape::LlamaShape;
 pub use site::{
-    AdapterView, GradientView, LoraGradient, LoraRef, ProjectorKind, Site, SiteKind, TowerKind,
-    Unadapted,
+    AdapterView, GradientView, LoraGradient, LoraRef, ProjectorKind, RowSpan, Site, SiteKind,
+    TowerKind, Unadapted,
 };
 pub use trial::Trial;
 pub use vision::{Vision, VisionShape};

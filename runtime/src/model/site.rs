@@ -3,6 +3,7 @@
 //! The adapters themselves live higher up; a layer only asks "what is added here?".
 
 use std::fmt;
+use std::ops::Range;
 
 use graft_kernels::low_rank::LowRank;
 use graft_kernels::ops::dropout::Dropout;
@@ -298,6 +299,29 @@ impl fmt::Display for Site {
     }
 }
 
+/// Some rows of a pass, one behind the other.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct RowSpan {
+    /// Rows before it.
+    pub first: usize,
+    /// Rows in it, as far as the pass has them.
+    pub count: usize,
+}
+
+impl RowSpan {
+    /// All rows of any pass.
+    pub const ALL: Self = Self {
+        first: 0,
+        count: usize::MAX,
+    };
+
+    /// Which of a pass's `tokens` rows these are.
+    pub fn within(self, tokens: usize) -> Range<usize> {
+        let first = self.first.min(tokens);
+        first..first + self.count.min(tokens - first)
+    }
+}
+
 /// What one adapter adds at one site: `y += scale * B (A dropout(x))`.
 #[derive(Clone, Copy, Debug)]
 pub struct LoraRef<'a> {
@@ -312,6 +336,8 @@ pub struct LoraRef<'a> {
     /// Which inputs the term does not see: [`Dropout::NONE`] except while training. Its stream
     /// must tell sites and micro-batches apart.
     pub dropout: Dropout,
+    /// The rows it is added to: [`RowSpan::ALL`] except where sequences with different adapters share a pass.
+    pub rows: RowSpan,
 }
 
 /// The adapters attached to a pass, as the layers see them.

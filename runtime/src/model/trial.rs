@@ -10,7 +10,7 @@ use graft_kernels::ops::dropout::Dropout;
 use super::attention::{self, Arrays};
 use super::{
     ActivationPlan, Activations, AdapterView, GradientView, Llama, LlamaShape, LoraGradient,
-    LoraRef, LowRank, Site, SiteKind,
+    LoraRef, LowRank, RowSpan, Site, SiteKind,
 };
 use crate::Result;
 use crate::gguf::{Gguf, Metadata, TensorDeclaration, Value, whole_file};
@@ -237,6 +237,7 @@ impl AdapterView for Terms {
             rank: self.rank,
             scale: 1.0,
             dropout: Dropout::NONE,
+            rows: RowSpan::ALL,
         })
     }
 

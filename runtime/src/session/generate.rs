@@ -6,6 +6,7 @@ use super::Session;
 use crate::Result;
 use crate::cancel::Cancel;
 use crate::sampler::{Sampler, Sampling};
+use crate::tokenizer::{StreamDecoder, Tokenizer};
 
 /// How to generate.
 #[derive(Clone, Debug, Default)]
@@ -71,62 +72,103 @@ impl Session {
         mut on_text: impl FnMut(&str) -> ControlFlow<()>,
     ) -> Result<Generated> {
         let model = std::sync::Arc::clone(self.model());
-        let tokenizer = model.tokenizer()?;
-        let mut sampler = Sampler::new(options.sampling);
-        let mut decoder = tokenizer.decoder();
-        let (mut text, mut shown, mut tokens) = (String::new(), 0, Vec::new());
-        let most = if options.max_tokens == 0 {
-            usize::MAX
-        } else {
-            options.max_tokens
-        };
+        let mut answer = Answer::begin(options, model.tokenizer()?);
         let finish = loop {
-            if options.cancel.is_raised() {
-                break Finish::Cancelled;
+            if let Some(finish) = answer.is_due() {
+                break finish;
             }
-            if tokens.len() == most {
-                break Finish::Length;
+            match answer.push(self.logits()?, &mut on_text) {
+                ControlFlow::Break(finish) => break finish,
+                ControlFlow::Continue(_) if self.is_full() => break Finish::ContextFull,
+                ControlFlow::Continue(id) => self.feed(&[id])?,
             }
-            let id = sampler.choose(self.logits()?);
-            if tokenizer.is_end(id) {
-                break Finish::End;
-            }
-            tokens.push(id);
-            text.push_str(&decoder.push(id));
-            if let Some(at) = options
-                .stop
-                .iter()
-                .filter_map(|s| text.find(s.as_str()))
-                .min()
-            {
-                text.truncate(at);
-                break Finish::Stop;
-            }
-            let safe = text.len() - held_back(&text, &options.stop);
-            if safe > shown {
-                let flow = on_text(&text[shown..safe]);
-                shown = safe;
-                if flow.is_break() {
-                    break Finish::Cancelled;
-                }
-            }
-            if self.position() == self.capacity() {
-                break Finish::ContextFull;
-            }
-            self.feed(&[id])?;
         };
+        Ok(answer.end(finish, on_text))
+    }
+}
+
+/// An answer while it grows.
+pub(super) struct Answer<'a> {
+    options: &'a GenerateOptions,
+    tokenizer: &'a Tokenizer,
+    sampler: Sampler,
+    decoder: StreamDecoder<'a>,
+    text: String,
+    /// Bytes of the text that the caller has seen.
+    shown: usize,
+    tokens: Vec<u32>,
+}
+
+impl<'a> Answer<'a> {
+    /// An answer of no tokens.
+    pub(super) fn begin(options: &'a GenerateOptions, tokenizer: &'a Tokenizer) -> Self {
+        Self {
+            sampler: Sampler::new(options.sampling),
+            decoder: tokenizer.decoder(),
+            text: String::new(),
+            shown: 0,
+            tokens: Vec::new(),
+            options,
+            tokenizer,
+        }
+    }
+
+    /// Why there should not be another token, if so.
+    pub(super) fn is_due(&self) -> Option<Finish> {
+        if self.options.cancel.is_raised() {
+            return Some(Finish::Cancelled);
+        }
+        let most = self.options.max_tokens;
+        (most > 0 && self.tokens.len() == most).then_some(Finish::Length)
+    }
+
+    /// Chooses the next token and shows what it makes certain; breaks if the answer ends here.
+    pub(super) fn push(
+        &mut self,
+        logits: &[f32],
+        on_text: &mut dyn FnMut(&str) -> ControlFlow<()>,
+    ) -> ControlFlow<Finish, u32> {
+        let id = self.sampler.choose(logits);
+        if self.tokenizer.is_end(id) {
+            return ControlFlow::Break(Finish::End);
+        }
+        self.tokens.push(id);
+        self.text.push_str(&self.decoder.push(id));
+        let stop = &self.options.stop;
+        let stops = stop.iter().filter_map(|s| self.text.find(s.as_str()));
+        if let Some(at) = stops.min() {
+            self.text.truncate(at);
+            return ControlFlow::Break(Finish::Stop);
+        }
+        let safe = self.text.len() - held_back(&self.text, stop);
+        if safe > self.shown {
+            let flow = on_text(&self.text[self.shown..safe]);
+            self.shown = safe;
+            if flow.is_break() {
+                return ControlFlow::Break(Finish::Cancelled);
+            }
+        }
+        ControlFlow::Continue(id)
+    }
+
+    /// Shows what was held back.
+    pub(super) fn end(
+        mut self,
+        finish: Finish,
+        mut on_text: impl FnMut(&str) -> ControlFlow<()>,
+    ) -> Generated {
         if finish != Finish::Stop {
-            text.push_str(&decoder.flush());
+            self.text.push_str(&self.decoder.flush());
         }
-        if text.len() > shown {
+        if self.text.len() > self.shown {
             // Nothing more comes, so the answer to this call does not matter.
-            let _ = on_text(&text[shown..]);
+            let _ = on_text(&self.text[self.shown..]);
         }
-        Ok(Generated {
-            text,
-            tokens,
+        Generated {
+            text: self.text,
+            tokens: self.tokens,
             finish,
-        })
+        }
     }
 }
 

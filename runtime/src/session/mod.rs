@@ -5,12 +5,14 @@
 //! the next token, so the answer is that of a fresh session with the same history, unless the caller asks
 //! for the other by name.
 
+mod batch;
 mod chat;
 mod generate;
 mod image;
 #[cfg(test)]
 mod tests;
 
+pub use batch::{Batch, BatchOptions};
 pub use chat::{Chat, prompt_items};
 pub use generate::{Finish, GenerateOptions, Generated};
 pub use image::ShownImage;
@@ -42,12 +44,28 @@ pub enum SessionError {
     Features { found: usize, width: usize },
     #[error("nothing was fed yet, so there is nothing to continue")]
     NothingFed,
+    #[error(
+        "session {session} of the batch runs on another model than the batch; open it on the batch's"
+    )]
+    OtherModel { session: usize },
+    #[error(
+        "session {session} of the batch holds {capacity} positions, the batch is for {batch} at most; open the batch with a larger context"
+    )]
+    LongerThanBatch {
+        session: usize,
+        capacity: usize,
+        batch: usize,
+    },
+    #[error(
+        "{found} sessions are more than the {most} the batch is for; open it for more, or run two"
+    )]
+    TooManySessions { found: usize, most: usize },
     #[error("the prompt shows {shown} images, {given} are given")]
     Images { shown: usize, given: usize },
     #[error("the model has no vision part: give its vision half (--mmproj)")]
     NoVision,
     #[error("the image was prepared for {made_for}, the session runs {found}; prepare it again")]
-    OtherModel { made_for: String, found: String },
+    OtherModelsImage { made_for: String, found: String },
 }
 
 /// How to open a session.
@@ -55,6 +73,27 @@ pub enum SessionError {
 pub struct SessionOptions {
     /// Most positions it can hold; 0 takes the model's own length, at most 4096.
     pub context_length: usize,
+    /// Most positions of a prompt that run at once: more are faster and take more memory. 0 takes
+    /// [`Inference::CHUNK`]. A session that only ever runs in a [`Batch`] needs no more than 1.
+    pub chunk: usize,
+}
+
+impl SessionOptions {
+    /// Room for `context_length` positions (0: as many as the model's own, at most 4096).
+    pub fn with_context(context_length: usize) -> Self {
+        Self {
+            context_length,
+            ..Self::default()
+        }
+    }
+
+    fn chunk_of(&self, context_length: usize) -> usize {
+        let chunk = match self.chunk {
+            0 => Inference::CHUNK,
+            asked => asked,
+        };
+        chunk.min(context_length)
+    }
 }
 
 /// Something that was fed, in order.
@@ -79,20 +118,30 @@ impl Item {
         }
     }
 
-    /// What the model's first layer is given at its positions under a set of adapters, `[positions, W]`.
+    /// Writes what the model's first layer is given at its positions from `first` on, `[T, W]`, under a set of
+    /// adapters.
     ///
     /// # Errors
     /// If a token is outside the vocabulary, or the system has no memory for the tower.
-    pub fn rows(&self, llama: &Llama, adapters: &Attached) -> Result<Arc<Vec<f32>>> {
+    ///
+    /// # Panics
+    /// If it has not as many positions.
+    pub fn write_rows(
+        &self,
+        rows: &mut [f32],
+        first: usize,
+        llama: &Llama,
+        adapters: &Attached,
+    ) -> Result<()> {
+        let from = first * llama.shape().width;
         match self {
-            Self::Token(id) => {
-                let mut row = vec![0.0; llama.shape().width];
-                llama.embed_adapted(&mut row, &[*id], adapters)?;
-                Ok(Arc::new(row))
+            Self::Token(id) => llama.embed_adapted(rows, &[*id], adapters)?,
+            Self::Rows(own) => rows.copy_from_slice(&own[from..][..rows.len()]),
+            Self::Image(image) => {
+                rows.copy_from_slice(&image.rows(adapters)?[from..][..rows.len()]);
             }
-            Self::Rows(rows) => Ok(Arc::clone(rows)),
-            Self::Image(image) => image.rows(adapters),
         }
+        Ok(())
     }
 
     /// The same token, or the very same rows or image.
@@ -131,7 +180,7 @@ impl Session {
     pub fn new(model: Arc<Model>, options: &SessionOptions) -> Result<Self> {
         let shape = model.llama().shape().clone();
         let context_length = Self::context_length_of(&shape, options);
-        let chunk = Inference::CHUNK.min(context_length);
+        let chunk = options.chunk_of(context_length);
         Ok(Self {
             kv: KvCache::new(&shape, context_length)?,
             run: Inference::new(model.llama(), chunk, context_length)?,
@@ -149,7 +198,7 @@ impl Session {
     pub fn plan(model: &Model, options: &SessionOptions) -> MemoryPlan {
         let (llama, shape) = (model.llama(), model.llama().shape());
         let context_length = Self::context_length_of(shape, options);
-        let chunk = Inference::CHUNK.min(context_length);
+        let chunk = options.chunk_of(context_length);
         let float = size_of::<f32>();
         let mut plan = MemoryPlan::default();
         plan.add(Part::Program, PROGRAM_BYTES);
@@ -197,6 +246,11 @@ impl Session {
     /// Most positions it can hold.
     pub fn capacity(&self) -> usize {
         self.kv.capacity()
+    }
+
+    /// Whether no position is free.
+    pub fn is_full(&self) -> bool {
+        self.position() == self.capacity()
     }
 
     /// What it was fed.
@@ -290,8 +344,15 @@ impl Session {
     /// # Errors
     /// As [`Self::feed`] and [`Self::feed_rows`].
     pub fn feed_items(&mut self, items: Vec<Item>) -> Result<()> {
+        self.check(&items)?;
+        self.history.extend(items);
+        self.catch_up()
+    }
+
+    /// Refuses what cannot be fed next.
+    fn check(&self, items: &[Item]) -> Result<()> {
         let (width, vocabulary) = self.sizes();
-        for item in &items {
+        for item in items {
             match item {
                 Item::Token(token) if *token as usize >= vocabulary => {
                     let token = *token;
@@ -303,12 +364,12 @@ impl Session {
                 }
                 Item::Image(image) if !Arc::ptr_eq(image.model(), &self.model) => {
                     let (made_for, found) = (image.model().name(), self.model.name());
-                    return Err(SessionError::OtherModel { made_for, found }.into());
+                    return Err(SessionError::OtherModelsImage { made_for, found }.into());
                 }
                 _ => {}
             }
         }
-        let (position, adding) = (self.position(), self.positions_of(&items));
+        let (position, adding) = (self.position(), self.positions_of(items));
         let capacity = self.capacity();
         if position + adding > capacity {
             return Err(SessionError::ContextFull {
@@ -318,8 +379,7 @@ impl Session {
             }
             .into());
         }
-        self.history.extend(items);
-        self.catch_up()
+        Ok(())
     }
 
     /// The logits of what comes next, `[V]`.
@@ -374,53 +434,58 @@ impl Session {
         items.iter().map(|item| item.positions(width)).sum()
     }
 
-    /// Runs what of the history is not in the cache under the present adapters.
-    fn catch_up(&mut self) -> Result<()> {
-        let by = self.attached.made_by();
-        let valid = self.kv.valid_prefix(by);
+    /// Positions of the history that are not in the cache under the present adapters; what is there under
+    /// others is forgotten.
+    fn pending(&mut self) -> usize {
+        let valid = self.kv.valid_prefix(self.attached.made_by());
         self.kv.rewind(valid);
-        let width = self.sizes().0;
-        let model = Arc::clone(&self.model);
-        let (mut start, room) = (0, self.rows.len() / width);
-        let mut filled = 0;
-        let history = std::mem::take(&mut self.history);
-        let mut result: Result<()> = Ok(());
-        // Rows are gathered up to a chunk and run together.
-        for item in &history {
-            let positions = item.positions(width);
-            let end = start + positions;
-            if end > valid {
-                let skip = valid.saturating_sub(start);
-                let rows = match item.rows(model.llama(), &self.attached) {
-                    Ok(rows) => rows,
-                    Err(error) => {
-                        result = Err(error);
-                        break;
-                    }
-                };
-                for row in rows[skip * width..].chunks_exact(width) {
-                    self.rows[filled * width..][..width].copy_from_slice(row);
-                    filled += 1;
-                    if filled == room {
-                        self.run_rows(filled, by);
-                        filled = 0;
-                    }
-                }
-            }
-            start = end;
-        }
-        if filled > 0 && result.is_ok() {
-            self.run_rows(filled, by);
-        }
-        self.history = history;
-        result
+        self.position() - valid
     }
 
-    fn run_rows(&mut self, count: usize, by: MadeBy) {
+    /// Runs what is pending.
+    fn catch_up(&mut self) -> Result<()> {
         let width = self.sizes().0;
-        let rows = &mut self.rows[..count * width];
-        let llama = self.model.llama();
-        llama.forward(rows, &mut self.kv, &self.attached, by, &mut self.run);
-        self.last.copy_from_slice(&rows[(count - 1) * width..]);
+        let room = self.rows.len() / width;
+        let by = self.attached.made_by();
+        let mut pending = self.pending();
+        while pending > 0 {
+            let count = pending.min(room);
+            let rows = &mut self.rows[..count * width];
+            let llama = self.model.llama();
+            gather(rows, &self.history, self.kv.len(), llama, &self.attached)?;
+            llama.forward(rows, &mut self.kv, &self.attached, by, &mut self.run);
+            self.last.copy_from_slice(&rows[(count - 1) * width..]);
+            pending -= count;
+        }
+        Ok(())
     }
+}
+
+/// Writes the embeddings or features of the positions from `start` on to `rows` `[T, W]`, as they are under a set
+/// of adapters.
+fn gather(
+    rows: &mut [f32],
+    history: &[Item],
+    start: usize,
+    llama: &Llama,
+    adapters: &Attached,
+) -> Result<()> {
+    let width = llama.shape().width;
+    let mut left = rows;
+    let mut position = 0;
+    for item in history {
+        let positions = item.positions(width);
+        let skip = start.saturating_sub(position);
+        if skip < positions {
+            let floats = left.len().min((positions - skip) * width);
+            let (here, after) = left.split_at_mut(floats);
+            if here.is_empty() {
+                break;
+            }
+            item.write_rows(here, skip, llama, adapters)?;
+            left = after;
+        }
+        position += positions;
+    }
+    Ok(())
 }

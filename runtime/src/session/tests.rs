@@ -20,7 +20,7 @@ fn model() -> Arc<Model> {
 }
 
 fn session(model: &Arc<Model>) -> Session {
-    Session::new(Arc::clone(model), &SessionOptions { context_length: 24 }).unwrap()
+    Session::new(Arc::clone(model), &SessionOptions::with_context(24)).unwrap()
 }
 
 /// An adapter that changes the answers: B is not zero.
@@ -210,7 +210,7 @@ fn a_forked_session_goes_on_as_the_first_would() {
     let mut first = session(&model);
     first.set_adapters(with_a.clone()).unwrap();
     first.feed(&[1, 5, 9]).unwrap();
-    let options = SessionOptions { context_length: 8 };
+    let options = SessionOptions::with_context(8);
     let mut second = first.fork(&options).unwrap();
     assert_eq!(second.logits().unwrap(), first.logits().unwrap());
     second.feed(&[7]).unwrap();
@@ -224,7 +224,7 @@ fn a_forked_session_goes_on_as_the_first_would() {
         second.logits().unwrap(),
         logits_of(&model, set(&[]), &[1, 5, 9, 7])
     );
-    let small = SessionOptions { context_length: 2 };
+    let small = SessionOptions::with_context(2);
     let refused = first.fork(&small).unwrap_err().to_string();
     assert!(refused.contains("do not fit 2"), "{refused}");
 }

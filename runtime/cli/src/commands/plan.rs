@@ -94,9 +94,7 @@ fn conversation(run: &RunArguments, ctx: usize, setting: &Setting) -> Result<(),
     };
     let model = open_model(&run.model.clone().unwrap_or_default(), &options)?;
     check_context(&model, ctx)?;
-    let options = SessionOptions {
-        context_length: ctx,
-    };
+    let options = SessionOptions::with_context(ctx);
     let memory = Session::plan(&model, &options);
     let all: u64 = memory.parts().map(|(_, bytes)| bytes).sum();
     let mut out = std::io::stdout().lock();

@@ -22,9 +22,7 @@ pub fn chat(
 ) -> Result<(), Failure> {
     let (messages, _) = prompt::question(sample);
     let question = messages.last().map_or("", |m| m.text.as_str());
-    let options = SessionOptions {
-        context_length: 512,
-    };
+    let options = SessionOptions::with_context(512);
     let session = Session::new(Arc::clone(model), &options)?;
     let mut chat = Chat::new(session, model.chat_template(None)?);
     let mut shown = Vec::new();

@@ -3,8 +3,7 @@
 use core::arch::x86_64::*;
 
 use super::floats;
-use super::panel::transpose_block;
-use super::registers::{ask_for, ask_for_bytes, load, store};
+use super::registers::{AHEAD, load, store};
 use crate::QuantType;
 use crate::low_rank::LowRank;
 
@@ -18,16 +17,16 @@ macro_rules! rows {
             let mut eights = y.chunks_mut(8).zip(rows.chunks(8 * ax.len()));
             for (y, rows) in &mut eights {
                 let mut sums = [_mm256_setzero_ps(); 8];
+                for line in rows.as_flattened().chunks(64 / size_of::<$element>()) {
+                    let ahead = AHEAD / size_of::<$element>();
+                    _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().wrapping_add(ahead).cast());
+                }
                 for (sum, row) in sums.iter_mut().zip(rows.chunks_exact(ax.len())) {
                     for (ax, eight) in ax.iter().zip(row) {
                         *sum = _mm256_fmadd_ps($widen(eight), load(ax), *sum);
                     }
                 }
-                // Lane `i` of all is then row `i`'s.
-                let [a, b, c, d, e, f, g, h] = transpose_block(sums);
-                let (ab, cd) = (_mm256_add_ps(a, b), _mm256_add_ps(c, d));
-                let (ef, gh) = (_mm256_add_ps(e, f), _mm256_add_ps(g, h));
-                let sum = _mm256_add_ps(_mm256_add_ps(ab, cd), _mm256_add_ps(ef, gh));
+                let sum = sum_each(sums);
                 if let Some(y) = y.first_chunk_mut::<8>() {
                     store(y, _mm256_add_ps(load(y), sum));
                 } else {
@@ -38,6 +37,24 @@ macro_rules! rows {
             }
         }
     };
+}
+
+/// Lane `i` is the sum of vector `i`.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn sum_each([a, b, c, d, e, f, g, h]: [__m256; 8]) -> __m256 {
+    // Halves of two vectors side by side, then quarters of four, then eighths of all.
+    let two = |a, b| _mm256_add_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+    let four = |a, b, c, d| {
+        let (ab, cd) = (_mm256_castps_pd(two(a, b)), _mm256_castps_pd(two(c, d)));
+        let (low, high) = (_mm256_unpacklo_pd(ab, cd), _mm256_unpackhi_pd(ab, cd));
+        _mm256_add_ps(_mm256_castpd_ps(low), _mm256_castpd_ps(high))
+    };
+    let (low, high) = (four(a, b, c, d), four(e, f, g, h));
+    _mm256_add_ps(
+        _mm256_permute2f128_ps::<0x20>(low, high),
+        _mm256_permute2f128_ps::<0x31>(low, high),
+    )
 }
 
 rows!(own, f32, 8, load);
@@ -56,18 +73,5 @@ pub(crate) fn up(y: &mut [f32], ax: &[f32], b: LowRank<'_>) {
             QuantType::BF16 => stored_bf16(y, ax, bytes),
             _ => crate::low_rank::up(y, ax, b),
         },
-    }
-}
-
-/// See [`crate::Kernels::prefetch`].
-#[target_feature(enable = "avx2")]
-pub(crate) fn prefetch(matrix: LowRank<'_>) {
-    match matrix {
-        LowRank::Floats(values) => {
-            for line in values.chunks(16) {
-                ask_for(line);
-            }
-        }
-        LowRank::Stored { bytes, .. } => ask_for_bytes(bytes, 0),
     }
 }

@@ -17,7 +17,7 @@ use crate::blocks::q6_k;
 use crate::panel::store_cols;
 use crate::product::MatMut;
 use crate::rounded::{
-    DEPTH, Form, GROUP, Part, Rounded, RoundedKernels, RoundedMut, Strip, TILE, places,
+    DEPTH, Form, GROUP, Part, Rounded, RoundedKernels, RoundedMut, Strip, TILE, Unpacked, places,
 };
 
 /// Lanes of 32 bits in a vector, each of one row.
@@ -79,9 +79,6 @@ pub(crate) fn round(out: &mut RoundedMut<'_>, x: &[f32], inputs: usize) {
     }
 }
 
-/// Levels of eight rows, and of each its groups.
-type Levels = [[[u8; GROUP]; DEPTH / GROUP]; LANES];
-
 /// See [`RoundedKernels::fill`].
 #[target_feature(enable = "avx2,fma,f16c")]
 fn fill(ty: QuantType, strip: &mut Strip, part: &Part<'_>) {
@@ -91,20 +88,19 @@ fn fill(ty: QuantType, strip: &mut Strip, part: &Part<'_>) {
         if ty == QuantType::Q6K {
             return fill_factors(strip, part);
         }
-        for (min, scale) in strip.mins.iter_mut().zip(&strip.scales[..]) {
-            match (form.bits, form.min) {
-                (4, false) => *min = form.bias as f32 * scale,
-                (5, true) => *min -= MIDDLE as f32 * scale,
-                _ => {}
-            }
+        let places = strip.depth / form.sub * ROWS;
+        let mins = strip.mins[..places].iter_mut().zip(&strip.scales[..]);
+        match (form.bits, form.min) {
+            (4, false) => mins.for_each(|(min, scale)| *min = form.bias as f32 * scale),
+            (5, true) => mins.for_each(|(min, scale)| *min -= MIDDLE as f32 * scale),
+            _ => {}
         }
         return;
     }
-    let mut levels: Levels = [[[0; GROUP]; DEPTH / GROUP]; LANES];
     for first in (0..ROWS).step_by(LANES) {
-        unpack::<ROWS>(ty, 0, strip, part, first, &mut levels);
+        unpack::<ROWS>(ty, 0, strip, part, first);
         for group in 0..strip.depth / GROUP {
-            interleave_words(&mut strip.levels[..], &levels, group, first);
+            interleave_words(&mut strip.levels[..], &strip.unpacked, group, first);
         }
     }
 }
@@ -112,11 +108,10 @@ fn fill(ty: QuantType, strip: &mut Strip, part: &Part<'_>) {
 /// Fills a strip of `R` rows with bytes.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(crate) fn fill_bytes<const R: usize>(ty: QuantType, strip: &mut Strip, part: &Part<'_>) {
-    let mut levels: Levels = [[[0; GROUP]; DEPTH / GROUP]; LANES];
     for first in (0..R).step_by(LANES) {
-        unpack::<R>(ty, Form::of(ty).bias, strip, part, first, &mut levels);
+        unpack::<R>(ty, Form::of(ty).bias, strip, part, first);
         for group in 0..strip.depth / GROUP {
-            interleave::<R>(&mut strip.levels[..], &levels, group, first);
+            interleave::<R>(&mut strip.levels[..], &strip.unpacked, group, first);
         }
     }
 }
@@ -129,30 +124,60 @@ fn unpack<const R: usize>(
     strip: &mut Strip,
     part: &Part<'_>,
     first: usize,
-    levels: &mut Levels,
 ) {
-    let subs = strip.depth / Form::of(ty).sub;
-    for (i, levels) in levels.iter_mut().enumerate() {
-        let (mut scales, mut mins) = ([0.0; DEPTH / 16], [0.0; DEPTH / 16]);
+    let Unpacked {
+        levels,
+        scales,
+        mins,
+    } = &mut **strip.unpacked;
+    let rows = levels.iter_mut().zip(&mut *scales).zip(&mut *mins);
+    for (i, ((levels, scales), mins)) in rows.enumerate() {
+        // Rows that are none have any levels: nobody reads what becomes of them.
         if let Some(bytes) = part.of(first + i) {
             // The next strip's, which is unpacked after this one was multiplied.
             ask_for_bytes(bytes, R * part.row_bytes);
-            super::unpack(ty, bytes, bias, levels, &mut scales, &mut mins);
+            super::unpack(ty, bytes, bias, levels, scales, mins);
         }
-        let row = first + i;
-        let places = strip.scales[row..].iter_mut().step_by(R);
-        places.zip(&scales[..subs]).for_each(|(out, &s)| *out = s);
-        let places = strip.mins[row..].iter_mut().step_by(R);
-        places.zip(&mins[..subs]).for_each(|(out, &m)| *out = m);
+    }
+    let form = Form::of(ty);
+    let subs = strip.depth / form.sub;
+    interleave_floats::<R>(&mut strip.scales[..], scales, subs, first);
+    if form.min {
+        interleave_floats::<R>(&mut strip.mins[..], mins, subs, first);
+    }
+}
+
+/// Brings `subs` floats of each of eight rows into a strip's order: one of each row, then the next.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn interleave_floats<const R: usize>(
+    out: &mut [f32],
+    rows: &[[f32; DEPTH / 16]; LANES],
+    subs: usize,
+    first: usize,
+) {
+    for (eight, out) in out
+        .chunks_exact_mut(8 * R)
+        .take(subs.div_ceil(8))
+        .enumerate()
+    {
+        let mut block = [_mm256_setzero_ps(); LANES];
+        for (block, row) in block.iter_mut().zip(rows) {
+            *block = load(&row.as_chunks().0[eight]);
+        }
+        for (out, column) in out.chunks_exact_mut(R).zip(transpose_block(block)) {
+            let out = out[first..].first_chunk_mut().expect("in the strip");
+            store(out, column);
+        }
     }
 }
 
 /// Brings a group of eight rows into a strip's order: four levels of each row, then the next four.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn interleave<const R: usize>(out: &mut [u8], levels: &Levels, group: usize, first: usize) {
+fn interleave<const R: usize>(out: &mut [u8], rows: &Unpacked, group: usize, first: usize) {
     let mut block = [_mm256_setzero_ps(); LANES];
-    for (block, levels) in block.iter_mut().zip(levels) {
+    for (block, levels) in block.iter_mut().zip(&rows.levels) {
         *block = _mm256_castsi256_ps(load_32(&levels[group]));
     }
     let places = out[group * GROUP * R..].chunks_exact_mut(4 * R);
@@ -165,10 +190,10 @@ fn interleave<const R: usize>(out: &mut [u8], levels: &Levels, group: usize, fir
 /// The same in words: two levels of each row, then the next two.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn interleave_words(out: &mut [u8], levels: &Levels, group: usize, first: usize) {
+fn interleave_words(out: &mut [u8], rows: &Unpacked, group: usize, first: usize) {
     for half in 0..2 {
         let mut block = [_mm256_setzero_ps(); LANES];
-        for (block, levels) in block.iter_mut().zip(levels) {
+        for (block, levels) in block.iter_mut().zip(&rows.levels) {
             let bytes = levels[group].as_chunks::<16>().0[half];
             *block = _mm256_castsi256_ps(_mm256_cvtepi8_epi16(load_16(&bytes)));
         }
