@@ -109,6 +109,7 @@ impl Timeline<'_> {
         let last = &rows[(ids.len() - 1) * width..];
         let (mut normed, mut inv_rms) = (vec![0.0; width], [0.0]);
         self.llama.final_norm(&mut normed, &mut inv_rms, last);
-        self.run.logits(self.llama, &mut self.logits, &normed);
+        self.run
+            .logits(self.llama, &mut self.logits, &normed, &Unadapted);
     }
 }

@@ -11,8 +11,8 @@ use crate::random;
 /// None: the pairs fit each other.
 pub fn new(model: &Model, rank: usize, seed: usize) -> graft::Result<Adapter> {
     let shape = model.llama().shape();
-    let pairs = Site::all(shape.layers).map(|site| {
-        let (outputs, inputs) = shape.linear(site.linear);
+    let pairs = Site::of_layers(shape.layers).map(|site| {
+        let (outputs, inputs) = shape.sizes(site).expect("a site of its layers");
         let small = |n: usize, salt: usize| {
             let seed = (seed << 32 | site.index() << 1 | salt) as u64;
             let values = random(seed, n).into_iter().map(|v| v * 0.01);

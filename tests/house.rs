@@ -96,6 +96,16 @@ const MAP: &[(&str, &str, &str)] = &[
         "pub fn set_adapters",
     ),
     (
+        "Where are an adapter's pairs of the vision half?",
+        "runtime/src/adapter/companion.rs",
+        "pub fn path_of",
+    ),
+    (
+        "Where do image features follow a session's adapters?",
+        "runtime/src/session/image.rs",
+        "pub fn rows",
+    ),
+    (
         "Where does an adapter's name change what it means?",
         "runtime/src/adapter/registry.rs",
         "pub fn publish",

@@ -146,7 +146,9 @@ fn check_halves(pair: &LoraPair, values: &[f64]) {
 #[test]
 fn pruning_keeps_the_energy_asked_for_with_the_smallest_rank() {
     let place = Place::new();
-    let ranks: Vec<(Site, usize)> = Site::all(2).zip([1, 2, 3, 5, 8, 4, 6].repeat(2)).collect();
+    let ranks: Vec<(Site, usize)> = Site::of_layers(2)
+        .zip([1, 2, 3, 5, 8, 4, 6].repeat(2))
+        .collect();
     let adapter = place.adapter("all", 5, &ranks);
     for share in [0.3, 0.9, 0.99, 1.0] {
         let pruned = cut(&adapter, Keep::Energy(share));
@@ -178,7 +180,7 @@ fn pruning_keeps_the_energy_asked_for_with_the_smallest_rank() {
 #[test]
 fn threads_change_no_bit_of_a_result() {
     let place = Place::new();
-    let ranks: Vec<(Site, usize)> = Site::all(2).map(|site| (site, 7)).collect();
+    let ranks: Vec<(Site, usize)> = Site::of_layers(2).map(|site| (site, 7)).collect();
     let adapter = place.adapter("all", 5, &ranks);
     let of = |threads: usize| {
         let pool = Pool::new(threads).unwrap();
@@ -317,7 +319,9 @@ fn a_renamed_adapter_is_the_same_adapter() {
 #[test]
 fn results_of_many_ranks_survive_files_and_peft_folders() {
     let place = Place::new();
-    let ranks: Vec<(Site, usize)> = Site::all(2).zip([1, 2, 3, 5, 8, 4, 6].repeat(2)).collect();
+    let ranks: Vec<(Site, usize)> = Site::of_layers(2)
+        .zip([1, 2, 3, 5, 8, 4, 6].repeat(2))
+        .collect();
     let adapter = place.adapter("all", 5, &ranks);
     let some = place.adapter("some", 6, &[(site(1, SiteKind::V), 3)]);
     let sum = combine("sum", &[(&adapter, 0.5), (&some, 2.0)]).unwrap();

@@ -40,9 +40,10 @@ fn model(folder: &Path, ty: QuantType) -> Arc<Model> {
 fn adapter(shape: &LlamaShape, seed: u64) -> Arc<Adapter> {
     let mut state = seed;
     let rank = 1 + seed as usize % 9;
-    let sites = Site::all(shape.layers).filter(|site| (site.index() as u64 + seed) % 3 > 0);
+    let sites = Site::of_layers(shape.layers)
+        .filter(|site| !(site.index() as u64 + seed).is_multiple_of(3));
     let pairs = sites.map(|site| {
-        let (outputs, inputs) = shape.linear(site.linear);
+        let (outputs, inputs) = shape.sizes(site).unwrap();
         let mut values =
             |count: usize| -> Vec<f32> { (0..count).map(|_| 0.1 * uniform(&mut state)).collect() };
         let (a, b) = (values(rank * inputs), values(outputs * rank));

@@ -302,7 +302,7 @@ fn an_adapter_file_merges_like_the_folder_it_came_from() {
         let attached = Attached::new([(adapter, 1.0)]);
         merge(&base(), &attached, &path, &MergeOptions::default()).unwrap();
         let gguf = Gguf::open(&path).unwrap();
-        Site::all(2)
+        Site::of_layers(2)
             .map(|site| weights(&gguf, &format!("{site}.weight")))
             .collect::<Vec<_>>()
     });

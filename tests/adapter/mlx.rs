@@ -13,7 +13,7 @@ use std::sync::Arc;
 use answers::{golden, logits, open};
 use closeness::relative_error;
 use graft::adapter::{Adapter, Attached, Publish, Registry, folder};
-use graft::model::Model;
+use graft::model::{Model, Site};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde_json::{Value, json};
 
@@ -92,6 +92,46 @@ fn refusal(place: &Path) -> String {
     Adapter::open(place, &base()).unwrap_err().to_string()
 }
 
+/// mlx-lm looks up rows of `lora_a` `[V, R]` and multiplies them with `lora_b` `[R, W]`.
+#[test]
+fn a_pair_of_the_embedding_comes_in_where_the_keys_name_it() {
+    let (rank, vocabulary, width) = (4, 80, 32);
+    let values = |count: usize| -> Vec<f32> { (0..count).map(|i| i as f32 * 1e-3).collect() };
+    let bytes = |values: &[f32]| values.iter().flat_map(|v| v.to_le_bytes()).collect();
+    let (a, b) = (values(vocabulary * rank), values(rank * width));
+    let copy = changed(
+        |config| config["lora_parameters"]["keys"] = json!(["model.embed_tokens"]),
+        |tensors| {
+            tensors.clear();
+            let mut add = |half: &str, shape: Vec<usize>, values: &[f32]| {
+                let name = format!("model.embed_tokens.lora_{half}");
+                tensors.insert(name, (shape, bytes(values)));
+            };
+            add("a", vec![vocabulary, rank], &a);
+            add("b", vec![rank, width], &b);
+        },
+    );
+    let model = base();
+    let adapter = Adapter::open(copy.path(), &model).unwrap();
+    let pair = adapter.pair(Site::Embedding).unwrap();
+    assert_eq!((pair.outputs(), pair.inputs()), (vocabulary, width));
+    assert_eq!((&pair.a[..], &pair.b[..]), (&b[..], &a[..]));
+    let attached = Attached::new([(adapter.clone(), 1.0)]);
+    let mut rows = [vec![0.0; width], vec![0.0; width]];
+    let token = 7;
+    model.llama().embed(&mut rows[0], &[token]).unwrap();
+    let llama = model.llama();
+    llama
+        .embed_adapted(&mut rows[1], &[token], &attached)
+        .unwrap();
+    let of_token = &a[token as usize * rank..][..rank];
+    for i in 0..width {
+        let looked_up: f32 = (0..rank).map(|k| of_token[k] * b[k * width + i]).sum();
+        let want = rows[0][i] + pair.scale * looked_up;
+        assert!((rows[1][i] - want).abs() < 1e-5, "{} {want}", rows[1][i]);
+    }
+}
+
 #[test]
 fn what_is_no_plain_lora_or_does_not_fit_is_refused_by_name() {
     let keep = |_: &mut Value| {};
@@ -106,8 +146,8 @@ fn what_is_no_plain_lora_or_does_not_fit_is_refused_by_name() {
     for (name, says) in [
         ("model.layers.0.self_attn.q_proj.m", "DoRA"),
         ("model.layers.0.self_attn.q_proj.weight", "plain LoRA"),
-        ("model.embed_tokens.lora_a", "embeddings"),
-        ("lm_head.lora_a", "output"),
+        ("model.embed_tokens.lora_a", "outside the layers"),
+        ("lm_head.lora_a", "outside the layers"),
         ("model.layers.7.self_attn.q_proj.lora_a", "2 layers"),
         ("model.layers.0.mlp.router.lora_a", "no place"),
     ] {

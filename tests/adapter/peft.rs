@@ -189,16 +189,36 @@ fn what_a_folder_says_beyond_plain_lora_is_refused_by_name() {
         ),
         (
             "base_model.model.model.embed_tokens.lora_embedding_A",
-            "embeddings",
+            "target_modules",
         ),
-        ("base_model.model.lm_head.lora_A.weight", "output"),
+        ("base_model.model.lm_head.lora_A.weight", "target_modules"),
+        (
+            "base_model.model.model.embed_tokens.lora_A.weight",
+            "belongs to the embedding",
+        ),
+        (
+            "base_model.model.model.layers.0.self_attn.q_proj.lora_embedding_A",
+            "belongs to the embedding",
+        ),
+        (
+            "base_model.model.model.embed_tokens.base_layer.weight",
+            "another vocabulary",
+        ),
+        (
+            "base_model.model.model.layers.0.self_attn.q_proj.base_layer.weight",
+            "plain LoRA",
+        ),
         (
             "base_model.model.model.vision_tower.layers.0.self_attn.q_proj.lora_A.weight",
-            "vision tower",
+            "no place",
+        ),
+        (
+            "base_model.model.model.vision_tower.embeddings.patch_embedding.lora_A.weight",
+            "convolution",
         ),
         (
             "base_model.model.model.multi_modal_projector.linear_1.lora_A.weight",
-            "projector",
+            "target_modules",
         ),
         (
             "base_model.model.model.layers.0.input_layernorm.lora_A.weight",
@@ -360,7 +380,7 @@ fn an_adapter_for_another_model_is_refused_in_and_out() {
     let refused = peft::write(&target, &adapter, shape, &ExportOptions::default());
     assert!(refused.unwrap_err().to_string().contains("does not fit"));
     assert!(!target.exists());
-    let site = Site {
+    let site = Site::Layer {
         layer: 0,
         linear: SiteKind::Q,
     };

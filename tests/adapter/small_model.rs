@@ -68,7 +68,7 @@ impl Place {
     pub fn adapter(&self, name: &str, seed: u64, ranks: &[(Site, usize)]) -> Adapter {
         let mut seed = seed;
         let pairs = ranks.iter().map(|&(site, rank)| {
-            let (outputs, inputs) = self.model.llama().shape().linear(site.linear);
+            let (outputs, inputs) = self.model.llama().shape().sizes(site).unwrap();
             let mut values = |count: usize, size: f32| -> Vec<f32> {
                 (0..count).map(|_| size * uniform(&mut seed)).collect()
             };
@@ -116,7 +116,7 @@ pub fn weights(gguf: &Gguf, name: &str) -> Vec<f32> {
 }
 
 pub fn site(layer: usize, linear: SiteKind) -> Site {
-    Site { layer, linear }
+    Site::Layer { layer, linear }
 }
 
 /// `scale · B A`, the plain way in f64.

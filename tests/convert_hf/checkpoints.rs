@@ -66,7 +66,7 @@ fn logits(model: &Model, mut rows: Vec<f32>) -> Vec<f32> {
     let mut normed = vec![0.0; rows.len()];
     llama.final_norm(&mut normed, &mut vec![0.0; tokens], &rows);
     let mut logits = vec![0.0; tokens * shape.vocabulary];
-    inference.logits(llama, &mut logits, &normed);
+    inference.logits(llama, &mut logits, &normed, &Unadapted);
     logits
 }
 

@@ -15,7 +15,7 @@ use graft::evaluate::{
     AnswerOptions, Answerer, EvaluateError, EvaluateOptions, Remarks, Scorer, run,
 };
 use graft::model::{Model, Site};
-use graft::session::{GenerateOptions, Session, SessionOptions, prompt_items};
+use graft::session::{GenerateOptions, Item, Session, SessionOptions, ShownImage, prompt_items};
 use graft::tokenizer::ChatTemplate;
 use graft_plugins::{Grants, Host, Limits, WasmEvaluator};
 
@@ -78,9 +78,12 @@ fn answerer(model: &Arc<Model>) -> Answerer {
 }
 
 fn adapter(model: &Model) -> Attached {
-    let shape = model.llama().shape();
-    let pairs = Site::all(shape.layers).map(|site| {
-        let mut pair = LoraPair::begin(site, shape.linear(site.linear), 2, 2.0, 5);
+    adapter_at(model, Site::of_layers(model.llama().shape().layers))
+}
+
+fn adapter_at(model: &Model, sites: impl Iterator<Item = Site>) -> Attached {
+    let pairs = sites.map(|site| {
+        let mut pair = LoraPair::begin(site, model.sizes(site).unwrap(), 2, 2.0, 5);
         let wave = |(i, b): (usize, &mut f32)| *b = (i % 7) as f32 * 0.1 - 0.3;
         pair.b.iter_mut().enumerate().for_each(wave);
         (site, pair)
@@ -92,11 +95,11 @@ fn adapter(model: &Model) -> Attached {
 /// The answer by another way: a new session for every sample, nothing kept.
 fn answer_afresh(model: &Arc<Model>, adapters: &Attached, sample: &Sample) -> String {
     let folder = ImageFolder::new(images());
-    let row = |image: &ImageRef| {
+    let shown = |image: &ImageRef| {
         let pixels = folder.read(image, &sample.id).unwrap().decode().unwrap();
-        model.image_rows(&pixels).unwrap()
+        Item::Image(ShownImage::new(model, &pixels).unwrap())
     };
-    let rows: Vec<_> = sample.images.iter().map(row).collect();
+    let rows: Vec<_> = sample.images.iter().map(shown).collect();
     let (messages, _) = prompt::question(sample);
     let items = prompt_items(model, &ChatTemplate::vicuna_v1(), &messages, &rows).unwrap();
     let context_length = CONTEXT;
@@ -198,6 +201,39 @@ fn predictions_are_those_of_fresh_sessions_and_every_image_is_computed_once() {
     let used = &wave.1.adapters[0];
     assert_eq!((used.name.as_str(), used.strength), ("wave", 0.5));
     assert_eq!(used.sha256.len(), 64);
+}
+
+#[test]
+fn images_are_seen_anew_where_adapters_change_what_is_seen() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = sight::model(folder.path());
+    let blocks = model.vision().unwrap().tower().shape().blocks;
+    let seeing = adapter_at(&model, Site::of_vision(blocks));
+    let sets = [Attached::default(), seeing, adapter(&model)];
+    let mut answerer = answerer(&model);
+    let mut computed = Vec::new();
+    for i in [0, 1, 0, 2, 1, 1] {
+        answerer.set_adapters(sets[i].clone()).unwrap();
+        for sample in samples() {
+            let answer = answerer.answer(&sample, &Cancel::new()).unwrap();
+            let afresh = answer_afresh(&model, &sets[i], &sample);
+            assert_eq!(answer.text, afresh, "set {i}, {}", sample.id);
+        }
+        computed.push(answerer.images_computed());
+    }
+    assert_eq!(computed, [3, 6, 9, 9, 12, 12]);
+    let said = |set: &Attached| -> Vec<String> {
+        let samples = samples();
+        samples
+            .iter()
+            .map(|sample| answer_afresh(&model, set, sample))
+            .collect()
+    };
+    assert_ne!(
+        said(&sets[0]),
+        said(&sets[1]),
+        "what is seen changes what is said"
+    );
 }
 
 #[test]

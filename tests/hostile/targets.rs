@@ -83,7 +83,7 @@ pub fn gguf(bytes: &[u8]) -> Option<()> {
 pub fn model(bytes: &[u8]) -> Option<()> {
     let gguf = Gguf::from_bytes(bytes.to_vec()).ok()?;
     let model = Model::new(Arc::new(gguf), &ONE_THREAD).ok()?;
-    let options = SessionOptions { context_length: 4 };
+    let options = SessionOptions::with_context(4);
     let mut session = Session::new(Arc::clone(&model), &options).unwrap();
     session
         .feed(&[0, 0, 0])
@@ -124,7 +124,7 @@ pub fn adapter(bytes: &[u8]) -> Option<()> {
 }
 
 fn attach(adapter: graft::adapter::Adapter) -> Option<()> {
-    let options = SessionOptions { context_length: 4 };
+    let options = SessionOptions::with_context(4);
     let mut session = Session::new(Arc::clone(&SOUND), &options).unwrap();
     let attached = Attached::new([(Arc::new(adapter), 1.0)]);
     session.set_adapters(attached).ok()?;

@@ -33,7 +33,7 @@ fn logits(model: &Model, tokens: &[u32], piece: usize, chunk: usize) -> Vec<f32>
         let mut inv_rms = vec![0.0; tokens.len()];
         llama.final_norm(&mut normed, &mut inv_rms, &rows);
         let mut logits = vec![0.0; tokens.len() * shape.vocabulary];
-        inference.logits(llama, &mut logits, &normed);
+        inference.logits(llama, &mut logits, &normed, &Unadapted);
         all.extend(logits);
     }
     all

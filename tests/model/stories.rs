@@ -58,7 +58,8 @@ impl Timeline {
         let mut normed = rows.clone();
         llama.final_norm(&mut normed, &mut vec![0.0; tokens.len()], &rows);
         let mut logits = vec![0.0; tokens.len() * shape.vocabulary];
-        self.inference.logits(llama, &mut logits, &normed);
+        self.inference
+            .logits(llama, &mut logits, &normed, &Unadapted);
         logits
     }
 }

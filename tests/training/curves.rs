@@ -89,8 +89,8 @@ impl Course {
     fn initial(&self, model: &Model) -> Adapter {
         let shape = model.llama().shape();
         let (rank, scale) = (self.options.rank, self.options.scale());
-        let pairs = Site::all(shape.layers).map(|site| {
-            let (outputs, inputs) = shape.linear(site.linear);
+        let pairs = Site::of_layers(shape.layers).map(|site| {
+            let (outputs, inputs) = shape.sizes(site).unwrap();
             let spread = (inputs as f64).powf(-0.5) as f32;
             let a = seeded::values(&format!("{site}.lora_a"), rank * inputs, spread, 0.0);
             let b = vec![0.0; outputs * rank];

@@ -107,7 +107,7 @@ fn examples(model: &Model, options: &TrainOptions) -> Vec<Example> {
 
 fn trainer(name: &str, threads: usize, options: TrainOptions) -> Trainer {
     let (model, golden) = (open(name, threads), golden(name));
-    let pairs = Site::all(model.llama().shape().layers).map(|site| {
+    let pairs = Site::of_layers(model.llama().shape().layers).map(|site| {
         let half = |half| {
             golden
                 .get(&format!("initial.{site}.weight.lora_{half}"))

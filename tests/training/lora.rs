@@ -54,7 +54,7 @@ impl GradientView for Pairs {
 impl Lora {
     /// From the pair of each site.
     pub fn new(model: &Model, pair: impl Fn(Site) -> (Vec<f32>, Vec<f32>)) -> Self {
-        let sites = Site::all(model.llama().shape().layers);
+        let sites = Site::of_layers(model.llama().shape().layers);
         Self {
             pairs: Pairs(sites.map(pair).collect()),
             dropout: 0.0,
@@ -65,7 +65,7 @@ impl Lora {
     #[allow(dead_code)] // not every test that includes this file
     pub fn random(model: &Model, dropout: f32) -> Self {
         let pair = |site: Site| {
-            let (outputs, inputs) = model.llama().shape().linear(site.linear);
+            let (outputs, inputs) = model.llama().shape().sizes(site).unwrap();
             let values = |n: usize, seed: usize| {
                 let wave = (0..n).map(|i| ((i * 37 + seed * 11) % 101) as f32 / 101.0 - 0.5);
                 wave.map(|w| 0.1 * w).collect()

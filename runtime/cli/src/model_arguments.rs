@@ -10,7 +10,7 @@ use graft::image::{self, ImageLimits};
 use graft::kv_cache::KvCache;
 use graft::model::{Inference, Model, ModelOptions};
 use graft::sampler::Sampling;
-use graft::session::{Session, SessionOptions};
+use graft::session::{Item, Session, SessionOptions, ShownImage};
 use graft::threads::Pool;
 use graft::train::TrainError;
 
@@ -152,17 +152,17 @@ pub fn check_context(model: &Model, positions: usize) -> Result<(), Failure> {
     }
 }
 
-/// Reads image files and turns them into rows of the model's width.
-pub fn image_rows(model: &Model, paths: &[PathBuf]) -> Result<Vec<Arc<Vec<f32>>>, Failure> {
+/// Reads image files, to be shown to a model.
+pub fn images(model: &Arc<Model>, paths: &[PathBuf]) -> Result<Vec<Item>, Failure> {
     if !paths.is_empty() && model.vision().is_none() {
         let reason = "--image needs the model's vision half: give --mmproj";
         return Err(Failure::Usage(reason.into()));
     }
-    let rows = paths.iter().map(|path| {
+    let images = paths.iter().map(|path| {
         let image = image::open(path, &ImageLimits::default()).map_err(graft::Error::from)?;
-        Ok(model.image_rows(&image)?)
+        Ok(Item::Image(ShownImage::new(model, &image)?))
     });
-    rows.collect()
+    images.collect()
 }
 
 /// A failure that names the file it is about.

@@ -55,15 +55,9 @@ impl<'m> Positions<'m> {
         let mut done = 0;
         self.rows.clear();
         for (i, item) in items.iter().enumerate() {
-            match item {
-                Item::Token(id) => {
-                    let at = self.rows.len();
-                    self.rows.resize(at + width, 0.0);
-                    let row = &mut self.rows[at..];
-                    llama.embed(row, &[*id]).map_err(graft::Error::from)?;
-                }
-                Item::Rows(rows) => self.rows.extend_from_slice(rows),
-            }
+            let at = self.rows.len();
+            self.rows.resize(at + item.positions(width) * width, 0.0);
+            item.write_rows(&mut self.rows[at..], 0, llama, &self.attached)?;
             let last = i + 1 == items.len();
             while self.rows.len() >= chunk || (last && !self.rows.is_empty()) {
                 cancel.check()?;
@@ -96,7 +90,7 @@ impl<'m> Positions<'m> {
             let normed = &mut self.normed[..rows.len()];
             let logits = &mut self.logits[..count * vocabulary];
             llama.final_norm(normed, &mut [0.0; LOGIT_ROWS][..count], rows);
-            self.run.logits(llama, logits, normed);
+            self.run.logits(llama, logits, normed, &self.attached);
             for logits in logits.chunks_exact(vocabulary) {
                 on_logits(position, logits)?;
                 position += 1;

@@ -10,7 +10,7 @@ use graft::session::{Item, Session, prompt_items};
 use graft::tokenizer::{ChatTemplate, IMAGE, Message, Role, Segment, SegmentPiece};
 
 use crate::failure::Failure;
-use crate::model_arguments::image_rows;
+use crate::model_arguments;
 use crate::text_file;
 
 /// Where an image goes in a text.
@@ -43,42 +43,42 @@ impl PromptArguments {
 
 /// The items of a conversation's first question, open for the answer.
 pub fn question(
-    model: &Model,
+    model: &Arc<Model>,
     template: &ChatTemplate,
     text: &str,
     images: &[PathBuf],
 ) -> Result<Vec<Item>, Failure> {
-    let rows = image_rows(model, images)?;
+    let images = model_arguments::images(model, images)?;
     let message = Message {
         role: Role::User,
-        images: rows.len(),
-        text: without_markers(text, !rows.is_empty()),
+        images: images.len(),
+        text: without_markers(text, !images.is_empty()),
     };
-    Ok(prompt_items(model, template, &[message], &rows)?)
+    Ok(prompt_items(model, template, &[message], &images)?)
 }
 
 /// The text itself as items, without a conversation around it. Images go where the text says
 /// `<image>`, or before everything where it does not.
-pub fn raw(model: &Model, text: &str, images: &[PathBuf]) -> Result<Vec<Item>, Failure> {
-    let rows = image_rows(model, images)?;
+pub fn raw(model: &Arc<Model>, text: &str, images: &[PathBuf]) -> Result<Vec<Item>, Failure> {
+    let images = model_arguments::images(model, images)?;
     let segment = |piece| Segment {
         piece,
         learned: false,
     };
     let mut segments = Vec::new();
-    let pieces: Vec<&str> = match rows.is_empty() {
+    let pieces: Vec<&str> = match images.is_empty() {
         true => vec![text],
         false => text.split(MARKER).collect(),
     };
     let shown = pieces.len() - 1;
-    if shown != 0 && shown != rows.len() {
+    if shown != 0 && shown != images.len() {
         return Err(Failure::Usage(format!(
             "the prompt says {MARKER} {shown} times, {} images are given",
-            rows.len()
+            images.len()
         )));
     }
     if shown == 0 {
-        segments.extend(rows.iter().map(|_| segment(SegmentPiece::Image)));
+        segments.extend(images.iter().map(|_| segment(SegmentPiece::Image)));
     }
     for (i, piece) in pieces.into_iter().enumerate() {
         if i > 0 {
@@ -90,21 +90,21 @@ pub fn raw(model: &Model, text: &str, images: &[PathBuf]) -> Result<Vec<Item>, F
     }
     let tokenizer = model.tokenizer().map_err(graft::Error::from)?;
     let prompt = tokenizer.prompt(&segments).map_err(graft::Error::from)?;
-    from_ids(&prompt.ids, &rows)
+    from_ids(&prompt.ids, &images)
 }
 
-/// Token numbers as items, with an image's rows wherever -200 stands.
-pub fn from_ids(ids: &[i32], rows: &[Arc<Vec<f32>>]) -> Result<Vec<Item>, Failure> {
+/// Token numbers as items, with an image wherever -200 stands.
+pub fn from_ids(ids: &[i32], images: &[Item]) -> Result<Vec<Item>, Failure> {
     let shown = ids.iter().filter(|&&id| id == IMAGE).count();
-    if shown != rows.len() {
+    if shown != images.len() {
         return Err(Failure::Usage(format!(
             "the tokens mark {shown} places for images with {IMAGE}, {} images are given",
-            rows.len()
+            images.len()
         )));
     }
-    let mut rows = rows.iter();
+    let mut images = images.iter();
     let items = ids.iter().map(|&id| match id {
-        IMAGE => rows.next().map(|rows| Item::Rows(Arc::clone(rows))),
+        IMAGE => images.next().cloned(),
         id => u32::try_from(id).ok().map(Item::Token),
     });
     items.collect::<Option<_>>().ok_or_else(|| {
@@ -116,11 +116,7 @@ pub fn from_ids(ids: &[i32], rows: &[Arc<Vec<f32>>]) -> Result<Vec<Item>, Failur
 /// Positions that items take.
 pub fn positions(model: &Model, items: &[Item]) -> usize {
     let width = model.llama().shape().width;
-    let of = |item: &Item| match item {
-        Item::Token(_) => 1,
-        Item::Rows(rows) => rows.len() / width,
-    };
-    items.iter().map(of).sum()
+    items.iter().map(|item| item.positions(width)).sum()
 }
 
 /// Feeds items a stride at a time, so that Ctrl-C is heard in between.

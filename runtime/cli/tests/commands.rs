@@ -331,6 +331,53 @@ fn an_adapter_goes_to_peft_and_comes_back() {
 }
 
 #[test]
+fn an_adapter_of_every_place_is_one_name_for_every_command() {
+    let place = Place::new();
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden");
+    let (text, sight) = (
+        format!("-m {golden}/llava/text.gguf"),
+        format!("--mmproj {golden}/llava/mmproj.gguf"),
+    );
+    let import = format!("adapter import {golden}/places/everything {text} -o x.gguf");
+    place.run(&import).done();
+    assert!(place.path("x.gguf").exists() && place.path("x.vision.gguf").exists());
+    let logits = |arguments: &str| {
+        let line = format!("logits {arguments} --image 0.png --tokens 1,-200,5 -o l.npy");
+        place.run(&line).done();
+        place.read("l.npy")
+    };
+    let from_file = logits(&format!("{text} {sight} --adapter x.gguf"));
+    let from_folder = format!("{text} {sight} --adapter {golden}/places/everything");
+    let base = logits(&format!("{text} {sight}"));
+    assert_ne!(from_file, base);
+    assert_eq!(from_file.len(), logits(&from_folder).len());
+    let blind = place.run(&format!(
+        "logits {text} --adapter x.gguf --tokens 1 -o l.npy"
+    ));
+    blind.failed(&["--mmproj"]);
+
+    let json = document(place.run(&format!("adapter info x.gguf {text} {sight} --json")));
+    let sites = json["sites"].as_array().unwrap();
+    let has = |name: &str| sites.iter().any(|site| site["site"] == name);
+    assert!(
+        ["token_embd", "output", "mm.0", "v.blk.1.ffn_up"]
+            .into_iter()
+            .all(has)
+    );
+    let said = place.run(&format!("adapter info x.gguf {text}")).done();
+    assert!(said.out.contains("projector linear_1"), "{said:#?}");
+    assert!(said.out.contains("was not looked at"), "{said:#?}");
+
+    let merge = format!("adapter merge {text} --adapter x.gguf -o m.gguf");
+    place.run(&merge).failed(&["--mmproj"]);
+    place
+        .run(&format!("{merge} {sight} --mmproj-output v.gguf"))
+        .done();
+    let merged = logits("-m m.gguf --mmproj v.gguf");
+    assert_ne!(merged, base);
+}
+
+#[test]
 fn adapters_are_combined_pruned_scaled_and_renamed() {
     let place = Place::new();
     let answer = |adapters: &str| {

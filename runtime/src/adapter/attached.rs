@@ -1,7 +1,7 @@
 //! An ordered set of adapters with strengths, as a session holds it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use graft_kernels::ops::dropout::Dropout;
 
@@ -51,10 +51,34 @@ impl Attached {
         self.entries.is_empty()
     }
 
+    /// What of the set changes image features.
+    pub fn vision_part(&self) -> VisionPart {
+        let entries = self.entries.iter();
+        let seeing = entries.filter(|(adapter, _)| adapter.has_vision());
+        let part = seeing.map(|(adapter, strength)| (Arc::downgrade(adapter), strength.to_bits()));
+        VisionPart(part.collect())
+    }
+
     /// Tells this set, and clones of it, apart from every other in a KV cache: a number that no other set of
     /// this process has.
     pub fn made_by(&self) -> MadeBy {
         self.made_by
+    }
+}
+
+/// The adapters of a set that have pairs in the vision half, and their strengths: image features are the same
+/// under sets that are equal in it, whatever else they add. Two are equal if they mean the very same adapters;
+/// one that is gone is never taken for another, and is not kept in memory.
+#[derive(Clone, Debug, Default)]
+pub struct VisionPart(Vec<(Weak<Adapter>, u32)>);
+
+impl PartialEq for VisionPart {
+    fn eq(&self, other: &Self) -> bool {
+        let (mine, others) = (self.0.iter(), other.0.iter());
+        mine.len() == others.len()
+            && mine
+                .zip(others)
+                .all(|((a, x), (b, y))| Weak::ptr_eq(a, b) && x == y)
     }
 }
 

@@ -30,6 +30,22 @@ pub enum AdapterError {
         "adapter tensor {tensor} is at no place that graft adapts; nothing is silently ignored"
     )]
     UnknownTensor { tensor: String },
+    #[error(
+        "adapter tensor {tensor} is in the wrong file: pairs of the vision half lie in x.vision.gguf beside x.gguf, all others in x.gguf"
+    )]
+    OtherHalf { tensor: String },
+    #[error("{path} is the vision half of an adapter; give the file that it lies beside")]
+    IsCompanion { path: PathBuf },
+    #[error(
+        "{path} is one half of an adapter, and the other, {companion}, is not there; put them together again"
+    )]
+    NoCompanion { path: PathBuf, companion: PathBuf },
+    #[error(
+        "{companion} lies beside {path} and is the vision half of another adapter; put the right one there, or move it away"
+    )]
+    OtherCompanion { path: PathBuf, companion: PathBuf },
+    #[error("{companion} does not hold what it was written with; the file is damaged")]
+    DamagedCompanion { companion: PathBuf },
     #[error("adapter tensor {tensor} has shape {found:?}: {reason}")]
     Shape {
         tensor: String,

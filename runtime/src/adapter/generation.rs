@@ -26,7 +26,7 @@ impl Generation {
         let pairs: Vec<_> = adapter.iter().collect();
         let digests: Vec<_> = pairs
             .into_par_iter()
-            .map(|(site, pair)| digest(site, pair))
+            .map(|(site, pair)| PairDigest::of(site, pair).finish())
             .collect();
         let mut hash = Sha256::new();
         hash.update(b"graft adapter 2\n");
@@ -37,28 +37,53 @@ impl Generation {
     }
 }
 
-/// Of one pair; all of them can be made at once.
-fn digest(site: Site, pair: &LoraPair) -> [u8; 32] {
-    let mut hash = Sha256::new();
-    let (scale, rank) = (pair.scale.to_bits(), pair.rank());
-    let sizes = (pair.inputs(), pair.outputs());
-    hash.update(format!("{site} {rank} {scale:08x} {sizes:?}\n"));
-    for values in [&pair.a, &pair.b] {
-        match values.low_rank() {
-            LowRank::Stored { quant_type, bytes } => {
-                hash.update(format!("{quant_type}\n"));
-                hash.update(bytes);
-            }
-            LowRank::Floats(values) => {
-                hash.update(format!("{}\n", QuantType::F32));
-                for run in values.chunks(1024) {
-                    let bytes: Vec<u8> = run.iter().flat_map(|v| v.to_le_bytes()).collect();
-                    hash.update(bytes);
+/// Digest of one pair; those of several can be made at once.
+#[derive(Clone)]
+pub(super) struct PairDigest(Sha256);
+
+impl PairDigest {
+    /// Of a whole pair.
+    pub fn of(site: Site, pair: &LoraPair) -> Self {
+        let sizes = (pair.inputs(), pair.outputs());
+        let mut digest = Self::begin(site, pair.rank(), pair.scale, sizes);
+        for values in [&pair.a, &pair.b] {
+            match values.low_rank() {
+                LowRank::Stored { quant_type, bytes } => digest.add(quant_type, bytes),
+                LowRank::Floats(values) => {
+                    digest.add(QuantType::F32, &[]);
+                    for run in values.chunks(1024) {
+                        let bytes: Vec<u8> = run.iter().flat_map(|v| v.to_le_bytes()).collect();
+                        digest.0.update(bytes);
+                    }
                 }
             }
         }
+        digest
     }
-    hash.finalize().into()
+
+    /// Of a pair whose values [`PairDigest::add`] is still to be told.
+    pub fn begin(site: Site, rank: usize, scale: f32, sizes: (usize, usize)) -> Self {
+        let scale = scale.to_bits();
+        let line = format!("{site} {rank} {scale:08x} {sizes:?}\n");
+        Self(Sha256::new().chain_update(line))
+    }
+
+    /// Adds the values of A, then those of B, as they are stored.
+    pub fn add(&mut self, quant_type: QuantType, bytes: &[u8]) {
+        self.0.update(format!("{quant_type}\n"));
+        self.0.update(bytes);
+    }
+
+    /// Of several pairs together, as 64 hexadecimal digits.
+    pub fn all(digests: impl Iterator<Item = Self>) -> String {
+        let mut hash = Sha256::new().chain_update(b"graft vision pairs 1\n");
+        digests.for_each(|digest| hash.update(digest.finish()));
+        Generation(hash.finalize().into()).to_string()
+    }
+
+    fn finish(self) -> [u8; 32] {
+        self.0.finalize().into()
+    }
 }
 
 /// 64 hexadecimal digits.

@@ -10,12 +10,14 @@
 
 use std::path::Path;
 
-use super::Attached;
+use graft_kernels::QuantType;
+
 use super::stacked::Stacked;
+use super::{Adapter, AdapterError, Attached};
 use crate::Result;
 use crate::cancel::Cancel;
-use crate::gguf::{Array, Value};
-use crate::model::{Model, ModelOptions, Site};
+use crate::gguf::{Array, Gguf, Metadata, TensorInfo, Value};
+use crate::model::{Model, ModelOptions, Site, Vision};
 use crate::quantize::{self, Addition, Mix, Progress, QuantizeOptions, TensorReport};
 
 /// Metadata key that names what was merged.
@@ -32,6 +34,8 @@ pub struct MergeOptions<'a> {
     pub progress: Option<&'a dyn Fn(Progress<'_>)>,
     /// Stops the work when raised.
     pub cancel: Option<&'a Cancel>,
+    /// The vision half, and where to write the one with the adapters in it. Its tensors keep their types.
+    pub vision: Option<(&'a Path, &'a Path)>,
 }
 
 impl std::fmt::Debug for MergeOptions<'_> {
@@ -82,12 +86,16 @@ impl MergeReport {
     }
 }
 
-/// Writes the model file `base` to `output` with `adapters` in its weights. `output` appears whole
-/// or not at all.
+/// Writes the model file `base` to `output` with `adapters` in its weights, and the vision half if the options
+/// name one. Each file appears whole or not at all.
+///
+/// A pair at the block above those that run has no place in a vision half that was stored without this block; it
+/// changes no feature either way.
 ///
 /// # Errors
-/// If `base` cannot be read or is not the adapters' base, a sum is not finite or does not fit its
-/// type, a kept type is one that graft only reads, the disk refuses, or the flag is raised.
+/// If `base` cannot be read or is not the adapters' base, an adapter has pairs in a vision half that is not
+/// named, or at the embedding or the output of a model that has one matrix for both, a sum is not finite or does
+/// not fit its type, a kept type is one that graft only reads, the disk refuses, or the flag is raised.
 pub fn merge(
     base: &Path,
     adapters: &Attached,
@@ -97,26 +105,102 @@ pub fn merge(
     let model = Model::open(
         base,
         &ModelOptions {
+            mmproj: options.vision.map(|(mmproj, _)| mmproj.to_owned()),
             threads: options.threads,
-            ..ModelOptions::default()
         },
     )?;
     for (adapter, _) in adapters.entries() {
-        adapter.check_base(&model)?;
+        check(adapter, &model)?;
     }
+    let mut report = merge_language(&model, adapters, output, options)?;
+    if let (Some(vision), Some((_, output))) = (model.vision(), options.vision) {
+        let seeing = merge_vision(vision, adapters, output, options)?;
+        report.sites.extend(seeing.sites);
+        report.others.extend(seeing.others);
+        report.bytes_before += seeing.bytes_before;
+        report.bytes_after += seeing.bytes_after;
+    }
+    Ok(report)
+}
+
+/// Refuses what would be lost.
+fn check(adapter: &Adapter, model: &Model) -> Result<()> {
+    if adapter.has_vision() && model.vision().is_none() {
+        return Err(AdapterError::Unsupported {
+            what: "merging pairs of the vision half into a language model".into(),
+            advice: "give the vision half as well (--mmproj) and where to write it (--mmproj-output), or keep the \
+                     adapter beside the base",
+        }
+        .into());
+    }
+    adapter.check_base(model)?;
+    let one_matrix = model.gguf().position("output.weight").is_none();
+    let outside = [Site::Embedding, Site::Output].map(|site| adapter.pair(site).is_some());
+    if one_matrix && outside.contains(&true) {
+        return Err(AdapterError::Unsupported {
+            what: "merging a pair of the embedding or the output into a model that has one matrix for both".into(),
+            advice: "keep the adapter beside the base",
+        }
+        .into());
+    }
+    Ok(())
+}
+
+fn merge_language(
+    model: &Model,
+    adapters: &Attached,
+    output: &Path,
+    options: &MergeOptions<'_>,
+) -> Result<MergeReport> {
     let gguf = model.gguf();
     let mut metadata = match options.mix {
         Some(mix) => quantize::metadata_of(gguf, mix),
         None => quantize::joined_metadata(gguf),
     };
-    let merged = adapters.entries().iter();
-    let merged = merged.map(|(adapter, strength)| format!("{}:{strength}", adapter.name()));
-    metadata.insert(MERGED, Value::Array(Array::String(merged.collect())));
+    metadata.insert(MERGED, names(adapters));
     let types = match options.mix {
         Some(mix) => mix.types(gguf.metadata(), gguf.tensors())?,
         None => gguf.tensors().iter().map(|info| info.quant_type).collect(),
     };
-    let addition = |info: &crate::gguf::TensorInfo| -> Option<Addition<'_>> {
+    let site_of = |tensor: &str| {
+        let site = Site::parse(tensor.strip_suffix(".weight")?)?;
+        (!site.is_vision()).then_some(site)
+    };
+    rewrite(gguf, &metadata, &types, adapters, &site_of, output, options)
+}
+
+fn merge_vision(
+    vision: &Vision,
+    adapters: &Attached,
+    output: &Path,
+    options: &MergeOptions<'_>,
+) -> Result<MergeReport> {
+    let gguf = vision.gguf();
+    let mut metadata = quantize::joined_metadata(gguf);
+    metadata.insert(MERGED, names(adapters));
+    let types: Vec<_> = gguf.tensors().iter().map(|info| info.quant_type).collect();
+    let site_of = |tensor: &str| vision.site_of(tensor);
+    rewrite(gguf, &metadata, &types, adapters, &site_of, output, options)
+}
+
+/// What was merged, for the file's metadata.
+fn names(adapters: &Attached) -> Value {
+    let merged = adapters.entries().iter();
+    let merged = merged.map(|(adapter, strength)| format!("{}:{strength}", adapter.name()));
+    Value::Array(Array::String(merged.collect()))
+}
+
+/// One file, with what adapters add at the sites of its tensors.
+fn rewrite(
+    gguf: &Gguf,
+    metadata: &Metadata,
+    types: &[QuantType],
+    adapters: &Attached,
+    site_of: &dyn Fn(&str) -> Option<Site>,
+    output: &Path,
+    options: &MergeOptions<'_>,
+) -> Result<MergeReport> {
+    let addition = |info: &TensorInfo| -> Option<Addition<'_>> {
         let update = Stacked::of(adapters, site_of(&info.name)?)?;
         Some(Box::new(move |first, out| update.add(first, out)))
     };
@@ -126,7 +210,7 @@ pub fn merge(
         cancel: options.cancel,
         allow_requantize: true,
     };
-    let (report, added) = quantize::rewrite(gguf, &metadata, &types, output, &options, &addition)?;
+    let (report, added) = quantize::rewrite(gguf, metadata, types, output, &options, &addition)?;
     let mut sites = Vec::new();
     let mut others = Vec::new();
     for (tensor, added) in report.tensors.into_iter().zip(added) {
@@ -147,10 +231,6 @@ pub fn merge(
         bytes_before: report.bytes_before,
         bytes_after: report.bytes_after,
     })
-}
-
-fn site_of(tensor: &str) -> Option<Site> {
-    Site::parse(tensor.strip_suffix(".weight")?)
 }
 
 impl Stacked {

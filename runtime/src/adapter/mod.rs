@@ -3,6 +3,7 @@
 
 mod algebra;
 mod attached;
+pub mod companion;
 mod error;
 pub mod folder;
 mod generation;
@@ -21,7 +22,7 @@ pub use algebra::{
     Compressed, CompressedSite, Difference, DifferenceOptions, DifferenceSite, Keep, OutsideTensor,
     combine, compress, difference,
 };
-pub use attached::Attached;
+pub use attached::{Attached, VisionPart};
 pub use error::AdapterError;
 pub use generation::Generation;
 pub use merge::{MergeOptions, MergeReport, MergedSite, merge};
@@ -29,6 +30,7 @@ pub use pair::LoraPair;
 pub use registry::{Lease, Limits, Publish, Registry};
 pub use values::Values;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -55,6 +57,11 @@ impl BaseIdentity {
     }
 }
 
+/// Says that a model has no such layer.
+fn beyond(site: Site, shape: &LlamaShape) -> String {
+    format!("it adapts {site}, the model has {} layers", shape.layers)
+}
+
 /// A model for messages.
 fn called(name: &str, fingerprint: &str) -> String {
     let short: String = fingerprint.chars().take(12).collect();
@@ -67,7 +74,7 @@ pub struct Adapter {
     name: String,
     base: BaseIdentity,
     alpha: f32,
-    pairs: Vec<Option<LoraPair>>,
+    pairs: BTreeMap<Site, LoraPair>,
 }
 
 impl Adapter {
@@ -81,24 +88,21 @@ impl Adapter {
         alpha: f32,
         pairs: impl IntoIterator<Item = (Site, LoraPair)>,
     ) -> Result<Self, AdapterError> {
-        let mut slots: Vec<Option<LoraPair>> = Vec::new();
+        let mut places = BTreeMap::new();
         for (site, pair) in pairs {
             pair.check(site)?;
-            if slots.len() <= site.index() {
-                slots.resize(site.index() + 1, None);
-            }
-            if slots[site.index()].replace(pair).is_some() {
+            if places.insert(site, pair).is_some() {
                 return Err(AdapterError::Twice { site });
             }
         }
-        if slots.is_empty() {
+        if places.is_empty() {
             return Err(AdapterError::Empty);
         }
         Ok(Self {
             name: name.into(),
             base,
             alpha,
-            pairs: slots,
+            pairs: places,
         })
     }
 
@@ -108,7 +112,7 @@ impl Adapter {
             name: "none".into(),
             base,
             alpha: 1.0,
-            pairs: Vec::new(),
+            pairs: BTreeMap::new(),
         }
     }
 
@@ -137,38 +141,68 @@ impl Adapter {
     /// # Errors
     /// Names both models.
     pub fn check_base(&self, model: &Model) -> Result<(), AdapterError> {
-        let found = model.name();
+        self.check_fingerprint(model)?;
+        let sizes = |site: Site| match (model.sizes(site), model.vision()) {
+            (None, None) if site.is_vision() => Err(format!(
+                "it adapts {site} of the vision half, and the model was opened without one: give it (--mmproj)"
+            )),
+            (None, _) if site.is_vision() => Err(format!(
+                "it adapts {site}, which the model's vision half does not have"
+            )),
+            (sizes, _) => sizes.ok_or_else(|| beyond(site, model.llama().shape())),
+        };
+        self.check_sizes(sizes)
+            .map_err(|reason| self.does_not_fit(model, reason))
+    }
+
+    /// The same for the language model alone: what the adapter adds in a vision half is not looked at.
+    ///
+    /// # Errors
+    /// As [`Adapter::check_base`].
+    pub fn check_language(&self, model: &Model) -> Result<(), AdapterError> {
+        self.check_fingerprint(model)?;
+        self.check_shape(model.llama().shape())
+            .map_err(|reason| self.does_not_fit(model, reason))
+    }
+
+    fn check_fingerprint(&self, model: &Model) -> Result<(), AdapterError> {
         if let Some(fingerprint) = &self.base.fingerprint
             && fingerprint != model.fingerprint()
         {
             return Err(AdapterError::OtherBase {
                 adapter: self.name.clone(),
                 made_for: self.base.called(),
-                found: called(&found, model.fingerprint()),
+                found: called(&model.name(), model.fingerprint()),
             });
         }
-        self.check_shape(model.llama().shape())
-            .map_err(|reason| AdapterError::DoesNotFit {
-                adapter: self.name.clone(),
-                made_for: self
-                    .base
-                    .name
-                    .clone()
-                    .unwrap_or_else(|| "an unnamed model".into()),
-                found,
-                reason,
-            })
+        Ok(())
     }
 
+    fn does_not_fit(&self, model: &Model, reason: String) -> AdapterError {
+        let made_for = self.base.name.clone();
+        AdapterError::DoesNotFit {
+            adapter: self.name.clone(),
+            made_for: made_for.unwrap_or_else(|| "an unnamed model".into()),
+            found: model.name(),
+            reason,
+        }
+    }
+
+    /// Refuses a language model that the pairs do not fit; those of a vision half are not looked at.
     fn check_shape(&self, shape: &LlamaShape) -> Result<(), String> {
+        self.check_sizes(|site| match (site.is_vision(), self.pair(site)) {
+            (true, Some(pair)) => Ok((pair.outputs(), pair.inputs())),
+            _ => shape.sizes(site).ok_or_else(|| beyond(site, shape)),
+        })
+    }
+
+    /// `sizes` says `(outputs, inputs)` of a site, or why there is none.
+    fn check_sizes(
+        &self,
+        sizes: impl Fn(Site) -> Result<(usize, usize), String>,
+    ) -> Result<(), String> {
         for (site, pair) in self.iter() {
-            if site.layer >= shape.layers {
-                return Err(format!(
-                    "it adapts {site}, the model has {} layers",
-                    shape.layers
-                ));
-            }
-            let (outputs, inputs) = shape.linear(site.linear);
+            let (outputs, inputs) = sizes(site)?;
             if (pair.inputs(), pair.outputs()) != (inputs, outputs) {
                 return Err(format!(
                     "{site} is {inputs} to {outputs} in the model, {} to {} in the adapter",
@@ -197,26 +231,30 @@ impl Adapter {
 
     /// The pair at a site.
     pub fn pair(&self, site: Site) -> Option<&LoraPair> {
-        self.pairs.get(site.index())?.as_ref()
+        self.pairs.get(&site)
     }
 
     /// Changes the pair at a site in place.
     #[cfg(test)]
     pub(crate) fn pair_mut(&mut self, site: Site) -> Option<&mut LoraPair> {
-        self.pairs.get_mut(site.index())?.as_mut()
+        self.pairs.get_mut(&site)
     }
 
-    /// All pairs, bottom up.
+    /// All pairs, in the order of sites: bottom up, the vision half's last.
     pub fn iter(&self) -> impl Iterator<Item = (Site, &LoraPair)> {
-        let layers = self.pairs.len().div_ceil(crate::model::SiteKind::ALL.len());
-        Site::all(layers).filter_map(|site| Some((site, self.pair(site)?)))
+        self.pairs.iter().map(|(&site, pair)| (site, pair))
     }
 
     /// All pairs in the same order, to change; for training.
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (Site, &mut LoraPair)> {
-        let layers = self.pairs.len().div_ceil(crate::model::SiteKind::ALL.len());
-        let pairs = Site::all(layers).zip(&mut self.pairs);
-        pairs.filter_map(|(site, pair)| Some((site, pair.as_mut()?)))
+        self.pairs.iter_mut().map(|(&site, pair)| (site, pair))
+    }
+
+    /// Whether it adds anything in the vision half.
+    pub fn has_vision(&self) -> bool {
+        // The vision half's sites come last.
+        let last = self.pairs.last_key_value();
+        last.is_some_and(|(site, _)| site.is_vision())
     }
 
     /// The name of its content. Reads every value, so keep the answer.

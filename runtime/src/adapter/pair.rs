@@ -6,7 +6,7 @@ use super::{AdapterError, Values};
 use crate::model::{LoraRef, RowSpan, Site};
 use crate::random::SplitMix;
 
-/// `scale · B A` at one site.
+/// `scale · B A` at one site, in the order of the site's matrix: rows of B are rows of the matrix.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LoraPair {
     /// `[R, inputs]`.
@@ -16,6 +16,12 @@ pub struct LoraPair {
     /// `alpha / rank`, or `alpha / sqrt(rank)` with rsLoRA.
     pub scale: f32,
     rank: usize,
+}
+
+/// Rows of `columns` values as columns.
+pub(super) fn transposed(values: &[f32], columns: usize) -> Vec<f32> {
+    let column = |c: usize| values.iter().skip(c).step_by(columns.max(1));
+    (0..columns).flat_map(column).copied().collect()
 }
 
 impl LoraPair {

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::SystemTime;
 
-use super::{Adapter, AdapterError, Generation, folder};
+use super::{Adapter, AdapterError, Generation, companion, folder};
 use crate::Result;
 use crate::gguf::Gguf;
 use crate::memory::{Budget, Reservation};
@@ -96,16 +96,22 @@ struct Entry {
 #[derive(Clone, Debug)]
 struct Source {
     path: PathBuf,
-    /// Length of the file, and when it was last written; folders have none, since their files can change.
-    stamp: Option<(u64, SystemTime)>,
+    /// Of the file and of its companion, where there is one; folders have none, since their files can change.
+    stamp: Option<(Stamp, Option<Stamp>)>,
 }
+
+/// Length of a file, and when it was last written.
+type Stamp = (u64, SystemTime);
 
 impl Source {
     fn of(path: &Path) -> Self {
-        let file = fs::metadata(path).ok().filter(|found| found.is_file());
+        let stamp = |path: &Path| {
+            let file = fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
+            Some((file.len(), file.modified().ok()?))
+        };
         Self {
             path: path.to_owned(),
-            stamp: file.and_then(|file| Some((file.len(), file.modified().ok()?))),
+            stamp: stamp(path).map(|own| (own, stamp(&companion::path_of(path)))),
         }
     }
 
@@ -405,6 +411,13 @@ fn resident_bytes(path: &Path) -> Result<u64> {
     if path.is_dir() {
         return folder::file_bytes(path);
     }
+    let bytes = |gguf: &Gguf| {
+        gguf.tensors()
+            .iter()
+            .map(|info| info.bytes as u64)
+            .sum::<u64>()
+    };
     let gguf = Gguf::open(path)?;
-    Ok(gguf.tensors().iter().map(|info| info.bytes as u64).sum())
+    let beside = companion::open(path, gguf.metadata())?;
+    Ok(bytes(&gguf) + beside.map_or(0, |beside| bytes(&beside)))
 }

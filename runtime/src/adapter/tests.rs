@@ -7,7 +7,7 @@ use crate::gguf::{Metadata, TensorDeclaration, Value, Writer};
 use crate::model::SiteKind;
 
 fn site(layer: usize, linear: SiteKind) -> Site {
-    Site { layer, linear }
+    Site::Layer { layer, linear }
 }
 
 fn adapter() -> Adapter {

@@ -13,7 +13,7 @@ use crate::dataset::{ImageFolder, Sample, prompt};
 use crate::model::Model;
 use crate::sampler::Sampling;
 use crate::session::{
-    Finish, GenerateOptions, Session, SessionError, SessionOptions, prompt_items,
+    Finish, GenerateOptions, Item, Session, SessionError, SessionOptions, prompt_items,
 };
 use crate::tokenizer::{ChatTemplate, Message, Role};
 
@@ -115,7 +115,7 @@ impl Answerer {
         self.images.computed()
     }
 
-    /// Replaces the adapters; image features stay.
+    /// Replaces the adapters; image features stay if the new ones see images as the old ones did.
     ///
     /// # Errors
     /// If one was made for another model; the old ones stay then.
@@ -150,8 +150,14 @@ impl Answerer {
         if model.vision().is_none() && !sample.images.is_empty() {
             return Err(SessionError::NoVision.into());
         }
-        let images = self.images.of(&model, &sample.images, &sample.id)?;
-        let (image_digests, rows): (Vec<Digest>, Vec<_>) = images.into_iter().unzip();
+        let images = self
+            .images
+            .of(&model, self.session.adapters(), &sample.images, &sample.id)?;
+        // Rows are looked up anew under the set at work, so the history is never run again with those of another.
+        let images = images.into_iter();
+        let (image_digests, rows): (Vec<Digest>, Vec<Item>) = images
+            .map(|(digest, rows)| (digest, Item::Rows(rows)))
+            .unzip();
         let items = prompt_items(&model, &self.template, &messages, &rows)?;
         let known = self.session.common_prefix(&items);
         self.session.rewind(known);

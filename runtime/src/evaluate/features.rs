@@ -1,10 +1,13 @@
-//! Image features by what the image's bytes are, so that each image goes through the tower once.
+//! Image features by what the image's bytes are, so that each image goes through the tower once for all sets of
+//! adapters that leave the vision half as it is or change it in the same way.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::Result;
+use crate::adapter::{Attached, VisionPart};
 use crate::dataset::{ImageFolder, ImageRef};
+use crate::image::RgbImage;
 use crate::memory::Arena;
 use crate::model::{Model, ProjectorSaved, VisionWork};
 use crate::session::SessionError;
@@ -24,6 +27,8 @@ pub(super) struct ImageRows {
     recent: Vec<(Digest, Arc<Vec<f32>>)>,
     work: Option<(VisionWork, ProjectorSaved)>,
     computed: u64,
+    /// What adapters added to the features that are kept.
+    part: VisionPart,
 }
 
 impl ImageRows {
@@ -37,6 +42,7 @@ impl ImageRows {
             recent: Vec::new(),
             work: None,
             computed: 0,
+            part: VisionPart::default(),
         }
     }
 
@@ -45,13 +51,20 @@ impl ImageRows {
         self.computed
     }
 
-    /// The digests and projected rows of a sample's images, in order.
+    /// The digests and projected rows of a sample's images under a set of adapters, in order.
     pub(super) fn of(
         &mut self,
         model: &Model,
+        adapters: &Attached,
         images: &[ImageRef],
         sample: &str,
     ) -> Result<Vec<(Digest, Arc<Vec<f32>>)>> {
+        let part = adapters.vision_part();
+        if part != self.part {
+            self.features.clear();
+            self.recent.clear();
+            (self.part, self.used) = (part, 0);
+        }
         let mut rows: Vec<(Digest, Arc<Vec<f32>>)> = Vec::with_capacity(images.len());
         for image in images {
             let file = self.folder.read(image, sample)?;
@@ -63,12 +76,12 @@ impl ImageRows {
                     let features = match self.features.get(&digest) {
                         Some(features) => Arc::clone(features),
                         None => {
-                            let features = self.features(model, &file.decode()?)?;
+                            let features = self.features(model, adapters, &file.decode()?)?;
                             self.keep(digest, &features);
                             features
                         }
                     };
-                    self.project(model, &features)?
+                    self.project(model, adapters, &features)?
                 }
             };
             rows.push((digest, found));
@@ -87,22 +100,33 @@ impl ImageRows {
         }
     }
 
-    fn features(&mut self, model: &Model, image: &crate::image::RgbImage) -> Result<Arc<Vec<f32>>> {
+    fn features(
+        &mut self,
+        model: &Model,
+        adapters: &Attached,
+        image: &RgbImage,
+    ) -> Result<Arc<Vec<f32>>> {
         let vision = model.vision().ok_or(SessionError::NoVision)?;
         let (work, _) = made(&mut self.work, model)?;
         let pool = model.llama().pool();
-        let features = pool.run(|| vision.features(image, work));
+        let pixels = vision.pixels(image);
+        let features = pool.run(|| vision.features_adapted(&pixels, adapters, work));
         self.computed += 1;
         Ok(Arc::new(features))
     }
 
-    fn project(&mut self, model: &Model, features: &[f32]) -> Result<Arc<Vec<f32>>> {
+    fn project(
+        &mut self,
+        model: &Model,
+        adapters: &Attached,
+        features: &[f32],
+    ) -> Result<Arc<Vec<f32>>> {
         let projector = model.vision().ok_or(SessionError::NoVision)?.projector();
         let (_, saved) = made(&mut self.work, model)?;
         let width = model.llama().shape().width;
         let mut rows = vec![0.0; features.len() / projector.inputs() * width];
         let pool = model.llama().pool();
-        pool.run(|| projector.forward(&mut rows, features, saved));
+        pool.run(|| projector.forward_adapted(&mut rows, features, adapters, saved));
         Ok(Arc::new(rows))
     }
 }

@@ -13,7 +13,7 @@ use super::linear::{Added, product_parallel};
 use super::{AdapterView, GradientView, Input, Linear, LoraGradient, LoraRef, RowSpan, Site};
 
 /// A linear layer that adapters can change.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Adapted {
     /// The frozen part.
     pub linear: Linear,

@@ -97,6 +97,31 @@ impl Llama {
     }
 }
 
+impl Inference {
+    /// The same as [`Inference::logits`] for rows of several sequences, each with its own adapters; neighbours with
+    /// equal ones share them.
+    ///
+    /// # Panics
+    /// If the lengths do not fit together, or there are more rows than run at once.
+    pub fn logits_of_each<A: AdapterView + PartialEq>(
+        &mut self,
+        llama: &Llama,
+        logits: &mut [f32],
+        normed: &[f32],
+        adapters: &[&A],
+    ) {
+        let rows = normed.len() / llama.shape().width;
+        assert_eq!(rows, adapters.len(), "adapters for each row");
+        assert!(rows <= self.scratch.tokens(), "rows of one pass");
+        let mut terms = Terms { terms: Vec::new() };
+        let mut first = 0;
+        for equal in adapters.chunk_by(|a, b| a == b) {
+            first = terms.push(first, equal.len(), equal[0]);
+        }
+        self.logits(llama, logits, normed, &terms);
+    }
+}
+
 /// The adapters of all lanes, each for the rows of its lanes.
 struct Terms<'a> {
     /// Rows, adapters, and which of these it is.
@@ -105,16 +130,21 @@ struct Terms<'a> {
 
 impl<'a> Terms<'a> {
     fn of(lanes: &[Lane<'a>]) -> Self {
-        let mut terms = Vec::new();
+        let mut terms = Self { terms: Vec::new() };
         let mut first = 0;
         for lanes in lanes.chunk_by(|a, b| a.group == b.group) {
             let count = lanes.iter().map(|lane| lane.rows).sum();
-            let rows = RowSpan { first, count };
-            let adapters = lanes[0].adapters;
-            terms.extend((0..adapters.count()).map(|n| (rows, adapters, n)));
-            first += count;
+            first = terms.push(first, count, lanes[0].adapters);
         }
-        Self { terms }
+        terms
+    }
+
+    /// Adds adapters for `count` rows from `first` on; returns the row after them.
+    fn push(&mut self, first: usize, count: usize, adapters: &'a dyn AdapterView) -> usize {
+        let rows = RowSpan { first, count };
+        let terms = (0..adapters.count()).map(|n| (rows, adapters, n));
+        self.terms.extend(terms);
+        first + count
     }
 }
 

@@ -91,7 +91,7 @@ impl Layer {
             .zip(weights.linears)
             .map(|(linear, weight)| Adapted {
                 linear: Linear::new(weight),
-                site: Site { layer, linear },
+                site: Site::Layer { layer, linear },
             });
         let mut next = || linears.next().expect("seven weights");
         Self {

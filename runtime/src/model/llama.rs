@@ -8,7 +8,8 @@ use graft_kernels::ops::rope::{RopeLayout, RopeOptions, RopeTable};
 
 use super::weights::{LlamaWeights, Weight};
 use super::{
-    AdapterView, Input, Layer, Linear, LlamaShape, ModelError, Pass, Rounding, Saved, Scratch,
+    Adapted, AdapterView, Input, Layer, Linear, LlamaShape, ModelError, Pass, Rounding, Saved,
+    Scratch, Site,
 };
 use crate::gguf::Gguf;
 use crate::kv_cache::{KvCache, MadeBy};
@@ -22,7 +23,7 @@ pub struct Llama {
     embedding: Weight,
     layers: Vec<Layer>,
     output_norm: Vec<f32>,
-    output: Linear,
+    output: Adapted,
     rope_factors: Vec<f32>,
     pool: Pool,
 }
@@ -40,7 +41,10 @@ impl Llama {
             embedding: weights.embedding,
             layers: layers.map(|(i, w)| Layer::new(w, &shape, i)).collect(),
             output_norm: weights.output_norm,
-            output: Linear::new(weights.output),
+            output: Adapted {
+                linear: Linear::new(weights.output),
+                site: Site::Output,
+            },
             rope_factors: weights.rope_factors.unwrap_or_default(),
             shape,
             pool,
@@ -64,7 +68,7 @@ impl Llama {
 
     /// The output matrix, `[V, W]`, applied after the final norm.
     pub fn output(&self) -> &Linear {
-        &self.output
+        &self.output.linear
     }
 
     /// The workers its products run on.
@@ -84,7 +88,7 @@ impl Llama {
         RopeTable::new(&options, positions)
     }
 
-    /// Writes the embedding of each token to its row of `rows` `[T, W]`.
+    /// Writes the embedding of each token to its row of `rows` `[T, W]`, as the file has it.
     ///
     /// # Errors
     /// A token outside the vocabulary.
@@ -104,6 +108,37 @@ impl Llama {
         Ok(())
     }
 
+    /// The same with what adapters add to the rows of the embedding: `E[t] + Σ scale · b_t A`, where `b_t` is the
+    /// token's row of B.
+    ///
+    /// # Errors
+    /// As [`Llama::embed`].
+    ///
+    /// # Panics
+    /// As [`Llama::embed`].
+    pub fn embed_adapted(
+        &self,
+        rows: &mut [f32],
+        tokens: &[u32],
+        adapters: &dyn AdapterView,
+    ) -> Result<(), ModelError> {
+        self.embed(rows, tokens)?;
+        let (width, kernels) = (self.shape.width, Kernels::detect());
+        for term in adapters.terms(Site::Embedding) {
+            let (mut a, mut of_token) = (Vec::new(), Vec::new());
+            let a = term.a.floats(kernels, &mut a, term.rank * width);
+            for (row, &token) in rows.chunks_exact_mut(width).zip(tokens) {
+                let b = term.b.rows(token as usize, 1, term.rank);
+                let b = b.floats(kernels, &mut of_token, term.rank);
+                for (a, b) in a.chunks_exact(width).zip(b) {
+                    let factor = term.scale * b;
+                    row.iter_mut().zip(a).for_each(|(x, a)| *x += factor * a);
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The output matrix in parts of the vocabulary, each with the tokens it is about: what takes the parts one
     /// after the other needs no more than one of them in memory.
     pub fn output_parts(&self) -> impl Iterator<Item = (Range<usize>, Linear)> {
@@ -112,7 +147,7 @@ impl Llama {
         let starts = (0..vocabulary).step_by(TOKENS);
         starts.map(move |start| {
             let tokens = start..vocabulary.min(start + TOKENS);
-            (tokens.clone(), self.output.narrow(tokens))
+            (tokens.clone(), self.output.linear.narrow(tokens))
         })
     }
 
@@ -205,7 +240,7 @@ impl Llama {
     /// # Panics
     /// If the lengths do not fit together.
     pub fn logits(&self, logits: &mut [f32], normed: &[f32]) {
-        self.pool.run(|| self.output.forward(logits, normed));
+        self.pool.run(|| self.output.linear.forward(logits, normed));
     }
 
     /// Adds to `dnormed` `[n, W]` what the gradient of the logits `[n, V]` means for the
@@ -214,7 +249,8 @@ impl Llama {
     /// # Panics
     /// If the lengths do not fit together.
     pub fn logits_backward(&self, dnormed: &mut [f32], dlogits: &[f32]) {
-        self.pool.run(|| self.output.backward(dnormed, dlogits));
+        self.pool
+            .run(|| self.output.linear.backward(dnormed, dlogits));
     }
 }
 
@@ -252,19 +288,29 @@ impl Inference {
     }
 
     /// Writes the logits `[n, V]` of `n` normalised rows `[n, W]` ([`Llama::final_norm`]) of the model this
-    /// was made for.
+    /// was made for, with what adapters add to its output.
     ///
     /// # Panics
     /// If the lengths do not fit together.
-    pub fn logits(&mut self, llama: &Llama, logits: &mut [f32], normed: &[f32]) {
+    pub fn logits(
+        &mut self,
+        llama: &Llama,
+        logits: &mut [f32],
+        normed: &[f32],
+        adapters: &dyn AdapterView,
+    ) {
+        let ranks = adapters.terms(Site::Output).map(|term| term.rank);
+        let rank = ranks.max().unwrap_or(0);
+        self.scratch.reserve_rank(&llama.shape, rank, false);
         let (width, vocabulary) = (llama.shape.width, llama.shape.vocabulary);
         let chunk = self.scratch.tokens();
         let logits = logits.chunks_mut(chunk * vocabulary);
         for (logits, normed) in logits.zip(normed.chunks(chunk * width)) {
             llama.pool.run(|| {
                 let room = self.scratch.rounding.as_mut();
-                let input = Input::rounded(normed, room, [&llama.output]);
-                llama.output.forward_input(logits, &input);
+                let input = Input::rounded(normed, room, [&llama.output.linear]);
+                let lora = &mut self.scratch.lora;
+                llama.output.forward(logits, &input, adapters, lora);
             });
         }
     }

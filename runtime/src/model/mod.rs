@@ -43,7 +43,8 @@ pub use rounding::{Input, Rounding};
 pub use saved::{BackwardScratch, Saved, Scratch};
 pub use shape::LlamaShape;
 pub use site::{
-    AdapterView, GradientView, LoraGradient, LoraRef, RowSpan, Site, SiteKind, Unadapted,
+    AdapterView, GradientView, LoraGradient, LoraRef, ProjectorKind, RowSpan, Site, SiteKind,
+    TowerKind, Unadapted,
 };
 pub use trial::Trial;
 pub use vision::{Vision, VisionShape};
@@ -123,6 +124,15 @@ impl Model {
     /// Its vision half, if it was opened with one.
     pub fn vision(&self) -> Option<&Vision> {
         self.vision.as_ref()
+    }
+
+    /// `(outputs, inputs)` of the matrix at a site, as the file stores it; `None` if the model has none there, or
+    /// was opened without the vision half that it is in.
+    pub fn sizes(&self, site: Site) -> Option<(usize, usize)> {
+        match site.is_vision() {
+            true => self.vision.as_ref()?.sizes(site),
+            false => self.llama.shape().sizes(site),
+        }
     }
 
     /// The model's own name, or that of its file.

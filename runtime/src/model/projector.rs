@@ -8,7 +8,10 @@ use std::sync::Arc;
 use graft_kernels::Kernels;
 use graft_kernels::product::{Mat, MatMut};
 
-use super::{Input, Linear, ModelError, Rounding, Weight, product_parallel, vector};
+use super::{
+    Adapted, AdapterView, Input, Linear, LoraScratch, ModelError, ProjectorKind, Rounding, Site,
+    Unadapted, Weight, product_parallel, vector,
+};
 use crate::gguf::Gguf;
 use crate::memory::{Arena, ArenaError, Floats, Part};
 use crate::random::SplitMix;
@@ -16,8 +19,8 @@ use crate::random::SplitMix;
 /// The projector of a vision-language model, as the mmproj file stores it.
 #[derive(Clone, Debug)]
 pub struct Projector {
-    first: Linear,
-    second: Linear,
+    first: Adapted,
+    second: Adapted,
 }
 
 /// Names of its tensors in mmproj files, in the order of [`ProjectorParameters::arrays`].
@@ -29,38 +32,41 @@ impl Projector {
     /// # Errors
     /// If a tensor is missing or of another shape.
     pub fn bind(gguf: &Arc<Gguf>, features: usize, width: usize) -> Result<Self, ModelError> {
-        let linear = |name: &str, inputs: usize| -> Result<Linear, ModelError> {
+        let adapted = |kind: ProjectorKind, inputs: usize| -> Result<Adapted, ModelError> {
+            let name = kind.gguf_name();
             let weight = Weight::bind(gguf, &format!("{name}.weight"), width, inputs)?;
-            Ok(Linear::with_bias(
-                weight,
-                vector(gguf, &format!("{name}.bias"), width)?,
-            ))
+            let bias = vector(gguf, &format!("{name}.bias"), width)?;
+            Ok(Adapted {
+                linear: Linear::with_bias(weight, bias),
+                site: Site::Projector(kind),
+            })
         };
         Ok(Self {
-            first: linear("mm.0", features)?,
-            second: linear("mm.2", width)?,
+            first: adapted(ProjectorKind::First, features)?,
+            second: adapted(ProjectorKind::Second, width)?,
         })
     }
 
     /// Bytes of its matrices in the file.
     pub fn bytes(&self) -> usize {
-        self.first.weight().bytes().len() + self.second.weight().bytes().len()
+        let [first, second] = self.linears();
+        first.weight().bytes().len() + second.weight().bytes().len()
     }
 
     /// Wv.
     pub fn inputs(&self) -> usize {
-        self.first.inputs()
+        self.first.linear.inputs()
     }
 
     /// W.
     pub fn outputs(&self) -> usize {
-        self.second.outputs()
+        self.second.linear.outputs()
     }
 
     /// Floats of the widest input that its layers read rounded ([`Rounding`]), of `patches` rows; 0 if they
     /// read floats.
     pub fn rounding(&self, patches: usize) -> usize {
-        let layers = [&self.first, &self.second].into_iter();
+        let layers = self.linears().into_iter();
         let rounded = layers.filter(|linear| linear.multiplies_rounded());
         rounded
             .map(|linear| patches * linear.inputs())
@@ -71,13 +77,38 @@ impl Projector {
     /// Writes `y` from `x`; `saved` must hold P rows. Rounds what its layers read if they store blocks and
     /// `saved` has the room.
     pub fn forward(&self, y: &mut [f32], x: &[f32], saved: &mut ProjectorSaved) {
-        let len = x.len() / self.inputs() * self.outputs();
-        let (hidden, active) = (&mut saved.hidden[..len], &mut saved.active[..len]);
-        let x = Input::rounded(x, saved.rounding.as_mut(), [&self.first]);
-        self.first.forward_input(hidden, &x);
+        self.forward_adapted(y, x, &Unadapted, saved);
+    }
+
+    /// The same with what adapters add to its two layers.
+    pub fn forward_adapted(
+        &self,
+        y: &mut [f32],
+        x: &[f32],
+        adapters: &dyn AdapterView,
+        saved: &mut ProjectorSaved,
+    ) {
+        let patches = x.len() / self.inputs();
+        let len = patches * self.outputs();
+        let terms = [&self.first, &self.second].map(|adapted| adapters.terms(adapted.site));
+        let ranks = terms.into_iter().flatten().map(|term| term.rank);
+        let ProjectorSaved {
+            hidden,
+            active,
+            rounding,
+            lora,
+        } = saved;
+        lora.reserve(patches, ranks.max().unwrap_or(0), 0);
+        let (hidden, active) = (&mut hidden[..len], &mut active[..len]);
+        let x = Input::rounded(x, rounding.as_mut(), [&self.first.linear]);
+        self.first.forward(hidden, &x, adapters, lora);
         Kernels::detect().gelu_forward(active, hidden);
-        let active = Input::rounded(active, saved.rounding.as_mut(), [&self.second]);
-        self.second.forward_input(y, &active);
+        let active = Input::rounded(active, rounding.as_mut(), [&self.second.linear]);
+        self.second.forward(y, &active, adapters, lora);
+    }
+
+    fn linears(&self) -> [&Linear; 2] {
+        [&self.first.linear, &self.second.linear]
     }
 
     /// f32 copies of its parameters, for training.
@@ -88,14 +119,15 @@ impl Projector {
             rows.for_each(|(i, row)| linear.weight().decode_row(i, row, Kernels::detect()));
             out
         };
+        let [first, second] = self.linears();
         ProjectorParameters {
             inputs: self.inputs(),
             width: self.outputs(),
             arrays: [
-                decode(&self.first),
-                self.first.bias().to_vec(),
-                decode(&self.second),
-                self.second.bias().to_vec(),
+                decode(first),
+                first.bias().to_vec(),
+                decode(second),
+                second.bias().to_vec(),
             ],
         }
     }
@@ -110,6 +142,8 @@ pub struct ProjectorSaved {
     active: Floats,
     /// For inputs of the frozen layers in integers.
     rounding: Option<Rounding>,
+    /// What is added to the frozen layers goes through here; it grows when adapters of them are met.
+    lora: LoraScratch,
 }
 
 impl ProjectorSaved {
@@ -130,6 +164,7 @@ impl ProjectorSaved {
             hidden,
             active,
             rounding: Rounding::if_any(rounding, part, arena)?,
+            lora: LoraScratch::default(),
         })
     }
 

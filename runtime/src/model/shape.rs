@@ -5,7 +5,7 @@
 
 use graft_kernels::ops::attention::AttentionShape;
 
-use super::{ModelError, SiteKind};
+use super::{ModelError, Site, SiteKind};
 use crate::gguf::Metadata;
 
 /// The sizes and constants of a language model. Letters as everywhere: W width, H heads,
@@ -76,6 +76,15 @@ impl LlamaShape {
             SiteKind::O => (self.width, self.query_width()),
             SiteKind::Gate | SiteKind::Up => (self.feed_forward, self.width),
             SiteKind::Down => (self.width, self.feed_forward),
+        }
+    }
+
+    /// `(outputs, inputs)` of the matrix at a site; `None` outside of this language model.
+    pub fn sizes(&self, site: Site) -> Option<(usize, usize)> {
+        match site {
+            Site::Embedding | Site::Output => Some((self.vocabulary, self.width)),
+            Site::Layer { layer, linear } => (layer < self.layers).then(|| self.linear(linear)),
+            Site::Tower { .. } | Site::Projector(_) => None,
         }
     }
 

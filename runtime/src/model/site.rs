@@ -66,36 +66,162 @@ impl SiteKind {
     }
 }
 
-/// A linear layer that can be adapted.
+/// One of the six linear layers of a block of the vision tower.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct Site {
-    /// Transformer layer, from 0.
-    pub layer: usize,
-    /// Which of its linear layers.
-    pub linear: SiteKind,
+pub enum TowerKind {
+    /// Queries.
+    Q,
+    /// Keys.
+    K,
+    /// Values.
+    V,
+    /// Attention output.
+    O,
+    /// First of the feed-forward part: to its width.
+    Up,
+    /// Second: back to the tower's width.
+    Down,
+}
+
+impl TowerKind {
+    /// All kinds, in the order a block uses them.
+    pub const ALL: [Self; 6] = [Self::Q, Self::K, Self::V, Self::O, Self::Up, Self::Down];
+
+    /// The name in mmproj files, after `v.blk.<block>.`. Files of the first converters have the last two
+    /// names the other way round ([`super::Vision::site_of`]); adapters never do.
+    pub fn gguf_name(self) -> &'static str {
+        match self {
+            Self::Q => "attn_q",
+            Self::K => "attn_k",
+            Self::V => "attn_v",
+            Self::O => "attn_out",
+            Self::Up => "ffn_up",
+            Self::Down => "ffn_down",
+        }
+    }
+
+    /// The name in Hugging Face checkpoints, after the block's number.
+    pub fn hf_name(self) -> &'static str {
+        match self {
+            Self::Q => "self_attn.q_proj",
+            Self::K => "self_attn.k_proj",
+            Self::V => "self_attn.v_proj",
+            Self::O => "self_attn.out_proj",
+            Self::Up => "mlp.fc1",
+            Self::Down => "mlp.fc2",
+        }
+    }
+}
+
+/// One of the two linear layers of the projector.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum ProjectorKind {
+    /// Features to the model's width.
+    First,
+    /// Between two of the model's width.
+    Second,
+}
+
+impl ProjectorKind {
+    /// Both, in order.
+    pub const ALL: [Self; 2] = [Self::First, Self::Second];
+
+    /// The name in mmproj files.
+    pub fn gguf_name(self) -> &'static str {
+        match self {
+            Self::First => "mm.0",
+            Self::Second => "mm.2",
+        }
+    }
+
+    /// The name in Hugging Face checkpoints, after the projector's.
+    pub fn hf_name(self) -> &'static str {
+        match self {
+            Self::First => "linear_1",
+            Self::Second => "linear_2",
+        }
+    }
+}
+
+/// A matrix that can be adapted. The order is that of the language model bottom up, then the vision half's.
+///
+/// A pair at a site changes the matrix as the file stores it, `[outputs, inputs]`: of the embedding, which is
+/// looked up and not multiplied, the outputs are the vocabulary and the inputs the model's width.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Site {
+    /// The token embeddings.
+    Embedding,
+    /// A linear layer of a transformer layer.
+    Layer {
+        /// Transformer layer, from 0.
+        layer: usize,
+        /// Which of its linear layers.
+        linear: SiteKind,
+    },
+    /// The output matrix, after the final norm.
+    Output,
+    /// A linear layer of the vision tower.
+    Tower {
+        /// Block, from 0.
+        block: usize,
+        /// Which of its linear layers.
+        linear: TowerKind,
+    },
+    /// A linear layer of the projector.
+    Projector(ProjectorKind),
 }
 
 impl Site {
-    /// Every site of a model with `layers` layers, bottom up.
-    pub fn all(layers: usize) -> impl Iterator<Item = Self> {
+    /// Every site in the layers of a model with `layers` of them, bottom up.
+    pub fn of_layers(layers: usize) -> impl Iterator<Item = Self> {
         (0..layers).flat_map(|layer| {
             SiteKind::ALL
                 .into_iter()
-                .map(move |linear| Self { layer, linear })
+                .map(move |linear| Self::Layer { layer, linear })
         })
     }
 
-    /// The name in Hugging Face checkpoints, such as `model.layers.3.self_attn.q_proj`.
+    /// Every site of a vision half whose tower has `blocks` blocks.
+    pub fn of_vision(blocks: usize) -> impl Iterator<Item = Self> {
+        let tower = (0..blocks).flat_map(|block| {
+            TowerKind::ALL
+                .into_iter()
+                .map(move |linear| Self::Tower { block, linear })
+        });
+        tower.chain(ProjectorKind::ALL.into_iter().map(Self::Projector))
+    }
+
+    /// Layer and kind of a site inside a transformer layer.
+    pub fn in_layer(self) -> Option<(usize, SiteKind)> {
+        match self {
+            Self::Layer { layer, linear } => Some((layer, linear)),
+            _ => None,
+        }
+    }
+
+    /// Whether it is in the vision half: what is added there changes image features and nothing else.
+    pub fn is_vision(self) -> bool {
+        matches!(self, Self::Tower { .. } | Self::Projector(_))
+    }
+
+    /// A name in Hugging Face checkpoints, such as `model.layers.3.self_attn.q_proj`; where classes differ, that
+    /// of `LlamaForCausalLM` or a part of it without what stands before.
     pub fn hf_path(self) -> String {
-        let part = match self.linear {
-            SiteKind::Q | SiteKind::K | SiteKind::V | SiteKind::O => "self_attn",
-            SiteKind::Gate | SiteKind::Up | SiteKind::Down => "mlp",
-        };
-        format!(
-            "model.layers.{}.{part}.{}",
-            self.layer,
-            self.linear.hf_name()
-        )
+        match self {
+            Self::Embedding => "model.embed_tokens".into(),
+            Self::Layer { layer, linear } => {
+                let part = match linear {
+                    SiteKind::Q | SiteKind::K | SiteKind::V | SiteKind::O => "self_attn",
+                    SiteKind::Gate | SiteKind::Up | SiteKind::Down => "mlp",
+                };
+                format!("model.layers.{layer}.{part}.{}", linear.hf_name())
+            }
+            Self::Output => "lm_head".into(),
+            Self::Tower { block, linear } => {
+                format!("vision_tower.encoder.layers.{block}.{}", linear.hf_name())
+            }
+            Self::Projector(linear) => format!("multi_modal_projector.{}", linear.hf_name()),
+        }
     }
 
     /// Reads what follows the list of layers in [`Site::hf_path`], such as `3.self_attn.q_proj`.
@@ -104,21 +230,58 @@ impl Site {
         let name = rest.rsplit('.').next()?;
         let linear = SiteKind::ALL.into_iter().find(|k| k.hf_name() == name)?;
         let layer = layer.parse().ok()?;
-        let site = Self { layer, linear };
+        let site = Self::Layer { layer, linear };
         (site.hf_path().strip_prefix("model.layers.") == Some(path)).then_some(site)
     }
 
-    /// Position in [`Site::all`]: dense tables are indexed by it.
+    /// Reads what follows the list of blocks of a vision tower, such as `3.mlp.fc1`.
+    pub fn parse_hf_block(path: &str) -> Option<Self> {
+        let (number, name) = path.split_once('.')?;
+        let linear = TowerKind::ALL.into_iter().find(|k| k.hf_name() == name)?;
+        let block = number.parse().ok()?;
+        let exact = format!("{block}") == number; // "+1" and "01" are not numbers of blocks
+        exact.then_some(Self::Tower { block, linear })
+    }
+
+    /// A number that no other site has. Those inside layers count from 0 in the order of [`Site::of_layers`]:
+    /// dense tables of them are indexed by it. All others lie far above.
     pub fn index(self) -> usize {
-        self.layer * SiteKind::ALL.len() + self.linear as usize
+        const OTHERS: usize = 1 << 30;
+        match self {
+            Self::Layer { layer, linear } => layer * SiteKind::ALL.len() + linear as usize,
+            Self::Embedding => OTHERS,
+            Self::Output => OTHERS + 1,
+            Self::Projector(linear) => OTHERS + 2 + linear as usize,
+            Self::Tower { block, linear } => {
+                OTHERS + 4 + block * TowerKind::ALL.len() + linear as usize
+            }
+        }
     }
 
     /// Reads what [`fmt::Display`] writes, such as `blk.3.attn_q`.
     pub fn parse(name: &str) -> Option<Self> {
-        let (layer, kind) = name.strip_prefix("blk.")?.split_once('.')?;
-        let linear = SiteKind::ALL.into_iter().find(|k| k.gguf_name() == kind)?;
-        let layer = layer.parse().ok()?;
-        let site = Self { layer, linear };
+        match name {
+            "token_embd" => return Some(Self::Embedding),
+            "output" => return Some(Self::Output),
+            _ => {}
+        }
+        if let Some(linear) = ProjectorKind::ALL
+            .into_iter()
+            .find(|k| k.gguf_name() == name)
+        {
+            return Some(Self::Projector(linear));
+        }
+        let site = if let Some(rest) = name.strip_prefix("v.blk.") {
+            let (block, kind) = rest.split_once('.')?;
+            let linear = TowerKind::ALL.into_iter().find(|k| k.gguf_name() == kind)?;
+            let block = block.parse().ok()?;
+            Self::Tower { block, linear }
+        } else {
+            let (layer, kind) = name.strip_prefix("blk.")?.split_once('.')?;
+            let linear = SiteKind::ALL.into_iter().find(|k| k.gguf_name() == kind)?;
+            let layer = layer.parse().ok()?;
+            Self::Layer { layer, linear }
+        };
         (site.to_string() == name).then_some(site) // "blk.+1." and "blk.01." are not names
     }
 }
@@ -126,7 +289,13 @@ impl Site {
 /// The GGUF tensor name without `.weight`.
 impl fmt::Display for Site {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "blk.{}.{}", self.layer, self.linear.gguf_name())
+        match self {
+            Self::Embedding => f.write_str("token_embd"),
+            Self::Layer { layer, linear } => write!(f, "blk.{layer}.{}", linear.gguf_name()),
+            Self::Output => f.write_str("output"),
+            Self::Tower { block, linear } => write!(f, "v.blk.{block}.{}", linear.gguf_name()),
+            Self::Projector(linear) => f.write_str(linear.gguf_name()),
+        }
     }
 }
 
@@ -226,18 +395,30 @@ mod tests {
 
     #[test]
     fn names_read_back() {
-        for (i, site) in Site::all(12).enumerate() {
+        for (i, site) in Site::of_layers(12).enumerate() {
             assert_eq!(Site::parse(&site.to_string()), Some(site));
             assert_eq!(site.index(), i);
             let path = site.hf_path();
             let path = path.strip_prefix("model.layers.").unwrap();
             assert_eq!(Site::parse_hf(path), Some(site));
         }
+        for site in Site::of_vision(12).chain([Site::Embedding, Site::Output]) {
+            assert_eq!(Site::parse(&site.to_string()), Some(site));
+            if let Site::Tower { .. } = site {
+                let path = site.hf_path();
+                let path = path.strip_prefix("vision_tower.encoder.layers.").unwrap();
+                assert_eq!(Site::parse_hf_block(path), Some(site));
+            }
+        }
         for name in [
             "blk.+1.attn_q",
             "blk.01.attn_q",
             "blk.1.attn_norm",
-            "output",
+            "output_norm",
+            "v.blk.01.attn_q",
+            "v.blk.1.attn_output",
+            "v.patch_embd",
+            "mm.1",
         ] {
             assert_eq!(Site::parse(name), None);
         }
@@ -249,5 +430,21 @@ mod tests {
         ] {
             assert_eq!(Site::parse_hf(path), None);
         }
+        for path in ["01.mlp.fc1", "+1.mlp.fc1", "1.fc1", "1.self_attn.o_proj"] {
+            assert_eq!(Site::parse_hf_block(path), None);
+        }
+    }
+
+    #[test]
+    fn every_site_has_a_number_of_its_own_and_the_vision_half_comes_last() {
+        let mut sites: Vec<Site> = Site::of_vision(3).chain(Site::of_layers(3)).collect();
+        sites.extend([Site::Output, Site::Embedding]);
+        sites.sort_unstable();
+        let first = sites.iter().position(|site| site.is_vision()).unwrap();
+        assert!(sites[first..].iter().all(|site| site.is_vision()));
+        let mut numbers: Vec<usize> = sites.iter().map(|site| site.index()).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        assert_eq!(numbers.len(), sites.len());
     }
 }

@@ -230,7 +230,7 @@ impl AdapterView for Terms {
     }
 
     fn term(&self, _: usize, site: Site) -> Option<LoraRef<'_>> {
-        let (a, b) = self.pairs[site.linear as usize].as_ref()?;
+        let (a, b) = self.pairs[site.in_layer()?.1 as usize].as_ref()?;
         Some(LoraRef {
             a: LowRank::Floats(a),
             b: LowRank::Floats(b),
@@ -248,7 +248,7 @@ impl AdapterView for Terms {
 
 impl GradientView for Sums {
     fn at(&mut self, site: Site) -> Option<LoraGradient<'_>> {
-        let (da, db) = self.0[site.linear as usize].as_mut()?;
+        let (da, db) = self.0[site.in_layer()?.1 as usize].as_mut()?;
         Some(LoraGradient { da, db })
     }
 }

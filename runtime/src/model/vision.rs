@@ -8,7 +8,8 @@ use graft_kernels::ops::attention::AttentionShape;
 use sha2::{Digest, Sha256};
 
 use super::{
-    ModelError, PROJECTOR_TENSORS, Projector, ProjectorParameters, VisionTower, VisionWork,
+    AdapterView, ModelError, PROJECTOR_TENSORS, Projector, ProjectorKind, ProjectorParameters,
+    Site, TowerKind, Unadapted, VisionTower, VisionWork,
 };
 use crate::gguf::{Gguf, Metadata, TensorDeclaration, Value, Writer};
 use crate::image::{AspectRatio, Preprocessing, RgbImage};
@@ -38,6 +39,23 @@ impl VisionShape {
     /// P: patches of an image.
     pub fn patches(&self) -> usize {
         (self.image_size / self.patch).pow(2)
+    }
+
+    /// `(outputs, inputs)` of a linear layer of a block.
+    pub fn linear(&self, kind: TowerKind) -> (usize, usize) {
+        match kind {
+            TowerKind::Q | TowerKind::K | TowerKind::V | TowerKind::O => (self.width, self.width),
+            TowerKind::Up => (self.feed_forward, self.width),
+            TowerKind::Down => (self.width, self.feed_forward),
+        }
+    }
+
+    /// Whether a file calls a block's first feed-forward layer "down" and the second "up", as the first converters
+    /// did.
+    pub(super) fn swaps_feed_forward(&self, gguf: &Gguf, block: usize) -> bool {
+        let down = gguf.tensor(&format!("v.blk.{block}.ffn_down.weight"));
+        let inputs = down.and_then(|tensor| tensor.info.shape.first().copied());
+        self.width != self.feed_forward && inputs == Some(self.width)
     }
 
     /// Heads of its attention, which has no mask.
@@ -211,13 +229,62 @@ impl Vision {
         &self.fingerprint
     }
 
+    /// `(outputs, inputs)` of the matrix at a site; `None` outside of this vision half. The block above those that
+    /// run is in it: checkpoints have it, adapters of whole checkpoints too, and the features know nothing of it.
+    pub fn sizes(&self, site: Site) -> Option<(usize, usize)> {
+        let shape = self.tower.shape();
+        match site {
+            Site::Tower { block, linear } => (block <= shape.blocks).then(|| shape.linear(linear)),
+            Site::Projector(ProjectorKind::First) => {
+                Some((self.projector.outputs(), self.projector.inputs()))
+            }
+            Site::Projector(ProjectorKind::Second) => {
+                Some((self.projector.outputs(), self.projector.outputs()))
+            }
+            Site::Embedding | Site::Layer { .. } | Site::Output => None,
+        }
+    }
+
+    /// The site of a tensor of the file. Files of the first converters call a block's feed-forward layers by each
+    /// other's names.
+    pub fn site_of(&self, tensor: &str) -> Option<Site> {
+        let site = Site::parse(tensor.strip_suffix(".weight")?)?;
+        let Site::Tower { block, linear } = site else {
+            return site.is_vision().then_some(site);
+        };
+        let swapped = self.tower.shape().swaps_feed_forward(&self.gguf, block);
+        let linear = match linear {
+            TowerKind::Up if swapped => TowerKind::Down,
+            TowerKind::Down if swapped => TowerKind::Up,
+            linear => linear,
+        };
+        Some(Site::Tower { block, linear })
+    }
+
+    /// An image as the tower takes it, `[3, S, S]`.
+    pub fn pixels(&self, image: &RgbImage) -> Vec<f32> {
+        let size = self.tower.shape().image_size;
+        let mut pixels = vec![0.0; 3 * size * size];
+        self.preprocessing.pixels(&mut pixels, image);
+        pixels
+    }
+
     /// Features of an image before the projector, `[P, Wv]`. Call it inside a worker pool.
     pub fn features(&self, image: &RgbImage, work: &mut VisionWork) -> Vec<f32> {
+        self.features_adapted(&self.pixels(image), &Unadapted, work)
+    }
+
+    /// The same from [`Vision::pixels`], with what adapters add in the tower.
+    pub fn features_adapted(
+        &self,
+        pixels: &[f32],
+        adapters: &dyn AdapterView,
+        work: &mut VisionWork,
+    ) -> Vec<f32> {
         let shape = self.tower.shape();
-        let mut pixels = vec![0.0; 3 * shape.image_size * shape.image_size];
-        self.preprocessing.pixels(&mut pixels, image);
         let mut features = vec![0.0; shape.patches() * shape.width];
-        self.tower.features(&mut features, &pixels, work);
+        self.tower
+            .features_adapted(&mut features, pixels, adapters, work);
         features
     }
 

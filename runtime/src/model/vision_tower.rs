@@ -15,7 +15,10 @@ use graft_kernels::ops::attention::AttentionShape;
 use rayon::prelude::*;
 
 use super::attention::{self, Arrays};
-use super::{Input, Linear, ModelError, Rounding, VisionShape, Weight, vector};
+use super::{
+    Adapted, AdapterView, Input, Linear, LoraScratch, ModelError, Rounding, Site, TowerKind,
+    Unadapted, VisionShape, Weight, vector,
+};
 use crate::gguf::Gguf;
 use crate::memory::{Arena, ArenaError, Floats, Part};
 
@@ -51,13 +54,9 @@ struct Norm {
 #[derive(Debug)]
 struct Block {
     norm1: Norm,
-    q: Linear,
-    k: Linear,
-    v: Linear,
-    o: Linear,
     norm2: Norm,
-    up: Linear,
-    down: Linear,
+    /// In the order of [`TowerKind::ALL`].
+    linears: [Adapted; 6],
 }
 
 impl VisionTower {
@@ -99,8 +98,8 @@ impl VisionTower {
     pub fn rounds(&self) -> bool {
         self.blocks
             .iter()
-            .flat_map(Block::linears)
-            .any(Linear::multiplies_rounded)
+            .flat_map(|block| &block.linears)
+            .any(|adapted| adapted.linear.multiplies_rounded())
     }
 
     /// Writes the features `[P, Wv]` of normalised pixels `[3, S, S]`.
@@ -110,7 +109,21 @@ impl VisionTower {
     /// # Panics
     /// If a length is another.
     pub fn features(&self, features: &mut [f32], pixels: &[f32], work: &mut VisionWork) {
-        self.features_watched(features, pixels, work, &mut |_, _| {});
+        self.features_adapted(features, pixels, &Unadapted, work);
+    }
+
+    /// The same with what adapters add in its blocks.
+    ///
+    /// # Panics
+    /// If a length is another.
+    pub fn features_adapted(
+        &self,
+        features: &mut [f32],
+        pixels: &[f32],
+        adapters: &dyn AdapterView,
+        work: &mut VisionWork,
+    ) {
+        self.run(features, pixels, adapters, work, &mut |_, _| {});
     }
 
     /// As [`VisionTower::features`], showing `watch` the residual stream `[1 + P, Wv]` after every
@@ -122,6 +135,17 @@ impl VisionTower {
         &self,
         features: &mut [f32],
         pixels: &[f32],
+        work: &mut VisionWork,
+        watch: &mut dyn FnMut(VisionStage, &[f32]),
+    ) {
+        self.run(features, pixels, &Unadapted, work, watch);
+    }
+
+    fn run(
+        &self,
+        features: &mut [f32],
+        pixels: &[f32],
+        adapters: &dyn AdapterView,
         work: &mut VisionWork,
         watch: &mut dyn FnMut(VisionStage, &[f32]),
     ) {
@@ -139,11 +163,19 @@ impl VisionTower {
             .run(&mut work.x, &work.normed, &mut work.statistics);
         watch(VisionStage::Normed, &work.x);
         let attention = self.shape.attention();
+        work.lora.reserve(tokens, self.rank(adapters), 0);
         for (i, block) in self.blocks.iter().enumerate() {
-            block.run(work, &attention, tokens, self.shape.quick_gelu);
+            block.run(work, adapters, &attention, self.shape.quick_gelu);
             watch(VisionStage::Block(i), &work.x);
         }
         features.copy_from_slice(&work.x[width..]);
+    }
+
+    /// Largest rank of what is added in its blocks.
+    fn rank(&self, adapters: &dyn AdapterView) -> usize {
+        let sites = self.blocks.iter().flat_map(|block| &block.linears);
+        let ranks = sites.flat_map(|adapted| adapters.terms(adapted.site).map(|term| term.rank));
+        ranks.max().unwrap_or(0)
     }
 
     /// Rows of patch pixels, `[P, 3 * p * p]`: patches row by row, in each channel, row, column.
@@ -199,8 +231,7 @@ impl Norm {
 
 impl Block {
     fn bind(gguf: &Arc<Gguf>, block: usize, shape: &VisionShape) -> Result<Self, ModelError> {
-        let (w, f) = (shape.width, shape.feed_forward);
-        let linear = |name: &str, outputs: usize, inputs: usize| -> Result<Linear, ModelError> {
+        let bind = |name: &str, outputs: usize, inputs: usize| -> Result<Linear, ModelError> {
             let name = format!("v.blk.{block}.{name}");
             let weight = Weight::bind(gguf, &format!("{name}.weight"), outputs, inputs)?;
             Ok(Linear::with_bias(
@@ -209,39 +240,52 @@ impl Block {
             ))
         };
         let norm = |name: &str| Norm::bind(gguf, &format!("v.blk.{block}.{name}"), shape);
-        // Files of the first converters call the first layer "down" and the second "up".
-        let down = gguf.tensor(&format!("v.blk.{block}.ffn_down.weight"));
-        let swapped = w != f && down.is_some_and(|t| t.info.shape[0] == w);
-        let (up, down) = if swapped {
-            ("ffn_down", "ffn_up")
-        } else {
-            ("ffn_up", "ffn_down")
+        let swapped = shape.swaps_feed_forward(gguf, block);
+        let adapted = |linear: TowerKind| -> Result<Adapted, ModelError> {
+            let (outputs, inputs) = shape.linear(linear);
+            let name = match linear {
+                TowerKind::Up if swapped => TowerKind::Down.gguf_name(),
+                TowerKind::Down if swapped => TowerKind::Up.gguf_name(),
+                linear => linear.gguf_name(),
+            };
+            Ok(Adapted {
+                linear: bind(name, outputs, inputs)?,
+                site: Site::Tower { block, linear },
+            })
         };
+        use TowerKind::{Down, K, O, Q, Up, V};
         Ok(Self {
             norm1: norm("ln1")?,
-            q: linear("attn_q", w, w)?,
-            k: linear("attn_k", w, w)?,
-            v: linear("attn_v", w, w)?,
-            o: linear("attn_out", w, w)?,
             norm2: norm("ln2")?,
-            up: linear(up, f, w)?,
-            down: linear(down, w, f)?,
+            linears: [
+                adapted(Q)?,
+                adapted(K)?,
+                adapted(V)?,
+                adapted(O)?,
+                adapted(Up)?,
+                adapted(Down)?,
+            ],
         })
     }
 
-    fn linears(&self) -> [&Linear; 6] {
-        [&self.q, &self.k, &self.v, &self.o, &self.up, &self.down]
-    }
-
-    fn run(&self, work: &mut VisionWork, attention: &AttentionShape, tokens: usize, quick: bool) {
+    fn run(
+        &self,
+        work: &mut VisionWork,
+        adapters: &dyn AdapterView,
+        attention: &AttentionShape,
+        quick: bool,
+    ) {
         let kernels = Kernels::detect();
+        let tokens = work.x.len() / self.norm1.weight.len();
+        let (rounding, lora) = (&mut work.rounding, &mut work.lora);
         self.norm1
             .run(&mut work.normed, &work.x, &mut work.statistics);
-        let [q, k, v, o, up, down] = self.linears();
-        let x = Input::rounded(&work.normed, work.rounding.as_mut(), [q, k, v]);
-        q.forward_input(&mut work.q, &x);
-        k.forward_input(&mut work.k, &x);
-        v.forward_input(&mut work.v, &x);
+        let [q, k, v, o, up, down] = &self.linears;
+        let readers = [&q.linear, &k.linear, &v.linear];
+        let x = Input::rounded(&work.normed, rounding.as_mut(), readers);
+        q.forward(&mut work.q, &x, adapters, lora);
+        k.forward(&mut work.k, &x, adapters, lora);
+        v.forward(&mut work.v, &x, adapters, lora);
         let arrays = Arrays {
             q: &work.q,
             k: &work.k,
@@ -249,13 +293,13 @@ impl Block {
         };
         let lse = &mut work.lse[..tokens * attention.heads];
         attention::forward(&mut work.attended, lse, &arrays, &[], attention);
-        let attended = Input::rounded(&work.attended, work.rounding.as_mut(), [o]);
-        o.forward_input(&mut work.normed, &attended);
+        let attended = Input::rounded(&work.attended, rounding.as_mut(), [&o.linear]);
+        o.forward(&mut work.normed, &attended, adapters, lora);
         kernels.add(&mut work.x, &work.normed);
         self.norm2
             .run(&mut work.normed, &work.x, &mut work.statistics);
-        let x = Input::rounded(&work.normed, work.rounding.as_mut(), [up]);
-        up.forward_input(&mut work.hidden, &x);
+        let x = Input::rounded(&work.normed, rounding.as_mut(), [&up.linear]);
+        up.forward(&mut work.hidden, &x, adapters, lora);
         work.active
             .par_chunks_mut(FLOATS_PER_PIECE)
             .zip(work.hidden.par_chunks(FLOATS_PER_PIECE))
@@ -263,8 +307,8 @@ impl Block {
                 true => kernels.quick_gelu_forward(y, x),
                 false => kernels.gelu_forward(y, x),
             });
-        let active = Input::rounded(&work.active, work.rounding.as_mut(), [down]);
-        down.forward_input(&mut work.normed, &active);
+        let active = Input::rounded(&work.active, rounding.as_mut(), [&down.linear]);
+        down.forward(&mut work.normed, &active, adapters, lora);
         kernels.add(&mut work.x, &work.normed);
     }
 }
@@ -285,6 +329,8 @@ pub struct VisionWork {
     active: Floats,
     /// For inputs of linear layers in integers.
     rounding: Option<Rounding>,
+    /// What is added to linear layers goes through here; it grows when adapters of the tower are met.
+    lora: LoraScratch,
 }
 
 impl VisionWork {
@@ -331,6 +377,7 @@ impl VisionWork {
             hidden,
             active,
             rounding: None,
+            lora: LoraScratch::default(),
         })
     }
 

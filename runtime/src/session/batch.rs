@@ -128,7 +128,8 @@ impl Batch {
             llama.final_norm(normed, &mut [0.0], &session.last);
         }
         let logits = &mut self.logits[..sessions.len() * vocabulary];
-        self.run.logits(llama, logits, normed);
+        let adapters: Vec<_> = sessions.iter().map(|session| &session.attached).collect();
+        self.run.logits_of_each(llama, logits, normed, &adapters);
         Ok(logits)
     }
 
@@ -244,7 +245,8 @@ impl Batch {
                 let rows = unused
                     .split_off_mut(..count * width)
                     .expect("as many rows as are free");
-                gather(rows, &session.history, session.kv.len(), llama)?;
+                let start = session.kv.len();
+                gather(rows, &session.history, start, llama, &session.attached)?;
                 *pending -= count;
                 free -= count;
                 let by = session.attached.made_by();

@@ -1,13 +1,10 @@
 //! A conversation on a session: messages in, answers out, the shared beginning computed once.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
 
 use super::{GenerateOptions, Generated, Item, Session, SessionError};
 use crate::Result;
-use crate::image::RgbImage;
-use crate::memory::Arena;
-use crate::model::{Model, ProjectorSaved, VisionWork};
+use crate::model::Model;
 use crate::tokenizer::{ChatTemplate, IMAGE, JinjaTemplate, Message, Role};
 
 /// A conversation.
@@ -16,7 +13,7 @@ pub struct Chat {
     session: Session,
     template: ChatTemplate,
     messages: Vec<Message>,
-    images: Vec<Arc<Vec<f32>>>,
+    images: Vec<Item>,
 }
 
 impl Model {
@@ -36,28 +33,6 @@ impl Model {
             }
             _ => ChatTemplate::vicuna_v1(),
         })
-    }
-
-    /// An image as rows of the model's width, `[P, W]`, ready to be fed.
-    ///
-    /// # Errors
-    /// If the model has no vision part.
-    pub fn image_rows(&self, image: &RgbImage) -> Result<Arc<Vec<f32>>> {
-        let vision = self.vision().ok_or(SessionError::NoVision)?;
-        let shape = vision.tower().shape();
-        let width = self.llama().shape().width;
-        let arena = Arena::unlimited();
-        let mut work = VisionWork::new(vision.tower(), &arena)?;
-        let projector = vision.projector();
-        let rounding = projector.rounding(shape.patches());
-        let mut saved = ProjectorSaved::new(shape.patches(), width, rounding, &arena)?;
-        let rows = self.llama().pool().run(|| {
-            let features = vision.features(image, &mut work);
-            let mut rows = vec![0.0; shape.patches() * width];
-            projector.forward(&mut rows, &features, &mut saved);
-            rows
-        });
-        Ok(Arc::new(rows))
     }
 }
 
@@ -88,7 +63,8 @@ impl Chat {
         self.images.clear();
     }
 
-    /// Says something, with images in front of it, and generates the answer.
+    /// Says something, with images in front of it ([`Item::Image`], or [`Item::Rows`] of the caller's own), and
+    /// generates the answer.
     ///
     /// The answer joins the conversation; if anything fails, the conversation is as it was.
     ///
@@ -97,7 +73,7 @@ impl Chat {
     pub fn say(
         &mut self,
         text: &str,
-        images: Vec<Arc<Vec<f32>>>,
+        images: Vec<Item>,
         options: &GenerateOptions,
         on_text: impl FnMut(&str) -> ControlFlow<()>,
     ) -> Result<Generated> {
@@ -144,7 +120,7 @@ impl Chat {
     }
 }
 
-/// A conversation as items to feed, open for the model's answer.
+/// A conversation as items to feed, open for the model's answer; an image is an item of its own.
 ///
 /// # Errors
 /// If the template refuses it, or the images are not as many as are shown.
@@ -152,7 +128,7 @@ pub fn prompt_items(
     model: &Model,
     template: &ChatTemplate,
     messages: &[Message],
-    images: &[Arc<Vec<f32>>],
+    images: &[Item],
 ) -> Result<Vec<Item>> {
     let tokenizer = model.tokenizer()?;
     let prompt = tokenizer.prompt(&template.render(messages, true)?)?;
@@ -162,7 +138,7 @@ pub fn prompt_items(
     }
     let mut images = images.iter();
     let items = prompt.ids.iter().filter_map(|&id| match id {
-        IMAGE => images.next().map(|rows| Item::Rows(Arc::clone(rows))),
+        IMAGE => images.next().cloned(),
         id => Some(Item::Token(id.unsigned_abs())),
     });
     Ok(items.collect())

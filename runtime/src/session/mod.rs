@@ -8,12 +8,14 @@
 mod batch;
 mod chat;
 mod generate;
+mod image;
 #[cfg(test)]
 mod tests;
 
 pub use batch::{Batch, BatchOptions};
 pub use chat::{Chat, prompt_items};
 pub use generate::{Finish, GenerateOptions, Generated};
+pub use image::ShownImage;
 
 use std::sync::Arc;
 
@@ -62,6 +64,8 @@ pub enum SessionError {
     Images { shown: usize, given: usize },
     #[error("the model has no vision part: give its vision half (--mmproj)")]
     NoVision,
+    #[error("the image was prepared for {made_for}, the session runs {found}; prepare it again")]
+    OtherModelsImage { made_for: String, found: String },
 }
 
 /// How to open a session.
@@ -97,23 +101,55 @@ impl SessionOptions {
 pub enum Item {
     /// One token.
     Token(u32),
-    /// Rows of the model's width, such as an image's projected features.
+    /// Rows of the model's width, such as projected features of the caller's own; they are the same under every
+    /// set of adapters.
     Rows(Arc<Vec<f32>>),
+    /// An image, whose features are those under the set of adapters at work.
+    Image(Arc<ShownImage>),
 }
 
 impl Item {
-    fn positions(&self, width: usize) -> usize {
+    /// Positions that it takes, in a model of `width`.
+    pub fn positions(&self, width: usize) -> usize {
         match self {
             Self::Token(_) => 1,
             Self::Rows(rows) => rows.len() / width,
+            Self::Image(image) => image.patches(),
         }
     }
 
-    /// The same token, or the very same rows.
+    /// Writes what the model's first layer is given at its positions from `first` on, `[T, W]`, under a set of
+    /// adapters.
+    ///
+    /// # Errors
+    /// If a token is outside the vocabulary, or the system has no memory for the tower.
+    ///
+    /// # Panics
+    /// If it has not as many positions.
+    pub fn write_rows(
+        &self,
+        rows: &mut [f32],
+        first: usize,
+        llama: &Llama,
+        adapters: &Attached,
+    ) -> Result<()> {
+        let from = first * llama.shape().width;
+        match self {
+            Self::Token(id) => llama.embed_adapted(rows, &[*id], adapters)?,
+            Self::Rows(own) => rows.copy_from_slice(&own[from..][..rows.len()]),
+            Self::Image(image) => {
+                rows.copy_from_slice(&image.rows(adapters)?[from..][..rows.len()]);
+            }
+        }
+        Ok(())
+    }
+
+    /// The same token, or the very same rows or image.
     fn is(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Token(a), Self::Token(b)) => a == b,
             (Self::Rows(a), Self::Rows(b)) => Arc::ptr_eq(a, b),
+            (Self::Image(a), Self::Image(b)) => Arc::ptr_eq(a, b),
             _ => false,
         }
     }
@@ -326,6 +362,10 @@ impl Session {
                     let found = rows.len();
                     return Err(SessionError::Features { found, width }.into());
                 }
+                Item::Image(image) if !Arc::ptr_eq(image.model(), &self.model) => {
+                    let (made_for, found) = (image.model().name(), self.model.name());
+                    return Err(SessionError::OtherModelsImage { made_for, found }.into());
+                }
                 _ => {}
             }
         }
@@ -354,7 +394,8 @@ impl Session {
         let llama = self.model.llama();
         let normed = &mut self.rows[..self.last.len()];
         llama.final_norm(normed, &mut [0.0], &self.last);
-        self.run.logits(llama, &mut self.logits, normed);
+        self.run
+            .logits(llama, &mut self.logits, normed, &self.attached);
         Ok(&self.logits)
     }
 
@@ -411,7 +452,7 @@ impl Session {
             let count = pending.min(room);
             let rows = &mut self.rows[..count * width];
             let llama = self.model.llama();
-            gather(rows, &self.history, self.kv.len(), llama)?;
+            gather(rows, &self.history, self.kv.len(), llama, &self.attached)?;
             llama.forward(rows, &mut self.kv, &self.attached, by, &mut self.run);
             self.last.copy_from_slice(&rows[(count - 1) * width..]);
             pending -= count;
@@ -420,21 +461,29 @@ impl Session {
     }
 }
 
-/// Writes the embeddings or features of the positions from `start` on to `rows` `[T, W]`.
-fn gather(rows: &mut [f32], history: &[Item], start: usize, llama: &Llama) -> Result<()> {
+/// Writes the embeddings or features of the positions from `start` on to `rows` `[T, W]`, as they are under a set
+/// of adapters.
+fn gather(
+    rows: &mut [f32],
+    history: &[Item],
+    start: usize,
+    llama: &Llama,
+    adapters: &Attached,
+) -> Result<()> {
     let width = llama.shape().width;
-    let mut rows = rows.chunks_exact_mut(width);
+    let mut left = rows;
     let mut position = 0;
     for item in history {
         let positions = item.positions(width);
-        for skip in start.saturating_sub(position)..positions {
-            let Some(row) = rows.next() else {
-                return Ok(());
-            };
-            match item {
-                Item::Token(id) => llama.embed(row, &[*id])?,
-                Item::Rows(features) => row.copy_from_slice(&features[skip * width..][..width]),
+        let skip = start.saturating_sub(position);
+        if skip < positions {
+            let floats = left.len().min((positions - skip) * width);
+            let (here, after) = left.split_at_mut(floats);
+            if here.is_empty() {
+                break;
             }
+            item.write_rows(here, skip, llama, adapters)?;
+            left = after;
         }
         position += positions;
     }

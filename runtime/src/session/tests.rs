@@ -26,8 +26,8 @@ fn session(model: &Arc<Model>) -> Session {
 /// An adapter that changes the answers: B is not zero.
 fn adapter(model: &Model, seed: u64) -> Arc<Adapter> {
     let shape = model.llama().shape();
-    let pairs = Site::all(shape.layers).map(|site| {
-        let mut pair = LoraPair::begin(site, shape.linear(site.linear), 2, 1.0, seed);
+    let pairs = Site::of_layers(shape.layers).map(|site| {
+        let mut pair = LoraPair::begin(site, shape.sizes(site).unwrap(), 2, 1.0, seed);
         pair.b
             .iter_mut()
             .enumerate()

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::model::Site;
+
 /// Why training could not start or go on.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -23,6 +25,10 @@ pub enum TrainError {
         value: String,
         reason: &'static str,
     },
+    #[error(
+        "the adapter to begin from has a pair at {site}, which training does not reach; it trains pairs in the layers of the language model, and the projector as a whole"
+    )]
+    NotTrained { site: Site },
     #[error("sample {id} has an image, but the model has no vision part: give --mmproj")]
     NoVision { id: String },
     #[error("--train-projector needs the model's vision part: give --mmproj")]

@@ -278,7 +278,7 @@ impl TrainOptions {
             return Ok(Vec::new());
         }
         if self.targets == "all-linear" {
-            return Ok(Site::all(layers).collect());
+            return Ok(Site::of_layers(layers).collect());
         }
         let names: Vec<&str> = self.targets.split(',').map(str::trim).collect();
         let kind = |name: &str| {
@@ -287,8 +287,8 @@ impl TrainOptions {
         };
         let kinds: Option<Vec<SiteKind>> = names.iter().map(|name| kind(name)).collect();
         let sites: Vec<Site> = match kinds {
-            Some(kinds) => Site::all(layers)
-                .filter(|s| kinds.contains(&s.linear))
+            Some(kinds) => Site::of_layers(layers)
+                .filter(|s| s.in_layer().is_some_and(|(_, kind)| kinds.contains(&kind)))
                 .collect(),
             None => {
                 let pattern = format!("^(?:{})$", self.targets);
@@ -299,7 +299,7 @@ impl TrainOptions {
                 let matches = |site: &Site| {
                     regex.is_match(&site.hf_path()) || regex.is_match(&site.to_string())
                 };
-                Site::all(layers).filter(matches).collect()
+                Site::of_layers(layers).filter(matches).collect()
             }
         };
         if sites.is_empty() {

@@ -142,8 +142,11 @@ pub fn pace(
 /// Kinds of sites that have a pair in most layers.
 fn kinds(options: &TrainOptions, layers: usize) -> Vec<SiteKind> {
     let sites = options.sites(layers).unwrap_or_default();
-    let in_half =
-        |kind: &SiteKind| 2 * sites.iter().filter(|site| site.linear == *kind).count() >= layers;
+    let of: Vec<SiteKind> = sites
+        .iter()
+        .filter_map(|site| Some(site.in_layer()?.1))
+        .collect();
+    let in_half = |kind: &SiteKind| 2 * of.iter().filter(|of| *of == kind).count() >= layers;
     SiteKind::ALL.into_iter().filter(in_half).collect()
 }
 

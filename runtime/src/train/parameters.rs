@@ -103,7 +103,9 @@ impl Gradients {
     /// If the arena refuses.
     pub fn new(parameters: &Parameters, place: GradientPlace, arena: &Arena) -> Result<Self> {
         let mut lens = Vec::new();
-        for (site, pair) in parameters.adapter.iter() {
+        // The trainer takes adapters in layers only, whose sites have small numbers.
+        let sites = parameters.adapter.iter();
+        for (site, pair) in sites.filter(|(site, _)| site.in_layer().is_some()) {
             lens.resize(lens.len().max(site.index() + 1), None);
             lens[site.index()] = Some([pair.a.len(), pair.b.len()]);
         }
@@ -118,8 +120,10 @@ impl Gradients {
             GradientPlace::Layer => {
                 let mut most = [[0; 2]; SiteKind::ALL.len()];
                 for (site, pair) in parameters.adapter.iter() {
-                    let [a, b] = &mut most[site.linear as usize];
-                    (*a, *b) = ((*a).max(pair.a.len()), (*b).max(pair.b.len()));
+                    if let Some((_, kind)) = site.in_layer() {
+                        let [a, b] = &mut most[kind as usize];
+                        (*a, *b) = ((*a).max(pair.a.len()), (*b).max(pair.b.len()));
+                    }
                 }
                 let buffers = most.iter().map(|&lens| arena.arrays(Part::Gradients, lens));
                 Pairs::Layer(buffers.collect::<Result<_, _>>()?, lens)
@@ -173,7 +177,7 @@ impl GradientView for Gradients {
             }
             Pairs::Layer(buffers, lens) => {
                 let [a, b] = (*lens.get(site.index())?)?;
-                let [da, db] = &mut buffers[site.linear as usize];
+                let [da, db] = &mut buffers[site.in_layer()?.1 as usize];
                 let (da, db) = (&mut da[..a], &mut db[..b]);
                 Some(LoraGradient { da, db })
             }

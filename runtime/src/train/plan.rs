@@ -218,9 +218,10 @@ impl<'a> Subject<'a> {
         let mut lengths = Vec::with_capacity(2 * pairs.len() + 4);
         let mut largest = [0; SiteKind::ALL.len()];
         for &(site, rank) in &pairs {
-            let (outputs, inputs) = shape.linear(site.linear);
+            let (_, kind) = site.in_layer().ok_or(TrainError::NotTrained { site })?;
+            let (outputs, inputs) = shape.linear(kind);
             lengths.extend([rank * inputs, outputs * rank]);
-            let largest = &mut largest[site.linear as usize];
+            let largest = &mut largest[kind as usize];
             *largest = (*largest).max(rank * (inputs + outputs));
         }
         let adapter = lengths.iter().sum();
@@ -236,7 +237,12 @@ impl<'a> Subject<'a> {
             shape,
             lowest: match options.train_projector {
                 true => 0,
-                false => pairs.iter().map(|(s, _)| s.layer).min().unwrap_or(0),
+                false => pairs
+                    .iter()
+                    .filter_map(|(s, _)| s.in_layer())
+                    .map(|(layer, _)| layer)
+                    .min()
+                    .unwrap_or(0),
             },
             rank: pairs.iter().map(|&(_, rank)| rank).max().unwrap_or(0),
             adapter,

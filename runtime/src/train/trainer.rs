@@ -99,6 +99,7 @@ impl Trainer {
             }
             Some(adapter) => {
                 adapter.check_base(&model)?;
+                check_places(&adapter)?;
                 adapter
             }
             None => begin(&model, &options)?,
@@ -382,7 +383,7 @@ impl Trainer {
             *torn = true;
             let mut array = 0;
             for (site, pair) in parameters.adapter.iter_mut() {
-                if site.layer == layer
+                if site.in_layer().is_some_and(|(of, _)| of == layer)
                     && let Some(LoraGradient { da, db }) = gradients.at(site)
                 {
                     for (values, gradient) in [(&mut pair.a, &*da), (&mut pair.b, &*db)] {
@@ -447,6 +448,14 @@ impl Trainer {
     }
 }
 
+/// Refuses an adapter with pairs that have no gradients here.
+fn check_places(adapter: &Adapter) -> Result<(), TrainError> {
+    match adapter.iter().find(|(site, _)| site.in_layer().is_none()) {
+        Some((site, _)) => Err(TrainError::NotTrained { site }),
+        None => Ok(()),
+    }
+}
+
 fn begin(model: &Model, options: &TrainOptions) -> Result<Adapter> {
     let shape = model.llama().shape();
     let sites = options.sites(shape.layers)?;
@@ -459,7 +468,7 @@ fn begin(model: &Model, options: &TrainOptions) -> Result<Adapter> {
         return Ok(Adapter::none(base));
     }
     let pair = |site: Site| {
-        let sizes = shape.linear(site.linear);
+        let sizes = shape.sizes(site).expect("a target is a site of the model");
         (
             site,
             LoraPair::begin(site, sizes, options.rank, scale, options.seed),

@@ -9,14 +9,14 @@ use clap::Args;
 use graft::adapter::{Adapter, Attached};
 use graft::cancel::Cancel;
 use graft::memory::peak_bytes;
-use graft::session::{Chat, Finish, GenerateOptions};
+use graft::session::{Chat, Finish, GenerateOptions, Item};
 
 use super::run::{Speed, explain, rate};
 use crate::Setting;
 use crate::failure::Failure;
 use crate::interrupt;
 use crate::model_arguments::{
-    AdapterArgument, ModelArguments, SamplingArguments, adapter_argument, image_rows,
+    AdapterArgument, ModelArguments, SamplingArguments, adapter_argument, images,
 };
 use crate::progress::{short, short_bytes};
 use crate::prompting::without_markers;
@@ -63,13 +63,13 @@ pub fn run(arguments: &ChatArguments, setting: &Setting) -> Result<(), Failure> 
         return Err(Failure::Usage(reason.into()));
     }
     let opened = arguments.model.open()?;
-    let images = image_rows(&opened.model, &arguments.images)?;
+    let shown = images(&opened.model, &arguments.images)?;
     let template = opened.model.chat_template(arguments.template.as_deref())?;
     let session = opened.session(arguments.ctx)?;
     let mut talk = Talk {
         chat: Chat::new(session, template),
         entries: opened.adapters,
-        images,
+        images: shown,
         sampling: arguments.sampling.clone(),
         last: None,
         people: io::stdin().is_terminal(),
@@ -99,7 +99,7 @@ struct Talk {
     /// What [`Attached`] is made of, those of strength 0 included.
     entries: Vec<(Arc<Adapter>, f32)>,
     /// For the next question.
-    images: Vec<Arc<Vec<f32>>>,
+    images: Vec<Item>,
     sampling: SamplingArguments,
     last: Option<(Speed, Finish)>,
     people: bool,
@@ -315,8 +315,8 @@ impl Talk {
             return Err(Failure::Usage("/image FILE: name a file".into()));
         }
         let model = Arc::clone(self.chat.session().model());
-        let rows = image_rows(&model, &[Path::new(path).to_owned()])?;
-        self.images.extend(rows);
+        let shown = images(&model, &[Path::new(path).to_owned()])?;
+        self.images.extend(shown);
         eprintln!("{} image(s) for the next question", self.images.len());
         Ok(())
     }

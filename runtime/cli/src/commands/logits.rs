@@ -8,7 +8,7 @@ use graft::atomic_file::AtomicFile;
 
 use crate::Setting;
 use crate::failure::Failure;
-use crate::model_arguments::{ModelArguments, check_context, image_rows};
+use crate::model_arguments::{ModelArguments, check_context, images};
 use crate::npy;
 use crate::positions::Positions;
 use crate::progress::Progress;
@@ -51,7 +51,7 @@ pub fn run(arguments: &LogitsArguments, setting: &Setting) -> Result<(), Failure
     let model = &opened.model;
     let items = match &arguments.prompt {
         Some(text) => prompting::raw(model, text, &arguments.images)?,
-        None => prompting::from_ids(&arguments.tokens, &image_rows(model, &arguments.images)?)?,
+        None => prompting::from_ids(&arguments.tokens, &images(model, &arguments.images)?)?,
     };
     let rows = prompting::positions(model, &items);
     if rows == 0 {

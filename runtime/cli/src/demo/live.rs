@@ -7,7 +7,7 @@ use std::sync::Arc;
 use graft::adapter::{Adapter, Attached};
 use graft::dataset::{ImageFolder, Sample, prompt};
 use graft::model::Model;
-use graft::session::{Chat, GenerateOptions, Session, SessionOptions};
+use graft::session::{Chat, GenerateOptions, Item, Session, SessionOptions, ShownImage};
 
 use super::picture;
 use crate::failure::Failure;
@@ -25,7 +25,7 @@ pub fn chat(
     let options = SessionOptions::with_context(512);
     let session = Session::new(Arc::clone(model), &options)?;
     let mut chat = Chat::new(session, model.chat_template(None)?);
-    let mut rows = Vec::new();
+    let mut shown = Vec::new();
     for image in &sample.images {
         let image = images
             .read(image, &sample.id)
@@ -34,7 +34,7 @@ pub fn chat(
         for line in picture::lines(&image, 8) {
             writeln!(out, "    {line}")?;
         }
-        rows.push(model.image_rows(&image)?);
+        shown.push(Item::Image(ShownImage::new(model, &image)?));
     }
     let generate = GenerateOptions {
         max_tokens: 16,
@@ -49,7 +49,7 @@ pub fn chat(
         chat.session().set_adapters(adapters)?;
         chat.reset();
         let go_on = |_: &str| ControlFlow::Continue(());
-        let answer = chat.say(question, rows.clone(), &generate, go_on)?;
+        let answer = chat.say(question, shown.clone(), &generate, go_on)?;
         let answer = answer.text.trim().to_owned();
         writeln!(out, "  {when:18}{question}  {answer}")?;
     }

@@ -181,8 +181,8 @@ impl Story<'_> {
         let merge_options = MergeOptions {
             mix: Some(Mix::Q8_0),
             threads: self.arguments.threads,
-            progress: None,
             cancel: Some(&self.setting.cancel),
+            ..MergeOptions::default()
         };
         merge(&model_file, &attached, &merged_file, &merge_options)?;
         let merged_model = Model::open(&merged_file, &options)?;

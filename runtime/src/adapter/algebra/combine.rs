@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::ALPHA;
 use crate::adapter::stacked::Stacked;
 use crate::adapter::{Adapter, AdapterError};
-use crate::model::{Site, SiteKind};
+use crate::model::Site;
 
 /// The weighted sum of adapters as one adapter called `name`, exactly: at each site the ranks add up,
 /// A stacked, B's columns side by side and multiplied with scale and weight. It answers as its parts do when
@@ -65,14 +65,20 @@ fn check_bases<'a>(
     Ok(())
 }
 
-/// Linear layers of a kind have the same widths in all layers of a model.
+/// Linear layers of a kind have the same widths in all layers of a model, and in all blocks of a tower.
 fn check_widths<'a>(adapters: impl Iterator<Item = &'a Adapter>) -> Result<(), AdapterError> {
-    let mut seen: BTreeMap<SiteKind, (&Adapter, Site, (usize, usize))> = BTreeMap::new();
+    let mut seen: BTreeMap<Site, (&Adapter, Site, (usize, usize))> = BTreeMap::new();
+    let first_of_kind = |site| match site {
+        Site::Layer { linear, .. } => Site::Layer { layer: 0, linear },
+        Site::Tower { linear, .. } => Site::Tower { block: 0, linear },
+        site => site,
+    };
     for adapter in adapters {
         for (site, pair) in adapter.iter() {
             let widths = (pair.inputs(), pair.outputs());
-            let &mut (first, first_site, expected) =
-                seen.entry(site.linear).or_insert((adapter, site, widths));
+            let &mut (first, first_site, expected) = seen
+                .entry(first_of_kind(site))
+                .or_insert((adapter, site, widths));
             if widths != expected {
                 let called = |adapter: &Adapter, site: Site, (inputs, outputs)| {
                     format!("{}, {site} is {inputs} to {outputs}", adapter.name)

@@ -133,13 +133,13 @@ pub fn difference(
     let mut sites = Vec::new();
     let mut pairs = Vec::new();
     let weights = |site: Site| {
-        let (outputs, inputs) = shape.linear(site.linear);
+        let (outputs, inputs) = shape.sizes(site).expect("a site of its layers");
         (outputs * inputs) as u64
     };
-    let of = Site::all(shape.layers).map(weights).sum();
+    let of = Site::of_layers(shape.layers).map(weights).sum();
     let mut done = 0;
-    for site in Site::all(shape.layers) {
-        let sizes = shape.linear(site.linear);
+    for site in Site::of_layers(shape.layers) {
+        let sizes = shape.sizes(site).expect("a site of its layers");
         let (report, pair) = pool.run(|| at_site(&files, site, sizes, rank))?;
         sites.push(report);
         pairs.extend(pair.map(|pair| (site, pair)));
@@ -227,7 +227,10 @@ fn open(path: &Path) -> Result<Arc<Model>> {
 /// The tensors that are no linear site.
 fn outside(files: &TwoFiles<'_>) -> Result<Vec<OutsideTensor>> {
     let (base, tuned) = (files.base.1, files.tuned.1);
-    let is_site = |name: &str| name.strip_suffix(".weight").and_then(Site::parse).is_some();
+    let is_site = |name: &str| {
+        let site = name.strip_suffix(".weight").and_then(Site::parse);
+        site.and_then(Site::in_layer).is_some()
+    };
     let only_tuned = tuned.tensors().iter();
     let only_tuned = only_tuned.filter(|info| base.position(&info.name).is_none());
     let names = base

@@ -7,6 +7,7 @@ use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
 use super::rows;
+use crate::adapter::pair::transposed;
 use crate::adapter::{AdapterError, LoraPair};
 use crate::model::{LlamaShape, Site};
 
@@ -47,11 +48,10 @@ impl Matrix {
 
     /// Rows as columns.
     pub fn transposed(self) -> Self {
-        let column = |c: usize| self.values.iter().skip(c).step_by(self.columns.max(1));
         Self {
             rows: self.columns,
             columns: self.rows,
-            values: (0..self.columns).flat_map(column).copied().collect(),
+            values: transposed(&self.values, self.columns),
         }
     }
 }
@@ -104,7 +104,8 @@ impl Places {
     }
 }
 
-/// The pair at a site, from A `[R, inputs]` and B `[outputs, R]` in Hugging Face's order of rows.
+/// The pair at a site, from A `[R, inputs]` and B `[outputs, R]` in Hugging Face's order of rows. Sizes in the
+/// vision half are compared when the adapter meets one.
 ///
 /// # Errors
 /// A sentence: where the matrices differ from the configuration or the model.
@@ -116,19 +117,25 @@ fn pair(
     rank: usize,
     scale: f32,
 ) -> Result<LoraPair, String> {
-    let (outputs, inputs) = shape.linear(site.linear);
     if (a.rows, b.columns) != (rank, rank) {
         return Err(format!(
             "the configuration says rank {rank}, the tensors {} and {}",
             a.rows, b.columns
         ));
     }
-    if (b.rows, a.columns) != (outputs, inputs) {
+    // A row of the embedding is a token's: looked up, its pair is that of the matrix transposed.
+    let (a, b) = match site {
+        Site::Embedding => (b.transposed(), a.transposed()),
+        _ => (a, b),
+    };
+    if let Some((outputs, inputs)) = shape.sizes(site)
+        && (b.rows, a.columns) != (outputs, inputs)
+    {
         return Err(format!(
             "it is {inputs} to {outputs} in the model, {} to {} in the adapter; is this another base?",
             a.columns, b.rows
         ));
     }
-    let b = rows::to_gguf(b.values, rank, shape, site.linear);
+    let b = rows::to_gguf(b.values, rank, shape, site);
     LoraPair::new(a.values, b, rank, scale).ok_or_else(|| "it is empty".into())
 }

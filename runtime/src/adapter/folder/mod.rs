@@ -14,7 +14,7 @@ use std::path::Path;
 
 use super::{Adapter, AdapterError, mlx, peft};
 use crate::error::{Error, Result};
-use crate::model::LlamaShape;
+use crate::model::{LlamaShape, Site};
 
 /// The configuration's name in every folder.
 pub(super) const CONFIG: &str = "adapter_config.json";
@@ -71,6 +71,21 @@ pub(super) fn config_text(folder: &Path) -> Result<Vec<u8>> {
         return Err(wrong(&path, format!("{length} bytes are no configuration")));
     }
     fs::read(&path).map_err(io("read", &path))
+}
+
+/// Refuses a layer that the model does not have.
+pub(super) fn check_layer(
+    name: &str,
+    site: Site,
+    shape: &LlamaShape,
+) -> std::result::Result<(), String> {
+    match site.in_layer() {
+        Some((layer, _)) if layer >= shape.layers => Err(format!(
+            "{name} adapts layer {layer}, but the model has {} layers",
+            shape.layers
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// The name that a folder gives its adapter.

@@ -3,11 +3,11 @@
 //! Both rotate pairs of a head's `D` rows. Hugging Face pairs row `i` with row `D/2 + i`; GGUF puts
 //! the two of a pair next to each other: its row `2i + j` is Hugging Face's row `j·D/2 + i`.
 
-use crate::model::{LlamaShape, SiteKind};
+use crate::model::{LlamaShape, Site, SiteKind};
 
 /// Heads of a matrix whose rows are reordered.
-fn heads(shape: &LlamaShape, kind: SiteKind) -> Option<usize> {
-    match kind {
+fn heads(shape: &LlamaShape, site: Site) -> Option<usize> {
+    match site.in_layer()?.1 {
         SiteKind::Q => Some(shape.heads),
         SiteKind::K => Some(shape.kv_heads),
         _ => None,
@@ -25,9 +25,9 @@ pub(in crate::adapter) fn to_gguf(
     b: Vec<f32>,
     rank: usize,
     shape: &LlamaShape,
-    kind: SiteKind,
+    site: Site,
 ) -> Vec<f32> {
-    reorder(b, rank, shape, kind, |out, b, row, from| {
+    reorder(b, rank, shape, site, |out, b, row, from| {
         out[row * rank..][..rank].copy_from_slice(&b[from * rank..][..rank]);
     })
 }
@@ -37,9 +37,9 @@ pub(in crate::adapter) fn to_hf(
     b: Vec<f32>,
     rank: usize,
     shape: &LlamaShape,
-    kind: SiteKind,
+    site: Site,
 ) -> Vec<f32> {
-    reorder(b, rank, shape, kind, |out, b, row, to| {
+    reorder(b, rank, shape, site, |out, b, row, to| {
         out[to * rank..][..rank].copy_from_slice(&b[row * rank..][..rank]);
     })
 }
@@ -48,10 +48,10 @@ fn reorder(
     b: Vec<f32>,
     rank: usize,
     shape: &LlamaShape,
-    kind: SiteKind,
+    site: Site,
     place: impl Fn(&mut [f32], &[f32], usize, usize),
 ) -> Vec<f32> {
-    let Some(heads) = heads(shape, kind) else {
+    let Some(heads) = heads(shape, site) else {
         return b;
     };
     let rows = b.len() / rank;
@@ -69,11 +69,12 @@ mod tests {
     fn pairs_come_together_and_go_apart_again() {
         let shape = LlamaShape::tiny();
         let rows = shape.query_width();
+        let at = |linear| Site::Layer { layer: 1, linear };
         let b: Vec<f32> = (0..rows).map(|i| i as f32).collect();
-        let gguf = to_gguf(b.clone(), 1, &shape, SiteKind::Q);
+        let gguf = to_gguf(b.clone(), 1, &shape, at(SiteKind::Q));
         assert_eq!(gguf[..8], [0.0, 4.0, 1.0, 5.0, 2.0, 6.0, 3.0, 7.0]);
         assert_eq!(gguf[8..10], [8.0, 12.0]);
-        assert_eq!(to_hf(gguf, 1, &shape, SiteKind::Q), b);
-        assert_eq!(to_gguf(b.clone(), 1, &shape, SiteKind::V), b);
+        assert_eq!(to_hf(gguf, 1, &shape, at(SiteKind::Q)), b);
+        assert_eq!(to_gguf(b.clone(), 1, &shape, at(SiteKind::V)), b);
     }
 }

@@ -97,11 +97,14 @@ impl Config {
         if has(module) {
             return None;
         }
+        if site.in_layer().is_none() {
+            return Some("it is outside the layers and not among the keys of lora_parameters");
+        }
         if keys.is_some() && !has(&inner) {
             return Some("it is not among the keys of lora_parameters");
         }
-        let below = self.layers > 0 && site.layer + self.layers < layers;
-        below.then_some("its layer is not among the top num_layers")
+        let below = |(layer, _)| self.layers > 0 && layer + self.layers < layers;
+        (site.in_layer().is_some_and(below)).then_some("its layer is not among the top num_layers")
     }
 }
 
@@ -184,7 +187,7 @@ mod tests {
             "model.layers.0.mlp.up_proj"]}"#;
         let config = parse(parameters, r#", "num_layers": 2"#).unwrap();
         let why_not = |layer, linear| {
-            let site = Site { layer, linear };
+            let site = Site::Layer { layer, linear };
             config.why_not(&site.hf_path(), site, 4)
         };
         assert_eq!(why_not(2, SiteKind::Q), None);
@@ -192,7 +195,7 @@ mod tests {
         assert!(why_not(1, SiteKind::Q).unwrap().contains("num_layers"));
         assert!(why_not(3, SiteKind::Up).unwrap().contains("keys"));
         let all = parse(r#"{"rank": 1, "scale": 1}"#, r#", "num_layers": -1"#).unwrap();
-        let site = Site {
+        let site = Site::Layer {
             layer: 0,
             linear: SiteKind::V,
         };

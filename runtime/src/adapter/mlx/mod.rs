@@ -15,7 +15,7 @@ use std::path::Path;
 
 use safetensors::SafeTensors;
 
-use super::folder::{CONFIG, Matrix, Places, config_text, io, name_of, wrong};
+use super::folder::{CONFIG, Matrix, Places, check_layer, config_text, io, name_of, wrong};
 use super::{Adapter, BaseIdentity, peft};
 use crate::error::Result;
 use crate::model::LlamaShape;
@@ -42,12 +42,7 @@ pub fn read(folder: &Path, shape: &LlamaShape) -> Result<Adapter> {
     for (name, view) in tensors.tensors() {
         let (module, half) = module_of(&name).map_err(refuse)?;
         let site = peft::site_of(module).map_err(refuse)?;
-        if site.layer >= shape.layers {
-            return Err(refuse(format!(
-                "{name} adapts layer {}, but the model has {} layers",
-                site.layer, shape.layers
-            )));
-        }
+        check_layer(&name, site, shape).map_err(refuse)?;
         if let Some(reason) = config.why_not(module, site, shape.layers) {
             let reason = format!(
                 "{name} is in {TENSORS}, but {reason}, so mlx-lm would not load it; correct one of the two"

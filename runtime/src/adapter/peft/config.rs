@@ -10,6 +10,8 @@ use super::targets::Targets;
 #[derive(Debug)]
 pub(super) struct Config {
     pub base_model: Option<String>,
+    /// Whether pairs of the embedding and the output are one.
+    pub ties: bool,
     rank: usize,
     alpha: f64,
     rslora: bool,
@@ -54,6 +56,7 @@ impl Config {
                 .and_then(Value::as_str)
                 .filter(|name| !name.is_empty())
                 .map(str::to_owned),
+            ties: keys.get("ensure_weight_tying") == Some(&Value::Bool(true)),
             rank: whole("r", rank)?,
             alpha: size("lora_alpha")?,
             rslora,

@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use super::{Layout, TENSORS, WRAPPER};
 use crate::Result;
 use crate::adapter::folder::{CONFIG, io, rows};
+use crate::adapter::pair::transposed;
 use crate::adapter::{Adapter, AdapterError};
 use crate::atomic_file::without_temporary_name;
 use crate::model::{LlamaShape, Site, SiteKind};
@@ -78,21 +79,35 @@ pub fn write(
     Ok(())
 }
 
-fn module(site: Site, layout: Layout) -> String {
-    let path = site.hf_path();
-    let rest = path.strip_prefix("model.layers");
-    format!("{}{}", layout.layers(), rest.expect("how Site spells it"))
-}
-
 fn tensors(adapter: &Adapter, shape: &LlamaShape, layout: Layout) -> Result<Vec<u8>> {
     let mut arrays = Vec::new();
     for (site, pair) in adapter.iter() {
-        let b = rows::to_hf(pair.b.to_vec(), pair.rank(), shape, site.linear);
-        for (half, sizes, values) in [
-            ("A", [pair.rank(), pair.inputs()], &pair.a[..]),
-            ("B", [pair.outputs(), pair.rank()], &b),
-        ] {
-            let name = format!("{WRAPPER}{}.lora_{half}.weight", module(site, layout));
+        let (rank, inputs, outputs) = (pair.rank(), pair.inputs(), pair.outputs());
+        let halves = match site {
+            // The other way round, as it is looked up.
+            Site::Embedding => [
+                (
+                    ".lora_embedding_A",
+                    [rank, outputs],
+                    transposed(&pair.b, rank),
+                ),
+                (
+                    ".lora_embedding_B",
+                    [inputs, rank],
+                    transposed(&pair.a, inputs),
+                ),
+            ],
+            _ => [
+                (".lora_A.weight", [rank, inputs], pair.a.to_vec()),
+                (
+                    ".lora_B.weight",
+                    [outputs, rank],
+                    rows::to_hf(pair.b.to_vec(), rank, shape, site),
+                ),
+            ],
+        };
+        for (half, sizes, values) in halves {
+            let name = format!("{WRAPPER}{}{half}", layout.module(site));
             let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
             arrays.push((name, sizes, bytes));
         }
@@ -120,7 +135,7 @@ fn config(adapter: &Adapter, shape: &LlamaShape, options: &ExportOptions) -> Val
     let alpha = f64::from_bits(alpha.unwrap_or_default());
     let (mut ranks, mut alphas) = (Map::new(), Map::new());
     for (site, pair) in adapter.iter() {
-        let name = module(site, options.layout);
+        let name = options.layout.module(site);
         if pair.rank() != rank {
             ranks.insert(name.clone(), pair.rank().into());
         }
@@ -152,15 +167,17 @@ fn config(adapter: &Adapter, shape: &LlamaShape, options: &ExportOptions) -> Val
 /// Names PEFT may match anywhere where that hits the right modules, otherwise whole paths: `q_proj`
 /// alone would be found in LLaVA's vision tower as well.
 fn targets(adapter: &Adapter, shape: &LlamaShape, layout: Layout) -> Vec<String> {
-    let kinds: Vec<SiteKind> = SiteKind::ALL
-        .into_iter()
-        .filter(|&linear| adapter.iter().any(|(site, _)| site.linear == linear))
-        .collect();
-    let everywhere = adapter.iter().count() == kinds.len() * shape.layers;
+    let adapted = |kind: &SiteKind| {
+        let mut sites = adapter.iter().filter_map(|(site, _)| site.in_layer());
+        sites.any(|(_, linear)| linear == *kind)
+    };
+    let kinds: Vec<SiteKind> = SiteKind::ALL.into_iter().filter(adapted).collect();
+    let in_layers = adapter.iter().all(|(site, _)| site.in_layer().is_some());
+    let everywhere = in_layers && adapter.iter().count() == kinds.len() * shape.layers;
     if everywhere && layout == Layout::CausalLm {
         return kinds.iter().map(|kind| kind.hf_name().into()).collect();
     }
-    let paths = adapter.iter().map(|(site, _)| module(site, layout));
+    let paths = adapter.iter().map(|(site, _)| layout.module(site));
     paths.collect()
 }
 

@@ -6,8 +6,10 @@ use std::path::Path;
 use safetensors::SafeTensors;
 
 use super::config::Config;
-use super::{Layout, TENSORS, WRAPPER};
-use crate::adapter::folder::{CONFIG, Matrix, Places, config_text, io, name_of, wrong};
+use super::{TENSORS, WRAPPER, modules};
+use crate::adapter::folder::{
+    CONFIG, Matrix, Places, check_layer, config_text, io, name_of, wrong,
+};
 use crate::adapter::{Adapter, BaseIdentity};
 use crate::error::Result;
 use crate::model::{LlamaShape, Site};
@@ -29,14 +31,15 @@ pub fn read(folder: &Path, shape: &LlamaShape) -> Result<Adapter> {
     let refuse = |reason: String| wrong(&path, reason);
     let mut places = Places::default();
     for (name, view) in tensors.tensors() {
-        let (module, half) = module_of(&name).map_err(refuse)?;
-        let site = site_of(module).map_err(refuse)?;
-        if site.layer >= shape.layers {
-            return Err(refuse(format!(
-                "{name} adapts layer {}, but the model has {} layers",
-                site.layer, shape.layers
-            )));
-        }
+        let (module, half) = match part_of(&name).map_err(refuse)? {
+            Part::Half(module, half) => (module, half),
+            Part::Frozen => {
+                check_frozen(&name, view.shape(), shape).map_err(refuse)?;
+                continue;
+            }
+        };
+        let site = modules::site_of(module).map_err(refuse)?;
+        check_layer(&name, site, shape).map_err(refuse)?;
         if let Some(reason) = config.why_not(module) {
             let reason = format!(
                 "{name} is in {TENSORS}, but {reason}, so PEFT would not use it; correct one of the two"
@@ -48,6 +51,12 @@ pub fn read(folder: &Path, shape: &LlamaShape) -> Result<Adapter> {
     }
     let pairs = places.pairs(shape, |module| (config.rank(module), config.scale(module)));
     let pairs = pairs.map_err(refuse)?;
+    let outside = |site: &Site| matches!(site, Site::Embedding | Site::Output);
+    if config.ties && pairs.iter().any(|(site, _)| outside(site)) {
+        let reason = "ensure_weight_tying makes one pair of those of the embedding and the output, which graft \
+                      keeps apart; train without it";
+        return Err(wrong(&config_path, reason.into()));
+    }
     let base = BaseIdentity {
         fingerprint: None,
         name: config.base_model.clone(),
@@ -75,49 +84,63 @@ fn refuse_other_files(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The module of a tensor, and 0 for its A or 1 for its B.
-fn module_of(name: &str) -> Result<(&str, usize), String> {
+/// What a tensor of a folder is.
+enum Part<'a> {
+    /// A (0) or B (1) of a module.
+    Half(&'a str, usize),
+    /// A frozen matrix, which PEFT saves beside pairs of the embedding and the output.
+    Frozen,
+}
+
+fn part_of(name: &str) -> Result<Part<'_>, String> {
     let path = name.strip_prefix(WRAPPER).unwrap_or(name);
-    let split = |half: &str| {
+    // Trainers that save by hand leave the adapter's name in: `.lora_A.default.weight`.
+    let is_name = |text: &str| !text.is_empty() && !text.contains('.');
+    let linear = |half: &str| {
         let (module, rest) = path.split_once(half)?;
         let inner = rest.strip_suffix("weight")?.strip_prefix('.')?;
-        // Trainers that save by hand leave the adapter's name in: `.lora_A.default.weight`.
-        let plain = inner.is_empty() || inner.find('.') == Some(inner.len() - 1);
+        let plain = inner.is_empty() || inner.strip_suffix('.').is_some_and(is_name);
         plain.then_some(module)
     };
-    for (half, marker) in [".lora_A", ".lora_B"].into_iter().enumerate() {
-        if let Some(module) = split(marker) {
-            return Ok((module, half));
+    let embedding = |half: &str| {
+        let (module, rest) = path.split_once(half)?;
+        let plain = rest.is_empty() || rest.strip_prefix('.').is_some_and(is_name);
+        plain.then_some(module)
+    };
+    for (half, letter) in ["A", "B"].into_iter().enumerate() {
+        let module = linear(&format!(".lora_{letter}"));
+        let module = module.or_else(|| embedding(&format!(".lora_embedding_{letter}")));
+        if let Some(module) = module {
+            let looked_up = name.contains(".lora_embedding_");
+            if looked_up != (modules::site_of(module)? == Site::Embedding) {
+                return Err(format!(
+                    "{name}: lora_embedding_{letter} belongs to the embedding and lora_{letter} to linear layers"
+                ));
+            }
+            return Ok(Part::Half(module, half));
         }
+    }
+    if let Some(module) = path.strip_suffix(".base_layer.weight")
+        && let Ok(Site::Embedding | Site::Output) = modules::site_of(module)
+    {
+        return Ok(Part::Frozen);
     }
     let advice = if name.contains("lora_magnitude_vector") {
         "it belongs to a DoRA adapter, which is not supported; merge it with PEFT instead"
-    } else if name.contains("lora_embedding") {
-        "adapted embeddings are not supported; train without them"
     } else {
         "it is no part of a plain LoRA adapter, and nothing is silently ignored"
     };
     Err(format!("{name}: {advice}"))
 }
 
-/// The place of a module, such as `model.layers.0.self_attn.q_proj`.
-pub(in crate::adapter) fn site_of(module: &str) -> Result<Site, String> {
-    let site = Layout::ALL
-        .into_iter()
-        .map(Layout::layers)
-        .chain(["layers"]) // adapters of a bare LlamaModel
-        .find_map(|layers| module.strip_prefix(layers)?.strip_prefix('.'))
-        .and_then(Site::parse_hf);
-    site.ok_or_else(|| {
-        let what = if module.contains("vision_tower") {
-            "an adapter of the vision tower; train again with target modules of the language model only"
-        } else if module.contains("projector") {
-            "an adapter of the projector; merge it into the base with PEFT and convert that"
-        } else if module.contains("lm_head") || module.contains("embed_tokens") {
-            "an adapter of the embeddings or the output; train again without it"
-        } else {
-            "at no place that graft adapts; is this an adapter of a LLaMA model?"
-        };
-        format!("{module} is {what}")
-    })
+/// The frozen matrix is the base's unless the vocabulary was changed before training.
+fn check_frozen(name: &str, found: &[usize], shape: &LlamaShape) -> Result<(), String> {
+    let expected = [shape.vocabulary, shape.width];
+    match found == expected {
+        true => Ok(()),
+        false => Err(format!(
+            "{name} is {found:?}, the model's is {expected:?}: the adapter was trained with another vocabulary; \
+             convert the model that it was trained with"
+        )),
+    }
 }

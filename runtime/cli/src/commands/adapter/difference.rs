@@ -114,8 +114,8 @@ fn write_tables(arguments: &DifferenceArguments, found: &Difference) -> Result<(
     for (kind, reports) in by_kind(found.sites.iter().map(|report| (report.site, report))) {
         let norms = || reports.iter().map(|(_, report)| report);
         table.row([
-            kind.hf_name().into(),
-            ranges(reports.iter().map(|(layer, _)| *layer)),
+            kind.name(),
+            ranges(reports.iter().filter_map(|(layer, _)| *layer)),
             ranges(norms().map(|report| report.rank)),
             percent(together(norms().map(|r| (r.difference, r.weights)))),
             percent(together(norms().map(|r| (r.left_out, r.difference)))),

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use graft::adapter::{Adapter, folder, gguf_file, peft};
+use graft::adapter::{folder, gguf_file, peft};
 
-use super::{open_model, written};
+use super::{open_adapter, open_model, written};
 use crate::Setting;
 use crate::failure::Failure;
 use crate::model_arguments::about;
@@ -56,8 +56,10 @@ pub struct ExportArguments {
 enum LayoutArgument {
     /// LlamaForCausalLM, and the original LLaVA code
     Llama,
-    /// LlavaForConditionalGeneration since transformers 4.52
+    /// LlavaForConditionalGeneration since transformers 5
     Llava,
+    /// LlavaForConditionalGeneration in transformers 4.52 and later of 4
+    LlavaBefore5,
     /// LlavaForConditionalGeneration before that
     LlavaBefore452,
 }
@@ -74,12 +76,12 @@ pub fn import(arguments: &ImportArguments, setting: &Setting) -> Result<(), Fail
 /// Runs `export`.
 pub fn export(arguments: &ExportArguments, setting: &Setting) -> Result<(), Failure> {
     let model = open_model(&arguments.model)?;
-    let adapter =
-        Adapter::open(&arguments.adapter, &model).map_err(|e| about(&arguments.adapter, e))?;
+    let adapter = open_adapter(&arguments.adapter, Some(&model))?;
     let options = peft::ExportOptions {
         layout: match arguments.layout {
             LayoutArgument::Llama => peft::Layout::CausalLm,
             LayoutArgument::Llava => peft::Layout::Llava,
+            LayoutArgument::LlavaBefore5 => peft::Layout::LlavaBefore5,
             LayoutArgument::LlavaBefore452 => peft::Layout::LlavaBefore452,
         },
         base_model: arguments.base_model.clone(),

@@ -5,12 +5,13 @@ use std::path::PathBuf;
 
 use clap::Args;
 use graft::adapter::Adapter;
-use graft::model::Model;
+use graft::model::{Model, ModelOptions};
 
+use super::open_adapter;
 use super::places::write_pairs;
-use super::{open_adapter, open_model};
 use crate::Setting;
 use crate::failure::Failure;
+use crate::model_arguments::open_model;
 use crate::progress::short_bytes;
 
 /// Show rank, strength and places of an adapter
@@ -24,11 +25,19 @@ pub struct InfoArguments {
     /// Check that it fits this model; a folder needs it
     #[arg(short, long, value_name = "FILE")]
     model: Option<PathBuf>,
+    /// The model's vision half, to check pairs there as well
+    #[arg(long, value_name = "FILE", requires = "model")]
+    mmproj: Option<PathBuf>,
 }
 
 /// Runs the command.
 pub fn run(arguments: &InfoArguments, setting: &Setting) -> Result<(), Failure> {
-    let model = arguments.model.as_deref().map(open_model).transpose()?;
+    let options = ModelOptions {
+        mmproj: arguments.mmproj.clone(),
+        threads: 0,
+    };
+    let model = arguments.model.as_deref();
+    let model = model.map(|path| open_model(path, &options)).transpose()?;
     let adapter = open_adapter(&arguments.adapter, model.as_deref())?;
     show(&adapter, model.as_deref(), setting)
 }
@@ -68,7 +77,11 @@ fn show(adapter: &Adapter, model: Option<&Model>, setting: &Setting) -> Result<(
         "made for"
     )?;
     if let Some(model) = model {
-        writeln!(out, "{:14}{}", "fits", model.name())?;
+        let unseen = match adapter.has_vision() && model.vision().is_none() {
+            true => " (its vision half was not looked at: --mmproj)",
+            false => "",
+        };
+        writeln!(out, "{:14}{}{unseen}", "fits", model.name())?;
     }
     writeln!(out, "{:14}{}", "alpha", adapter.alpha())?;
     let bytes = short_bytes(4 * adapter.parameters() as u64);

@@ -33,6 +33,12 @@ pub struct MergeArguments {
     /// The base model
     #[arg(short, long, value_name = "FILE")]
     model: PathBuf,
+    /// Its vision half, for adapters with pairs there
+    #[arg(long, value_name = "FILE", requires = "mmproj_output")]
+    mmproj: Option<PathBuf>,
+    /// The vision half to write
+    #[arg(long, value_name = "FILE", requires = "mmproj")]
+    mmproj_output: Option<PathBuf>,
     /// An adapter and how strongly it counts [default: 1]; may be repeated
     #[arg(long = "adapter", value_name = "FILE[:SCALE]", value_parser = adapter_argument, required = true)]
     adapters: Vec<AdapterArgument>,
@@ -66,8 +72,8 @@ struct Comparison {
 /// Runs the command.
 pub fn run(arguments: &MergeArguments, setting: &Setting) -> Result<(), Failure> {
     let options = ModelOptions {
+        mmproj: arguments.mmproj.clone(),
         threads: arguments.threads,
-        ..ModelOptions::default()
     };
     let base = open_model(&arguments.model, &options)?;
     let open = |argument: &AdapterArgument| Ok((argument.open(&base)?, argument.scale));
@@ -91,11 +97,19 @@ pub fn run(arguments: &MergeArguments, setting: &Setting) -> Result<(), Failure>
                 bar.at(done.weights, done.tensor);
             }),
             cancel: Some(&setting.cancel),
+            vision: arguments
+                .mmproj
+                .as_deref()
+                .zip(arguments.mmproj_output.as_deref()),
         },
     );
     bar.into_inner().map(Progress::finish);
     let report = report.map_err(|e| about(&arguments.model, e))?;
     let compare = |windows: &Windows| {
+        let options = ModelOptions {
+            mmproj: None,
+            ..options
+        };
         let merged = open_model(&arguments.output, &options)?;
         compare(windows, &base, &attached, &merged, setting)
     };
@@ -181,6 +195,7 @@ fn write_json(
     });
     let document = serde_json::json!({
         "written": arguments.output,
+        "written_mmproj": arguments.mmproj_output,
         "bytes_before": report.bytes_before,
         "bytes_after": report.bytes_after,
         "kept": kept(report.sites.iter()),
@@ -215,6 +230,9 @@ fn write_tables(
     );
     let (sites, path) = (report.sites.len(), arguments.output.display());
     writeln!(out, "{sites} matrices changed, {before} to {after}: {path}")?;
+    if let Some(path) = &arguments.mmproj_output {
+        writeln!(out, "with the vision half: {}", path.display())?;
+    }
     let mut table = Table::new(
         [
             "place", "layers", "type", "change", "rounding", "kept", "least",
@@ -228,8 +246,8 @@ fn write_tables(
         types.dedup();
         let least = sites().map(|site| site.kept).fold(f64::INFINITY, f64::min);
         table.row([
-            kind.hf_name().into(),
-            ranges(reports.iter().map(|(layer, _)| *layer)),
+            kind.name(),
+            ranges(reports.iter().filter_map(|(layer, _)| *layer)),
             types.join(", "),
             percent(together(
                 sites().map(|site| (site.added_rms, site.stored.error.weight_rms)),

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
-use graft::adapter::{Adapter, gguf_file};
+use graft::adapter::{Adapter, folder, gguf_file};
 use graft::model::{Model, ModelOptions};
 
 use crate::Setting;
@@ -63,16 +63,28 @@ fn open_model(path: &Path) -> Result<Arc<Model>, Failure> {
     model_arguments::open_model(path, &ModelOptions::default())
 }
 
-/// Opens an adapter file by itself, or anything that is an adapter for a model.
+/// Opens an adapter file by itself, or anything that is an adapter for a model. Nothing is attached here, so pairs
+/// in the vision half are compared with one only where the model has it.
 fn open_adapter(path: &Path, model: Option<&Model>) -> Result<Arc<Adapter>, Failure> {
-    match (model, path.is_dir()) {
-        (Some(model), _) => Adapter::open(path, model).map_err(|e| about(path, e)),
-        (None, false) => Ok(Arc::new(gguf_file::read(path).map_err(|e| about(path, e))?)),
-        (None, true) => Err(Failure::Usage(format!(
-            "{} is a folder; give the base model with -m to read it",
-            path.display()
-        ))),
-    }
+    let adapter = match (model, path.is_dir()) {
+        (Some(model), true) => {
+            folder::read(path, model.llama().shape()).map_err(|e| about(path, e))?
+        }
+        (_, false) => gguf_file::read(path).map_err(|e| about(path, e))?,
+        (None, true) => {
+            return Err(Failure::Usage(format!(
+                "{} is a folder; give the base model with -m to read it",
+                path.display()
+            )));
+        }
+    };
+    let fits = match model {
+        Some(model) if model.vision().is_some() => adapter.check_base(model),
+        Some(model) => adapter.check_language(model),
+        None => Ok(()),
+    };
+    fits.map_err(|e| about(path, e))?;
+    Ok(Arc::new(adapter))
 }
 
 /// The name that an adapter file has by itself.

@@ -4,18 +4,54 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use graft::adapter::Adapter;
-use graft::model::{Site, SiteKind};
+use graft::model::{ProjectorKind, Site, SiteKind, TowerKind};
 
 use crate::table::Table;
 
+/// Sites that have a row together.
+#[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Kind {
+    /// In layers of the language model.
+    Layer(SiteKind),
+    /// The embedding or the output.
+    Outside(Site),
+    /// In blocks of the vision tower.
+    Tower(TowerKind),
+    /// Of the projector.
+    Projector(ProjectorKind),
+}
+
+impl Kind {
+    /// The kind of a site, and its layer or block if there are several of this kind.
+    fn of(site: Site) -> (Self, Option<usize>) {
+        match site {
+            Site::Layer { layer, linear } => (Self::Layer(linear), Some(layer)),
+            Site::Tower { block, linear } => (Self::Tower(linear), Some(block)),
+            Site::Projector(linear) => (Self::Projector(linear), None),
+            site => (Self::Outside(site), None),
+        }
+    }
+
+    /// Its name in Hugging Face checkpoints, with what tells it from others.
+    pub fn name(self) -> String {
+        match self {
+            Self::Layer(linear) => linear.hf_name().into(),
+            Self::Outside(site) => site.hf_path(),
+            Self::Tower(linear) => format!("vision_tower {}", linear.hf_name()),
+            Self::Projector(linear) => format!("projector {}", linear.hf_name()),
+        }
+    }
+}
+
+/// What is known of the sites of one kind, with the layer or block of each if there are several.
+pub type OfKind<T> = Vec<(Option<usize>, T)>;
+
 /// What is known of the sites of each kind, in the order a layer uses them.
-pub fn by_kind<T>(sites: impl Iterator<Item = (Site, T)>) -> Vec<(SiteKind, Vec<(usize, T)>)> {
-    let mut kinds: BTreeMap<SiteKind, Vec<(usize, T)>> = BTreeMap::new();
+pub fn by_kind<T>(sites: impl Iterator<Item = (Site, T)>) -> Vec<(Kind, OfKind<T>)> {
+    let mut kinds: BTreeMap<Kind, OfKind<T>> = BTreeMap::new();
     for (site, value) in sites {
-        kinds
-            .entry(site.linear)
-            .or_default()
-            .push((site.layer, value));
+        let (kind, layer) = Kind::of(site);
+        kinds.entry(kind).or_default().push((layer, value));
     }
     kinds.into_iter().collect()
 }
@@ -31,8 +67,8 @@ pub fn write_pairs(adapter: &Adapter, out: &mut impl Write) -> io::Result<()> {
         let mut scales: Vec<f32> = pairs.iter().map(|(_, pair)| pair.scale).collect();
         scales.sort_by(f32::total_cmp);
         table.row([
-            kind.hf_name().into(),
-            ranges(pairs.iter().map(|(layer, _)| *layer)),
+            kind.name(),
+            ranges(pairs.iter().filter_map(|(layer, _)| *layer)),
             ranges(pairs.iter().map(|(_, pair)| pair.rank())),
             match scales[..] {
                 [first, .., last] if first != last => format!("{first} to {last}"),

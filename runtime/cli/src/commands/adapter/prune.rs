@@ -99,8 +99,8 @@ pub fn report(path: &Path, compressed: &Compressed, setting: &Setting) -> Result
     );
     for (kind, reports) in by_kind(compressed.sites.iter().map(|report| (report.site, report))) {
         table.row([
-            kind.hf_name().into(),
-            ranges(reports.iter().map(|(layer, _)| *layer)),
+            kind.name(),
+            ranges(reports.iter().filter_map(|(layer, _)| *layer)),
             ranges(reports.iter().map(|(_, report)| report.rank_before)),
             ranges(reports.iter().map(|(_, report)| report.rank)),
             percent(together(reports.iter().map(|(_, r)| (r.cut, r.norm)))),
