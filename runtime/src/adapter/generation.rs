@@ -4,7 +4,6 @@ use std::fmt;
 
 use graft_kernels::QuantType;
 use graft_kernels::low_rank::LowRank;
-use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use super::{Adapter, LoraPair};
@@ -22,22 +21,20 @@ impl Generation {
         &self.0
     }
 
+    /// On the calling thread alone: the workers of a pool have tokens to compute, which would wait for a hash.
     pub(super) fn of(adapter: &Adapter) -> Self {
-        let pairs: Vec<_> = adapter.iter().collect();
-        let digests: Vec<_> = pairs
-            .into_par_iter()
-            .map(|(site, pair)| digest(site, pair))
-            .collect();
         let mut hash = Sha256::new();
         hash.update(b"graft adapter 2\n");
         let base = adapter.base().fingerprint.as_deref().unwrap_or("");
         hash.update(format!("{base}\n"));
-        digests.iter().for_each(|digest| hash.update(digest));
+        for (site, pair) in adapter.iter() {
+            hash.update(digest(site, pair));
+        }
         Self(hash.finalize().into())
     }
 }
 
-/// Of one pair; all of them can be made at once.
+/// Of one pair.
 fn digest(site: Site, pair: &LoraPair) -> [u8; 32] {
     let mut hash = Sha256::new();
     let (scale, rank) = (pair.scale.to_bits(), pair.rank());
