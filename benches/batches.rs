@@ -8,13 +8,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use graft::adapter::{Adapter, Attached, gguf_file};
-use graft::model::Model;
+use graft::adapter::{Adapter, Attached};
+use graft::model::{Model, SiteKind};
 use graft::session::{Batch, BatchOptions, Session, SessionOptions};
-use graft_benches::{peak_resident_mib, random_adapter, random_model};
-use graft_kernels::QuantType;
+use graft_benches::random_adapter::Recipe;
+use graft_benches::{peak_resident_mib, random_model};
 
-const RANK: usize = 16;
 const CONTEXT: usize = 256;
 /// Tokens before the first one that is measured.
 const HISTORY: u32 = 32;
@@ -30,13 +29,13 @@ fn main() -> graft::Result<()> {
     let threads: usize = next("0").parse().expect("a number of threads");
     let sequences: usize = next("8").parse().expect("a number of sequences");
     let (_, model) = random_model::open(&folder, &shape, &ty, threads)?;
+    let recipe = Recipe {
+        rank: 16,
+        kinds: &SiteKind::ALL,
+    };
     let sets = (0..sequences).map(|n| {
         let path = Path::new(&folder).join(format!("{shape}-adapter-{n}.gguf"));
-        gguf_file::write_as(
-            &path,
-            &random_adapter::new(&model, RANK, n)?,
-            QuantType::F16,
-        )?;
+        recipe.write(&path, &model, n)?;
         Ok(Attached::new([(Adapter::open(&path, &model)?, 1.0)]))
     });
     let sets = sets.collect::<graft::Result<Vec<_>>>()?;

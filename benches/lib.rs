@@ -66,8 +66,17 @@ pub fn print_row(name: &str, time: Time, work: Work, threads: usize, limits: &Li
 
 /// Highest resident memory of this process so far, in MiB; 0 where the system does not say.
 pub fn peak_resident_mib() -> f64 {
+    status_mib("VmHWM:")
+}
+
+/// Resident memory of this process now, mapped files included, in MiB; 0 where the system does not say.
+pub fn resident_mib() -> f64 {
+    status_mib("VmRSS:")
+}
+
+fn status_mib(field: &str) -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+    let line = status.lines().find_map(|l| l.strip_prefix(field));
     let kib = line.and_then(|l| l.trim().strip_suffix(" kB")?.parse::<f64>().ok());
     kib.unwrap_or(0.0) / 1024.0
 }

@@ -5,11 +5,12 @@
 mod answers;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 
 use answers::{golden, open};
 use graft::adapter::{Adapter, AdapterError, Limits, Publish, Registry, gguf_file};
 use graft::model::Model;
+use graft_kernels::QuantType;
 
 struct Shelf {
     model: Arc<Model>,
@@ -83,6 +84,51 @@ fn what_was_used_longest_ago_leaves_and_comes_back_as_it_was() {
 }
 
 #[test]
+fn aliases_of_equal_content_leave_and_come_back_together() {
+    let shelf = Shelf::of(3);
+    let registry = shelf.registry(2 * shelf.bytes);
+    let generations = |registry: &Registry| -> Vec<_> {
+        let resident = registry.resident().into_iter();
+        resident.map(|(generation, _)| generation).collect()
+    };
+    let load = |alias: &str, i: usize| registry.load(alias, &shelf.path(i), Publish::Create);
+    let zero = load("a", 0).unwrap();
+    assert_eq!(load("b", 0).unwrap(), zero);
+    let one = load("c", 1).unwrap();
+    // The use of one name is a use of what it names.
+    registry.lease("b").unwrap();
+    let two = load("d", 2).unwrap();
+    assert_eq!(generations(&registry), [zero, two]);
+    registry.lease("c").unwrap();
+    assert_eq!(generations(&registry), [two, one], "no name held it back");
+    let (a, b) = (registry.lease("a").unwrap(), registry.lease("b").unwrap());
+    assert!(Arc::ptr_eq(&a.adapter, &b.adapter));
+    assert_eq!(generations(&registry), [one, zero]);
+    drop((a, b));
+    // What is pinned under one name stays under all.
+    registry.pin("a", true).unwrap();
+    for alias in ["c", "d", "c", "d"] {
+        registry.lease(alias).unwrap();
+    }
+    assert!(generations(&registry).contains(&zero));
+    registry.pin("a", false).unwrap();
+    for alias in ["c", "d"] {
+        registry.lease(alias).unwrap();
+    }
+    assert_eq!(generations(&registry), [one, two]);
+    // So does what one of the names has no file for.
+    let trained = Adapter::open(&shelf.path(0), &shelf.model).unwrap();
+    registry
+        .publish("trained", trained, Publish::Create)
+        .unwrap();
+    registry.lease("a").unwrap();
+    for alias in ["c", "d"] {
+        registry.lease(alias).unwrap();
+    }
+    assert_eq!(generations(&registry), [zero, two]);
+}
+
+#[test]
 fn what_is_leased_or_pinned_or_only_in_memory_stays() {
     let shelf = Shelf::of(3);
     let registry = shelf.registry(2 * shelf.bytes);
@@ -143,29 +189,78 @@ fn replace(from: &Path, to: &Path) {
     std::fs::rename(beside, to).unwrap();
 }
 
-/// Four threads, more adapters than fit: every lease is of what its alias names, and the limit holds.
+/// Four threads, more adapters than fit: every lease is of what its alias names, and the limit holds. Nothing is
+/// refused, down to the limit at which every thread has one adapter in use and no more has room.
 #[test]
 fn many_threads_share_less_room_than_they_want() {
     const ADAPTERS: usize = 40;
+    const THREADS: usize = 4;
     let shelf = Shelf::of(ADAPTERS);
-    let limit = 12 * shelf.bytes;
-    let registry = shelf.registry(limit);
-    for i in 0..ADAPTERS {
+    let room = |generations: usize| Limits {
+        bytes: generations as u64 * shelf.bytes,
+        generations: usize::MAX,
+    };
+    let count = |generations| Limits {
+        bytes: u64::MAX,
+        generations,
+    };
+    for limits in [room(12), room(THREADS), count(12), count(THREADS)] {
+        let registry = shelf.registry(limits);
+        for i in 0..ADAPTERS {
+            shelf.load(&registry, i).unwrap();
+        }
+        let names = registry.aliases();
+        std::thread::scope(|scope| {
+            for thread in 0..THREADS {
+                let (registry, names) = (&registry, &names);
+                scope.spawn(move || {
+                    for turn in 0..500 {
+                        let (alias, generation) = &names[(turn * 7919 + thread * 31) % ADAPTERS];
+                        let lease = registry.lease(alias).unwrap();
+                        assert_eq!(lease.generation, *generation);
+                        assert!(registry.bytes().0 <= limits.bytes);
+                        assert!(registry.resident().len() <= limits.generations);
+                    }
+                });
+            }
+        });
+        let resident = registry.resident().len() as u64;
+        assert!(resident <= limits.generations as u64 && resident <= limits.bytes / shelf.bytes);
+    }
+}
+
+/// One large adapter leaves for two small ones, that two threads want at once: who comes when it is leaving already
+/// is not refused.
+#[test]
+fn room_that_one_thread_is_making_is_there_for_another() {
+    let shelf = Shelf::of(3);
+    let small = [shelf.path(1), shelf.path(2)];
+    for path in &small {
+        let adapter = gguf_file::read(path).unwrap();
+        gguf_file::write_as(path, &adapter, QuantType::F16).unwrap();
+    }
+    let registry = shelf.registry(shelf.bytes);
+    shelf.load(&registry, 0).unwrap();
+    for i in [1, 2] {
         shelf.load(&registry, i).unwrap();
     }
-    let names = registry.aliases();
+    assert_eq!(registry.bytes().0, shelf.bytes);
+    let turn = Barrier::new(2);
     std::thread::scope(|scope| {
-        for thread in 0..4_usize {
-            let (registry, names) = (&registry, &names);
+        for thread in 0..2 {
+            let (registry, turn) = (&registry, &turn);
             scope.spawn(move || {
-                for turn in 0..500 {
-                    let (alias, generation) = &names[(turn * 7919 + thread * 31) % ADAPTERS];
-                    let lease = registry.lease(alias).unwrap();
-                    assert_eq!(lease.generation, *generation);
-                    assert!(registry.bytes().0 <= limit);
+                for _ in 0..3000 {
+                    if turn.wait().is_leader() {
+                        registry.lease("0").unwrap();
+                    }
+                    turn.wait();
+                    let lease = registry.lease(["1", "2"][thread]);
+                    turn.wait();
+                    lease.unwrap();
                 }
             });
         }
     });
-    assert!(registry.resident().len() <= 12);
+    assert_eq!(registry.resident().len(), 2);
 }

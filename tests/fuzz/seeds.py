@@ -170,6 +170,23 @@ def peft():
         put("peft", f"seed-{name}", struct.pack("<H", len(text)) + text + data)
 
 
+def mlx():
+    layer = "model.layers.1"
+    for name, modules, more, keys, dtype in [
+        ("plain", ["self_attn.q_proj"], {"fine_tune_type": "lora", "num_layers": -1}, None, np.float32),
+        ("keyed", ["mlp.up_proj"], {"fine_tune_type": "lora", "num_layers": 1}, ["mlp.up_proj"], np.float16),
+        ("early", ["self_attn.v_proj"], {"lora_layers": 2, "use_dora": False}, None, np.float32),
+    ]:
+        parameters = {"rank": 1, "scale": 2.0, "dropout": 0.0} | ({"keys": keys} if keys else {})
+        text = json.dumps({"model": "x", "lora_parameters": parameters} | more).encode()
+        outputs = {"self_attn.q_proj": 32, "self_attn.v_proj": 16, "mlp.up_proj": 40}
+        tensors = {}
+        for module in modules:
+            tensors[f"{layer}.{module}.lora_a"] = numbers(32, 1).astype(dtype)
+            tensors[f"{layer}.{module}.lora_b"] = numbers(1, outputs[module]).astype(dtype)
+        put("mlx", f"seed-{name}", struct.pack("<H", len(text)) + text + save(tensors))
+
+
 def images():
     picture = Image.fromarray(SEED.integers(0, 256, (5, 7, 3), dtype=np.uint8), "RGB")
     for name, image, options in [
@@ -241,6 +258,7 @@ def main():
     images()
     datasets()
     templates()
+    mlx()
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@
 use std::path::Path;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
-use graft::adapter::{Attached, gguf_file, peft};
+use graft::adapter::{Attached, folder, gguf_file, peft};
 use graft::dataset::{llava_json, prompt};
 use graft::gguf::Gguf;
 use graft::image::{AspectRatio, ImageLimits, Preprocessing, RgbImage, decode};
@@ -25,7 +25,7 @@ use graft_kernels::blocks;
 pub type Target = fn(&[u8]) -> Option<()>;
 
 /// Every target under the name of its corpus.
-pub const ALL: [(&str, Target); 10] = [
+pub const ALL: [(&str, Target); 11] = [
     ("gguf", gguf),
     ("model", model),
     ("vision", vision),
@@ -35,6 +35,7 @@ pub const ALL: [(&str, Target); 10] = [
     ("image", image),
     ("dataset", dataset),
     ("peft", peft),
+    ("mlx", mlx),
     ("checkpoint", checkpoint),
 ];
 
@@ -178,6 +179,18 @@ fn beginning() -> Trainer {
 
 /// A PEFT folder: the length of the configuration (two bytes), it, and the tensors.
 pub fn peft(bytes: &[u8]) -> Option<()> {
+    let folder = adapter_folder(bytes, "adapter_model.safetensors")?;
+    attach(peft::read(folder.path(), SOUND.llama().shape()).ok()?)
+}
+
+/// A folder of mlx-lm, in the same way; read as what its files' names say it is.
+pub fn mlx(bytes: &[u8]) -> Option<()> {
+    let adapter = adapter_folder(bytes, "adapters.safetensors")?;
+    attach(folder::read(adapter.path(), SOUND.llama().shape()).ok()?)
+}
+
+/// A folder with a configuration and tensors under the name that their trainer gives them.
+fn adapter_folder(bytes: &[u8], tensors_name: &str) -> Option<tempfile::TempDir> {
     let (length, rest) = bytes.split_at_checked(2)?;
     let length = usize::from(u16::from_le_bytes([length[0], length[1]]));
     let (config, tensors) = rest.split_at_checked(length)?;
@@ -186,8 +199,8 @@ pub fn peft(bytes: &[u8]) -> Option<()> {
         std::fs::write(folder.path().join(name), bytes).expect("room for a small file");
     };
     write("adapter_config.json", config);
-    write("adapter_model.safetensors", tensors);
-    attach(peft::read(folder.path(), SOUND.llama().shape()).ok()?)
+    write(tensors_name, tensors);
+    Some(folder)
 }
 
 /// The vocabulary of a GGUF file: the length of a text (one byte), it, and the file.

@@ -4,7 +4,6 @@ use std::fmt;
 
 use graft_kernels::QuantType;
 use graft_kernels::low_rank::LowRank;
-use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use super::{Adapter, LoraPair};
@@ -22,12 +21,28 @@ impl Generation {
         &self.0
     }
 
+    /// On a few threads of its own: the workers of a pool have tokens to compute, which would wait for a hash.
     pub(super) fn of(adapter: &Adapter) -> Self {
         let pairs: Vec<_> = adapter.iter().collect();
-        let digests: Vec<_> = pairs
-            .into_par_iter()
-            .map(|(site, pair)| PairDigest::of(site, pair).finish())
-            .collect();
+        let mut digests = vec![[0; 32]; pairs.len()];
+        let most = (adapter.bytes() / THREAD_BYTES).clamp(1, MOST_THREADS as u64) as usize;
+        let threads = most.min(std::thread::available_parallelism().map_or(1, usize::from));
+        let share = pairs.len().div_ceil(threads).max(1);
+        let work = |pairs: &[(Site, &LoraPair)], digests: &mut [[u8; 32]]| {
+            for (digest, &(site, pair)) in digests.iter_mut().zip(pairs) {
+                *digest = PairDigest::of(site, pair).finish();
+            }
+        };
+        std::thread::scope(|scope| {
+            let mut shares = pairs.chunks(share).zip(digests.chunks_mut(share));
+            let own = shares.next();
+            for (pairs, digests) in shares {
+                scope.spawn(move || work(pairs, digests));
+            }
+            if let Some((pairs, digests)) = own {
+                work(pairs, digests);
+            }
+        });
         let mut hash = Sha256::new();
         hash.update(b"graft adapter 2\n");
         let base = adapter.base().fingerprint.as_deref().unwrap_or("");
@@ -36,6 +51,11 @@ impl Generation {
         Self(hash.finalize().into())
     }
 }
+
+/// Bytes worth a thread, which take it about a millisecond.
+const THREAD_BYTES: u64 = 2 << 20;
+/// Most threads that read one adapter.
+const MOST_THREADS: usize = 4;
 
 /// Digest of one pair; those of several can be made at once.
 #[derive(Clone)]

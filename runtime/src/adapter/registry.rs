@@ -4,8 +4,8 @@
 //! what the next lease gets, and nothing else: a session keeps the generation it leased until it
 //! asks for another. The bytes of a generation count against the registry's budget until the last
 //! hold on it is gone: that of the alias, of a lease, or of a session it is attached to. Equal
-//! content is held once, whatever the aliases. Where room is needed, what came from a file and only its alias
-//! holds leaves memory, least recently used first, and is read again when it is leased; pinned ones stay.
+//! content is held once, whatever the aliases. Where room is needed, what came from files and only its aliases
+//! hold leaves memory, least recently used first, and is read again when it is leased; pinned ones stay.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -78,6 +78,15 @@ struct State {
     resident: Vec<Resident>,
     /// Counts uses: tells which entry was used longest ago.
     clock: u64,
+}
+
+/// What the aliases of one generation that is in memory say about it together.
+#[derive(Debug)]
+struct Kept {
+    /// Holds that are not theirs.
+    others: usize,
+    may_leave: bool,
+    used: u64,
 }
 
 /// What an alias names.
@@ -162,33 +171,40 @@ impl State {
         Ok(entry)
     }
 
-    /// Lets go of the generation that was used longest ago among those that nobody else holds and that can
-    /// be read again. False if there is none.
-    fn evict(&mut self) -> bool {
-        let idle = |entry: &&mut Entry| {
-            let alone = entry
-                .adapter
-                .as_ref()
-                .is_some_and(|a| Arc::strong_count(a) == 1);
-            alone && !entry.pinned && entry.file.is_some()
-        };
-        let oldest = self
-            .aliases
-            .values_mut()
-            .filter(idle)
-            .min_by_key(|e| e.used);
-        let found = oldest.map(|entry| entry.adapter = None).is_some();
-        self.sweep();
-        found
+    /// Takes the generation that was used longest ago away from its aliases, among those that nobody else holds and
+    /// that can be read again under every alias. `None` if there is none.
+    ///
+    /// Its room is free from here on. What is given must be dropped, and better without the lock: its file is
+    /// unmapped then.
+    fn evict(&mut self) -> Option<Vec<Adapter>> {
+        let mut kept: BTreeMap<Generation, Kept> = BTreeMap::new();
+        for entry in self.aliases.values() {
+            let Some(adapter) = &entry.adapter else {
+                continue;
+            };
+            let kept = kept.entry(entry.generation).or_insert_with(|| Kept {
+                others: Arc::strong_count(adapter),
+                may_leave: true,
+                used: 0,
+            });
+            kept.others -= 1;
+            kept.may_leave &= !entry.pinned && entry.file.is_some();
+            kept.used = kept.used.max(entry.used);
+        }
+        let idle = kept
+            .into_iter()
+            .filter(|(_, kept)| kept.others == 0 && kept.may_leave);
+        let (oldest, _) = idle.min_by_key(|(_, kept)| kept.used)?;
+        let entries = self.aliases.values_mut();
+        let named = entries.filter(|entry| entry.generation == oldest);
+        let holds = named.filter_map(|entry| entry.adapter.take());
+        Some(holds.filter_map(Arc::into_inner).collect())
     }
 
     /// A generation that is in memory already.
     fn held(&self, generation: Generation) -> Option<Arc<Adapter>> {
-        let mut resident = self.resident.iter();
-        resident
-            .find(|r| r.generation == generation)?
-            .adapter
-            .upgrade()
+        let mut same = self.resident.iter().filter(|r| r.generation == generation);
+        same.find_map(|r| r.adapter.upgrade())
     }
 }
 
@@ -230,6 +246,7 @@ impl Registry {
         publish: Publish,
     ) -> Result<Generation> {
         adapter.check_base(&self.0.model)?;
+        self.state().admit(alias, publish)?;
         let reservation = self.reserve(0)?;
         self.insert(alias, adapter, publish, reservation, None)
     }
@@ -279,8 +296,7 @@ impl Registry {
             let (alias, path) = (alias.to_owned(), source.path);
             return Err(AdapterError::FileChanged { alias, path }.into());
         }
-        let mut state = self.state();
-        let adapter = self.keep(&mut state, generation, adapter, reservation)?;
+        let (adapter, mut state) = self.keep(generation, &adapter, reservation)?;
         // The alias may have moved on meanwhile; the lease is of what it named when it was asked for.
         if let Some(entry) = state.aliases.get_mut(alias)
             && entry.generation == generation
@@ -335,46 +351,65 @@ impl Registry {
 
     /// Bytes for a generation, for which others leave memory if they must.
     fn reserve(&self, bytes: u64) -> Result<Reservation> {
-        let mut state = self.state();
-        state.sweep();
-        while state.resident.len() >= self.0.generations {
-            if !state.evict() {
-                let most = self.0.generations;
-                return Err(AdapterError::TooMany { most }.into());
-            }
+        let reserved = self.make_room(|state| {
+            self.admits_another(state)?;
+            Ok(self.0.budget.reserve(bytes)?)
+        });
+        reserved.map(|(reservation, _unlocked)| reservation)
+    }
+
+    fn admits_another(&self, state: &State) -> Result<(), AdapterError> {
+        let most = self.0.generations;
+        match state.resident.len() < most {
+            true => Ok(()),
+            false => Err(AdapterError::TooMany { most }),
         }
+    }
+
+    /// What `take` gives, and the lock under which it did. As long as it refuses, others leave memory, one at a
+    /// time; nobody waits for the lock while they do.
+    fn make_room<T>(
+        &self,
+        mut take: impl FnMut(&State) -> Result<T>,
+    ) -> Result<(T, MutexGuard<'_, State>)> {
+        let mut state = self.state();
         loop {
-            match self.0.budget.reserve(bytes) {
-                Ok(reservation) => return Ok(reservation),
-                Err(_) if state.evict() => {}
-                Err(refused) => return Err(refused.into()),
-            }
+            state.sweep();
+            let refused = match take(&state) {
+                Ok(taken) => return Ok((taken, state)),
+                Err(refused) => refused,
+            };
+            let evicted = state.evict().ok_or(refused)?;
+            drop(state);
+            drop(evicted);
+            state = self.state();
         }
     }
 
     /// Counts a generation as in memory, or gives the one that is already.
     fn keep(
         &self,
-        state: &mut State,
         generation: Generation,
-        adapter: Arc<Adapter>,
+        adapter: &Arc<Adapter>,
         mut reservation: Reservation,
-    ) -> Result<Arc<Adapter>> {
-        if let Some(held) = state.held(generation) {
-            return Ok(held);
-        }
-        state.sweep();
-        while let Err(refused) = reservation.resize(adapter.bytes()) {
-            if !state.evict() {
-                return Err(refused.into());
+    ) -> Result<(Arc<Adapter>, MutexGuard<'_, State>)> {
+        let (held, mut state) = self.make_room(|state| {
+            let held = state.held(generation);
+            if held.is_none() {
+                self.admits_another(state)?;
+                reservation.resize(adapter.bytes())?;
             }
+            Ok(held)
+        })?;
+        if let Some(held) = held {
+            return Ok((held, state));
         }
         state.resident.push(Resident {
             generation,
-            adapter: Arc::downgrade(&adapter),
+            adapter: Arc::downgrade(adapter),
             bytes: reservation,
         });
-        Ok(adapter)
+        Ok((Arc::clone(adapter), state))
     }
 
     fn insert(
@@ -386,13 +421,12 @@ impl Registry {
         file: Option<Source>,
     ) -> Result<Generation> {
         let generation = adapter.generation();
-        let mut state = self.state();
+        let (kept, mut state) = self.keep(generation, &adapter, reservation)?;
         state.admit(alias, publish)?;
-        let adapter = self.keep(&mut state, generation, adapter, reservation)?;
         state.clock += 1;
         let entry = Entry {
             generation,
-            adapter: Some(adapter),
+            adapter: Some(kept),
             file,
             pinned: state.aliases.get(alias).is_some_and(|entry| entry.pinned),
             used: state.clock,
