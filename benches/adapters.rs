@@ -17,7 +17,7 @@ use graft::session::{Session, SessionOptions};
 use graft_benches::random_adapter::Recipe;
 use graft_benches::{peak_resident_mib, random, random_model, resident_mib};
 use graft_kernels::ops::dropout::Dropout;
-use graft_kernels::{Kernels, QuantType};
+use graft_kernels::Kernels;
 
 const RANK: usize = 16;
 /// Tokens before the first one that is measured.
