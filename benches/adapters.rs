@@ -16,8 +16,8 @@ use graft::model::{LlamaShape, Model, SiteKind};
 use graft::session::{Session, SessionOptions};
 use graft_benches::random_adapter::Recipe;
 use graft_benches::{peak_resident_mib, random, random_model, resident_mib};
-use graft_kernels::ops::dropout::Dropout;
 use graft_kernels::Kernels;
+use graft_kernels::ops::dropout::Dropout;
 
 const RANK: usize = 16;
 /// Tokens before the first one that is measured.

@@ -66,7 +66,7 @@ impl Shelf {
     }
 
     fn session(&self) -> Session {
-        let options = SessionOptions { context_length: 16 };
+        let options = SessionOptions::with_context(16);
         Session::new(Arc::clone(&self.model), &options).unwrap()
     }
 
