@@ -319,7 +319,7 @@ impl<'a> Rows<'a> {
 
     /// Many tokens: decoded tiles, each multiplied with all tokens.
     fn thick(self, mut y: MatMut<'_>, x: Mat<'_>) {
-        let piece = thick_rows(self.linear.outputs());
+        let piece = thick_rows(self.linear.outputs()).min(FLOAT_ROWS);
         if y.cols() > piece {
             self.halve(y, piece, &|rows, y| rows.thick(y, x));
             return;
@@ -396,6 +396,9 @@ const PIECE_SIDE: usize = 16;
 fn thick_rows(outputs: usize) -> usize {
     outputs.div_ceil(16).next_multiple_of(64).min(256)
 }
+
+/// Most rows of a piece where floats are multiplied, which takes so long that threads would wait for the last.
+const FLOAT_ROWS: usize = 128;
 
 fn tokens(floats: usize, width: usize) -> usize {
     assert!(
