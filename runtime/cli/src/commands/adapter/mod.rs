@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
-use graft::adapter::{Adapter, folder, gguf_file};
+use graft::adapter::{Adapter, companion, folder, gguf_file};
 use graft::model::{Model, ModelOptions};
 
 use crate::Setting;
@@ -107,10 +107,12 @@ fn rank(text: &str) -> Result<usize, String> {
 /// One line about what was written.
 fn written(path: &Path, adapter: &Adapter, setting: &Setting) -> Result<(), Failure> {
     let pairs = adapter.iter().count();
+    let in_vision = adapter.iter().any(|(site, _)| site.is_vision());
+    let beside = (in_vision && path.is_file()).then(|| companion::path_of(path));
     let mut out = std::io::stdout().lock();
     if setting.json {
         let document = serde_json::json!({
-            "written": path, "pairs": pairs, "parameters": adapter.parameters(),
+            "written": path, "beside": beside, "pairs": pairs, "parameters": adapter.parameters(),
         });
         writeln!(out, "{document}")?;
         return Ok(());
@@ -121,5 +123,12 @@ fn written(path: &Path, adapter: &Adapter, setting: &Setting) -> Result<(), Fail
         adapter.parameters(),
         path.display()
     )?;
+    if let Some(beside) = beside {
+        writeln!(
+            out,
+            "those of the vision half lie beside it and go where it goes: {}",
+            beside.display()
+        )?;
+    }
     Ok(())
 }
