@@ -205,8 +205,8 @@ macro_rules! thin {
                 for (r, row) in rows.enumerate() {
                     let mut totals = [[_mm256_setzero_ps(); 2]; T];
                     // One token has as many sums as there are minimums in a block, to hide the latency
-                    // of an addition; more tokens have one or two each.
-                    let mut mins = [[0.0; SUBS]; T];
+                    // of an addition; more tokens have one or two each. Small blocks take turns with two.
+                    let mut mins = [[0.0; if SUBS > 1 { SUBS } else { 2 }]; T];
                     let x = integers.iter().zip(units).zip(sums).zip(halves);
                     for (block, (((x, units), sums), halves)) in row.iter().zip(x) {
                         ask_for_bytes(block, AHEAD);
@@ -263,6 +263,10 @@ macro_rules! thin {
                                     *total = _mm256_fmadd_ps(scale, part, *total);
                                 }
                             }
+                        }
+                        if GROUPS == 1 {
+                            totals.iter_mut().for_each(|totals| totals.swap(0, 1));
+                            mins.iter_mut().for_each(|mins| mins.swap(0, 1));
                         }
                     }
                     for (t, (totals, mins)) in totals.iter().zip(&mins).enumerate() {
