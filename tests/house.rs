@@ -31,6 +31,11 @@ const MAP: &[(&str, &str, &str)] = &[
         "pub fn backward",
     ),
     (
+        "Where do sessions with different adapters share a pass?",
+        "runtime/src/model/batch.rs",
+        "pub fn forward_batch",
+    ),
+    (
         "Where is the vision tower?",
         "runtime/src/model/vision_tower.rs",
         "pub struct VisionTower",
