@@ -23,6 +23,45 @@ pub enum PluginError {
         /// Names of the shipped plugins.
         shipped: String,
     },
+    /// What should be a SHA-256 is none.
+    #[error(
+        "{found} is no SHA-256: it has 64 hexadecimal digits; `graft plugin info` shows a plugin's"
+    )]
+    BadPin {
+        /// What was given.
+        found: String,
+    },
+    /// What should be a public key is none.
+    #[error(
+        "this is no public key of minisign ({reason}); give the .pub file that `minisign -G` wrote"
+    )]
+    BadKey {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The file is not the one that was pinned.
+    #[error(
+        "{plugin} is not the plugin that was asked for: its SHA-256 is {found}, not {expected}"
+    )]
+    OtherPlugin {
+        /// The plugin.
+        plugin: String,
+        /// The pinned digest.
+        expected: String,
+        /// The file's.
+        found: String,
+    },
+    /// None of the keys signed the file.
+    #[error(
+        "the plugin {plugin} is not signed by a key that was given: {reason}; \
+         its author signs it with `minisign -S`, and the .minisig file lies beside it"
+    )]
+    Signature {
+        /// The plugin.
+        plugin: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// The file is larger than [`crate::Limits::plugin_bytes`].
     #[error("the plugin {plugin} has {bytes} bytes, more than the {limit} allowed (plugin_bytes)")]
     TooLarge {

@@ -23,6 +23,7 @@ use crate::imports::{State, Stop};
 use crate::inspect::{PluginInfo, World, inspect};
 use crate::limits::Limits;
 use crate::shipped;
+use crate::trust::{Trust, read_signature};
 
 /// Stack of a plugin.
 pub(crate) const STACK_BYTES: usize = 512 << 10;
@@ -73,13 +74,30 @@ impl Host {
 
     /// Loads the plugin file `path`, or the shipped plugin of that name.
     pub fn load(&self, path: &Path, grants: &Grants) -> Result<Plugin, PluginError> {
+        self.load_trusted(path, grants, &Trust::default())
+    }
+
+    /// The same if it is what `trust` asks for. A shipped plugin is part of this library and needs no
+    /// signature of its own; a pinned digest holds for it as well.
+    pub fn load_trusted(
+        &self,
+        path: &Path,
+        grants: &Grants,
+        trust: &Trust,
+    ) -> Result<Plugin, PluginError> {
         let name = path.to_string_lossy();
         if let Some(bytes) = shipped::plugin(&name)
             && !path.is_file()
         {
+            trust.check_pin(&name, bytes)?;
             return self.load_bytes(&name, bytes, grants);
         }
         let (name, bytes) = self.read(path)?;
+        let signature = match trust.wants_signature() {
+            true => read_signature(path)?,
+            false => None,
+        };
+        trust.check(&name, &bytes, signature.as_deref())?;
         self.load_bytes(&name, &bytes, grants)
     }
 

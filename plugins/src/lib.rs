@@ -21,6 +21,7 @@ mod inspect;
 mod limits;
 pub mod shipped;
 mod translate;
+mod trust;
 
 pub use cache::Cache;
 pub use converter::WasmConverter;
@@ -30,3 +31,4 @@ pub use grants::Grants;
 pub use host::{Host, Plugin};
 pub use inspect::{INTERFACE, Manifest, PluginInfo, World};
 pub use limits::Limits;
+pub use trust::{Trust, signature_of};

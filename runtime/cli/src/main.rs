@@ -27,6 +27,7 @@ mod scaffold;
 mod table;
 mod text_file;
 mod training;
+mod trust_arguments;
 mod windows;
 
 use std::process::ExitCode;

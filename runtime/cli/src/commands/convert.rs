@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use crate::Setting;
 use crate::conversion::{convert, remark};
 use crate::failure::Failure;
+use crate::trust_arguments::TrustArguments;
 
 /// Convert a labelled export to LLaVA JSON, with a WebAssembly plugin
 ///
@@ -31,13 +32,19 @@ pub struct ConvertArguments {
     /// An option of the plugin; `graft plugin info` lists them
     #[arg(long = "option", value_name = "KEY=VALUE", value_parser = option)]
     options: Vec<(String, Value)>,
+    #[command(flatten)]
+    trust: TrustArguments,
 }
 
 /// Runs the command.
 pub fn run(arguments: &ConvertArguments, setting: &Setting) -> Result<(), Failure> {
     let host = Host::new(Limits::default(), Cache::of_user())?;
     let converter = host
-        .load(&arguments.plugin, &Grants::default())?
+        .load_trusted(
+            &arguments.plugin,
+            &Grants::default(),
+            &arguments.trust.trust()?,
+        )?
         .into_converter()?;
     let beside = arguments.input.parent().unwrap_or(Path::new(""));
     let assets = arguments.assets.as_deref().unwrap_or(beside);

@@ -20,6 +20,7 @@ use crate::failure::Failure;
 use crate::model_arguments::{ModelArguments, check_context};
 use crate::progress::{Progress, short};
 use crate::table::{Table, cut};
+use crate::trust_arguments::TrustArguments;
 
 /// Ask every question of a data set and score the answers
 ///
@@ -69,6 +70,8 @@ pub struct EvalArguments {
     /// Of what the metric leaves to chance
     #[arg(long, value_name = "S", default_value_t = 0)]
     seed: u64,
+    #[command(flatten)]
+    trust: TrustArguments,
 }
 
 /// Runs the command.
@@ -76,7 +79,11 @@ pub fn run(arguments: &EvalArguments, setting: &Setting) -> Result<(), Failure> 
     let samples = llava_json::read(&arguments.data).map_err(graft::Error::from)?;
     let host = Host::new(Limits::default(), Cache::of_user())?;
     let metric = host
-        .load(&arguments.metric, &Grants::default())?
+        .load_trusted(
+            &arguments.metric,
+            &Grants::default(),
+            &arguments.trust.trust()?,
+        )?
         .into_evaluator()?;
     let remarks = Arc::new(Remarks::new(setting.cancel.clone()));
     let options: Map<String, Value> = arguments.options.iter().cloned().collect();

@@ -15,6 +15,7 @@ use crate::component;
 use crate::failure::Failure;
 use crate::progress::short_bytes;
 use crate::scaffold::{self, Purpose};
+use crate::trust_arguments::TrustArguments;
 
 /// Begin, pack, check and describe WebAssembly plugins
 ///
@@ -71,6 +72,8 @@ struct PackArguments {
 struct CheckArguments {
     /// The plugin file, or the name of a shipped plugin
     plugin: PathBuf,
+    #[command(flatten)]
+    trust: TrustArguments,
 }
 
 /// Describe a plugin without running it
@@ -150,7 +153,8 @@ fn pack(arguments: &PackArguments, setting: &Setting) -> Result<(), Failure> {
 
 fn check(arguments: &CheckArguments, setting: &Setting) -> Result<(), Failure> {
     let host = Host::new(Limits::default(), None)?;
-    let plugin = host.load(&arguments.plugin, &Grants { model: true })?;
+    let (grants, trust) = (Grants { model: true }, arguments.trust.trust()?);
+    let plugin = host.load_trusted(&arguments.plugin, &grants, &trust)?;
     show(plugin.info(), Some(&describe(&plugin)?), setting)
 }
 
