@@ -59,12 +59,40 @@ pub fn parse(text: &str, dialect: Dialect) -> Result<Node<'_>, SyntaxError> {
         at: 0,
         depth: 0,
         dialect,
+        open: false,
     };
     let node = parser.value()?;
     parser.skip_blanks();
     match parser.peek() {
         None => Ok(node),
         Some(_) => Err(parser.error("expected the end of the text")),
+    }
+}
+
+/// The first value of a file whose first bytes are `head`; where they are cut off, everything that is
+/// open ends. This is what a file is recognised by.
+pub fn beginning(head: &[u8]) -> Option<Node<'_>> {
+    let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head);
+    let text = match std::str::from_utf8(head) {
+        Ok(text) => text,
+        Err(fault) => std::str::from_utf8(&head[..fault.valid_up_to()]).ok()?,
+    };
+    let mut parser = Parser {
+        text,
+        at: 0,
+        depth: 0,
+        dialect: Dialect::Json,
+        open: true,
+    };
+    parser.value().ok()
+}
+
+/// The first record of a file whose first bytes are `head`, and whether it is the first of an array.
+pub fn first_record(head: &[u8]) -> Option<(Node<'_>, bool)> {
+    let node = beginning(head)?;
+    match node.value {
+        Value::Array(items) => Some((items.into_iter().next()?, true)),
+        _ => Some((node, false)),
     }
 }
 
@@ -100,6 +128,20 @@ impl<'a> Node<'a> {
         }
     }
 
+    /// A name: a string, or a number as it is written.
+    pub fn name(&self) -> Option<&str> {
+        match &self.value {
+            Value::Text(text) => Some(text),
+            Value::Number(digits) => Some(digits),
+            _ => None,
+        }
+    }
+
+    /// Whether it is an object with all the members `keys`.
+    pub fn has(&self, keys: &[&str]) -> bool {
+        keys.iter().all(|key| self.get(key).is_some())
+    }
+
     /// A whole number, also if written as `7.0` or `"7"`.
     pub fn index(&self) -> Option<usize> {
         let digits = match &self.value {
@@ -125,6 +167,8 @@ struct Parser<'a> {
     at: usize,
     depth: u32,
     dialect: Dialect,
+    /// The text may be cut off anywhere.
+    open: bool,
 }
 
 impl<'a> Parser<'a> {
@@ -182,10 +226,18 @@ impl<'a> Parser<'a> {
         self.at += 1;
         self.skip_blanks();
         while !self.take(close) {
-            element(self)?;
+            let read = element(self);
             self.skip_blanks();
+            if self.is_cut_off() {
+                self.at = self.text.len();
+                break;
+            }
+            read?;
             let comma = self.take(b',');
             self.skip_blanks();
+            if self.is_cut_off() {
+                break;
+            }
             let closes = self.peek() == Some(close);
             let trailing = self.dialect == Dialect::Python;
             if (comma && closes && !trailing) || (!comma && !closes) {
@@ -209,6 +261,10 @@ impl<'a> Parser<'a> {
                 .iter()
                 .position(|&b| b == quote || b == b'\\' || b < b' ');
             let Some(stop) = stop else {
+                if self.open {
+                    self.at = self.text.len();
+                    return Ok(Cow::Borrowed(&self.text[run..]));
+                }
                 self.at = opening;
                 return Err(self.error("this string never ends"));
             };
@@ -325,6 +381,12 @@ impl<'a> Parser<'a> {
         Ok(value)
     }
 
+    /// Whether nothing is left but what may be the beginning of a number, a word or an escape.
+    fn is_cut_off(&self) -> bool {
+        let word = |b: u8| b.is_ascii_alphanumeric() || b"\\+-.".contains(&b);
+        self.open && self.text.as_bytes()[self.at..].iter().all(|&b| word(b))
+    }
+
     fn is_quote(&self, byte: u8) -> bool {
         byte == b'"' || (byte == b'\'' && self.dialect == Dialect::Python)
     }
@@ -383,6 +445,29 @@ mod tests {
         assert_eq!(node.items()[3].text(), Some("dA"));
         assert!(parse("[exit()]", Dialect::Python).is_err());
         assert!(parse(text, Dialect::Json).is_err());
+    }
+
+    #[test]
+    fn a_beginning_is_read_as_far_as_it_goes() {
+        let text = r#"[{"a": [1, "x\u00e9"], "b": {"c": null}, "d": -1.5e3, "e": true}, {"a": 2}]"#;
+        let second = text.find("{\"c").unwrap();
+        for cut in 8..text.len() {
+            let node = beginning(&text.as_bytes()[..cut]).unwrap();
+            let first = &node.items()[0];
+            assert!(first.has(&["a"]), "{}", &text[..cut]);
+            assert_eq!(first.has(&["a", "b"]), cut > second, "{}", &text[..cut]);
+        }
+        assert_eq!(
+            beginning(b"\xef\xbb\xbf{\"a\": 1} {\"b\": 2}")
+                .unwrap()
+                .get("a")
+                .unwrap()
+                .index(),
+            Some(1)
+        );
+        for bad in [&b""[..], b"x", b"[}", &[b'['; 1000], b"\xff"] {
+            assert!(beginning(bad).is_none(), "{bad:?}");
+        }
     }
 
     #[test]
