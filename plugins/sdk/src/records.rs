@@ -96,6 +96,16 @@ impl<'s> Records<'s> {
         found.next().map(|(_, text)| text.as_str())
     }
 
+    /// What messages call the source.
+    pub fn name(&self) -> &str {
+        self.window.name()
+    }
+
+    /// How far the reading is.
+    pub fn place(&self) -> Place {
+        self.window.place()
+    }
+
     /// The next record; `None` at the end of the file.
     ///
     /// # Errors

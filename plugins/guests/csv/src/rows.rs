@@ -7,6 +7,9 @@ use graft_plugin::place::Place;
 use graft_plugin::window::Window;
 use graft_plugin::{Error, Source};
 
+/// No table has more columns; a wild row must not become memory.
+const MOST_FIELDS: usize = 10_000;
+
 /// A table being read.
 pub struct Rows<'s> {
     pub window: Window<'s>,
@@ -86,6 +89,9 @@ impl<'s> Rows<'s> {
         let (mut fields, mut start, mut at) = (Vec::new(), 0, 0);
         let mut quoted = false;
         loop {
+            if fields.len() > MOST_FIELDS {
+                return Ok((fields, End::Fault(0, "the row has too many fields")));
+            }
             if at > self.largest {
                 return Ok((
                     fields,
@@ -226,6 +232,11 @@ mod tests {
         assert_eq!(rows("a,\"b\nc,d\ne,f", b','), ["1:3", "c|d", "e|f"]);
         let long = format!("a,\"{}\nb,c", "x".repeat(70));
         assert_eq!(rows(&long, b','), ["1:1", "b|c"]);
+        let wide = format!("{}\nb,c", ",".repeat(20_000));
+        let mut source = Memory::new("a.csv", wide.as_bytes(), 4096);
+        let mut rows = Rows::new(&mut source, b',', 1 << 20);
+        assert!(rows.next_row().unwrap().unwrap().fields.is_err());
+        assert_eq!(rows.next_row().unwrap().unwrap().fields.unwrap().len(), 2);
     }
 
     #[test]

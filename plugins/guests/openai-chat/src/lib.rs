@@ -18,7 +18,7 @@ use graft_plugin::remarks::{Ids, each_record};
 use graft_plugin::{Converter, Error, Format, Host, Sink, Source, Summary, export_converter};
 
 /// Bytes of the largest record; images may be inside.
-const LARGEST_RECORD: usize = 64 << 20;
+const LARGEST_RECORD: usize = 24 << 20;
 
 /// The converter.
 pub struct OpenAiChat;
