@@ -152,13 +152,15 @@ impl Conversation {
                 Some(last) if last.role == turn.role => {
                     let message = "the same side speaks twice: joined to one turn";
                     remarks.note("joined-turns", message, place, field)?;
-                    if let (Some(Part::Text(_)), Some(Part::Text(_))) =
-                        (last.parts.last(), turn.parts.first())
-                    {
-                        last.parts.push(Part::Text("\n".into()));
+                    let mut parts = turn.parts.into_iter();
+                    match (last.parts.last_mut(), parts.next()) {
+                        (Some(Part::Text(before)), Some(Part::Text(text))) => {
+                            before.push('\n');
+                            before.push_str(&text);
+                        }
+                        (_, first) => last.parts.extend(first),
                     }
-                    last.parts.append(&mut turn.parts);
-                    merge_texts(&mut last.parts);
+                    last.parts.extend(parts);
                 }
                 _ => turns.push(turn),
             }
