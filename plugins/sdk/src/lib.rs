@@ -58,6 +58,7 @@ pub mod options;
 pub mod place;
 pub mod records;
 pub mod remarks;
+mod scan;
 pub mod template;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;

@@ -33,6 +33,7 @@ const SDK: &[(&str, &str)] = files! {
     "sdk/src/place.rs" from "sdk/src/place.rs"
     "sdk/src/records.rs" from "sdk/src/records.rs"
     "sdk/src/remarks.rs" from "sdk/src/remarks.rs"
+    "sdk/src/scan.rs" from "sdk/src/scan.rs"
     "sdk/src/template.rs" from "sdk/src/template.rs"
     "sdk/src/testing.rs" from "sdk/src/testing.rs"
     "sdk/src/window.rs" from "sdk/src/window.rs"
