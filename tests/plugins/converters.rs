@@ -235,3 +235,30 @@ fn a_large_file_takes_no_more_memory_than_its_largest_record() {
         assert_eq!(samples.len(), count, "{name}");
     }
 }
+
+#[test]
+fn a_record_that_would_fill_the_memory_costs_only_itself() {
+    let host = Host::new(Limits::default(), None).unwrap();
+    let good = r#"{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}"#;
+    for bad in [
+        format!(r#"{{"messages": [{}[]]}}"#, "[],".repeat(7 << 20)),
+        format!(
+            r#"{{"messages": [{{"role": "user", "content": "{}"}}]}}"#,
+            "a".repeat(60 << 20)
+        ),
+        "[".repeat(1 << 20),
+        format!("{{\"messages\": {}}}", "{\"a\": ".repeat(1 << 20)),
+    ] {
+        let text = format!("{good}\n{bad}\n{good}\n");
+        let plugin = host
+            .load(Path::new("openai-chat"), &Grants::default())
+            .unwrap();
+        let desk = Desk::new(Path::new("."));
+        let converter = plugin.into_converter().unwrap();
+        let (summary, samples) = desk::convert(&converter, &text, "{}", &desk);
+        let summary = summary.unwrap();
+        assert_eq!((summary.records, samples.len(), summary.skipped), (3, 2, 1));
+        assert_eq!(desk.codes(), ["malformed-json"]);
+        assert_eq!(desk.remarks.borrow()[0].at.as_ref().unwrap().line, Some(2));
+    }
+}

@@ -7,6 +7,8 @@ use std::borrow::Cow;
 
 /// How deep arrays and objects may nest.
 const DEEPEST: u32 = 128;
+/// Values in one text. A value takes ten times the memory of its shortest notation.
+const MOST_VALUES: u32 = 2 << 20;
 
 /// Which notation a text is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +60,7 @@ pub fn parse(text: &str, dialect: Dialect) -> Result<Node<'_>, SyntaxError> {
         text,
         at: 0,
         depth: 0,
+        values: 0,
         dialect,
         open: false,
     };
@@ -81,6 +84,7 @@ pub fn beginning(head: &[u8]) -> Option<Node<'_>> {
         text,
         at: 0,
         depth: 0,
+        values: 0,
         dialect: Dialect::Json,
         open: true,
     };
@@ -166,6 +170,7 @@ struct Parser<'a> {
     text: &'a str,
     at: usize,
     depth: u32,
+    values: u32,
     dialect: Dialect,
     /// The text may be cut off anywhere.
     open: bool,
@@ -175,6 +180,10 @@ impl<'a> Parser<'a> {
     fn value(&mut self) -> Result<Node<'a>, SyntaxError> {
         self.skip_blanks();
         let at = self.at;
+        self.values += 1;
+        if self.values > MOST_VALUES {
+            return Err(self.error("there are too many values in one record"));
+        }
         let value = match self.peek() {
             Some(b'{') => self.object()?,
             Some(b'[') => self.array(b']')?,
@@ -488,6 +497,8 @@ mod tests {
         ] {
             assert_eq!(parse(text, Dialect::Json).unwrap_err().at, at, "{text}");
         }
+        let wide = format!("[{}0]", "[],".repeat(MOST_VALUES as usize));
+        assert!(parse(&wide, Dialect::Json).is_err());
         let deep = "[".repeat(100_000);
         assert!(parse(&deep, Dialect::Json).is_err());
     }
