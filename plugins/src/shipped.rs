@@ -2,8 +2,22 @@
 
 /// Name and component of each.
 const SHIPPED: &[(&str, &[u8])] = &[
+    ("alpaca", include_bytes!("../shipped/alpaca.wasm")),
+    (
+        "coco-captions",
+        include_bytes!("../shipped/coco-captions.wasm"),
+    ),
+    ("csv", include_bytes!("../shipped/csv.wasm")),
+    ("doccano", include_bytes!("../shipped/doccano.wasm")),
     ("exact-match", include_bytes!("../shipped/exact-match.wasm")),
+    (
+        "label-studio",
+        include_bytes!("../shipped/label-studio.wasm"),
+    ),
+    ("openai-chat", include_bytes!("../shipped/openai-chat.wasm")),
+    ("sharegpt", include_bytes!("../shipped/sharegpt.wasm")),
     ("ubiai", include_bytes!("../shipped/ubiai.wasm")),
+    ("vqa-v2", include_bytes!("../shipped/vqa-v2.wasm")),
 ];
 
 /// What compiled them: a compiler, its standard library and a linker, by version.

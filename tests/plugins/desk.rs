@@ -15,6 +15,7 @@ use graft_plugins::{Grants, Host, Limits, Plugin, WasmConverter, WasmEvaluator, 
 
 /// An export in memory.
 pub struct Memory {
+    pub name: String,
     pub bytes: Vec<u8>,
     pub position: usize,
     /// Bytes given at a time.
@@ -27,7 +28,12 @@ pub struct Memory {
 
 impl Memory {
     pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
+        Self::named("export.json", bytes)
+    }
+
+    pub fn named(name: &str, bytes: impl Into<Vec<u8>>) -> Self {
         Self {
+            name: name.to_owned(),
             bytes: bytes.into(),
             position: 0,
             step: usize::MAX,
@@ -39,7 +45,7 @@ impl Memory {
 
 impl Source for Memory {
     fn name(&self) -> &str {
-        "export.json"
+        &self.name
     }
     fn size(&self) -> Option<u64> {
         (!self.pipe).then_some(self.bytes.len() as u64)

@@ -301,6 +301,24 @@ fn python_lists_and_lines_of_json_are_recognised() {
 }
 
 #[test]
+fn tagged_tokens_and_prompts_are_recognised() {
+    let folder = images(&[]);
+    let tagged =
+        "-DOCSTART- -X- O O\r\n\r\nTotal\tB-QUESTION\r\ndue\tI-QUESTION\r\n42\tS-ANSWER\r\n";
+    let (_, samples, remarks) = convert(tagged, "{}", folder.path());
+    assert_eq!(texts(&samples[0]), ["Total due", "42"]);
+    assert_eq!(remarks, [""; 0]);
+    let prompts = json!([{"system_prompt": "Be brief.", "user_prompt": "Sum up.", "input": "A long text.",
+                          "response": "Short."}]);
+    let (_, samples, remarks) = convert(&prompts.to_string(), "{}", folder.path());
+    assert_eq!(
+        texts(&samples[0]),
+        ["Be brief.", "Sum up.\nA long text.", "Short."]
+    );
+    assert_eq!(remarks, [""; 0]);
+}
+
+#[test]
 fn a_fault_in_the_json_is_named_by_line_and_column() {
     let folder = images(&[]);
     let deep = format!("[{}{}]", "[".repeat(100_000), "]".repeat(100_000));

@@ -7,6 +7,8 @@ use std::borrow::Cow;
 
 /// How deep arrays and objects may nest.
 const DEEPEST: u32 = 128;
+/// Values in one text. A value takes ten times the memory of its shortest notation.
+const MOST_VALUES: u32 = 2 << 20;
 
 /// Which notation a text is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,13 +60,43 @@ pub fn parse(text: &str, dialect: Dialect) -> Result<Node<'_>, SyntaxError> {
         text,
         at: 0,
         depth: 0,
+        values: 0,
         dialect,
+        open: false,
     };
     let node = parser.value()?;
     parser.skip_blanks();
     match parser.peek() {
         None => Ok(node),
         Some(_) => Err(parser.error("expected the end of the text")),
+    }
+}
+
+/// The first value of a file whose first bytes are `head`; where they are cut off, everything that is
+/// open ends. This is what a file is recognised by.
+pub fn beginning(head: &[u8]) -> Option<Node<'_>> {
+    let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head);
+    let text = match std::str::from_utf8(head) {
+        Ok(text) => text,
+        Err(fault) => std::str::from_utf8(&head[..fault.valid_up_to()]).ok()?,
+    };
+    let mut parser = Parser {
+        text,
+        at: 0,
+        depth: 0,
+        values: 0,
+        dialect: Dialect::Json,
+        open: true,
+    };
+    parser.value().ok()
+}
+
+/// The first record of a file whose first bytes are `head`, and whether it is the first of an array.
+pub fn first_record(head: &[u8]) -> Option<(Node<'_>, bool)> {
+    let node = beginning(head)?;
+    match node.value {
+        Value::Array(items) => Some((items.into_iter().next()?, true)),
+        _ => Some((node, false)),
     }
 }
 
@@ -100,6 +132,20 @@ impl<'a> Node<'a> {
         }
     }
 
+    /// A name: a string, or a number as it is written.
+    pub fn name(&self) -> Option<&str> {
+        match &self.value {
+            Value::Text(text) => Some(text),
+            Value::Number(digits) => Some(digits),
+            _ => None,
+        }
+    }
+
+    /// Whether it is an object with all the members `keys`.
+    pub fn has(&self, keys: &[&str]) -> bool {
+        keys.iter().all(|key| self.get(key).is_some())
+    }
+
     /// A whole number, also if written as `7.0` or `"7"`.
     pub fn index(&self) -> Option<usize> {
         let digits = match &self.value {
@@ -124,13 +170,20 @@ struct Parser<'a> {
     text: &'a str,
     at: usize,
     depth: u32,
+    values: u32,
     dialect: Dialect,
+    /// The text may be cut off anywhere.
+    open: bool,
 }
 
 impl<'a> Parser<'a> {
     fn value(&mut self) -> Result<Node<'a>, SyntaxError> {
         self.skip_blanks();
         let at = self.at;
+        self.values += 1;
+        if self.values > MOST_VALUES {
+            return Err(self.error("there are too many values in one record"));
+        }
         let value = match self.peek() {
             Some(b'{') => self.object()?,
             Some(b'[') => self.array(b']')?,
@@ -182,10 +235,18 @@ impl<'a> Parser<'a> {
         self.at += 1;
         self.skip_blanks();
         while !self.take(close) {
-            element(self)?;
+            let read = element(self);
             self.skip_blanks();
+            if self.is_cut_off() {
+                self.at = self.text.len();
+                break;
+            }
+            read?;
             let comma = self.take(b',');
             self.skip_blanks();
+            if self.is_cut_off() {
+                break;
+            }
             let closes = self.peek() == Some(close);
             let trailing = self.dialect == Dialect::Python;
             if (comma && closes && !trailing) || (!comma && !closes) {
@@ -209,6 +270,10 @@ impl<'a> Parser<'a> {
                 .iter()
                 .position(|&b| b == quote || b == b'\\' || b < b' ');
             let Some(stop) = stop else {
+                if self.open {
+                    self.at = self.text.len();
+                    return Ok(Cow::Borrowed(&self.text[run..]));
+                }
                 self.at = opening;
                 return Err(self.error("this string never ends"));
             };
@@ -325,6 +390,12 @@ impl<'a> Parser<'a> {
         Ok(value)
     }
 
+    /// Whether nothing is left but what may be the beginning of a number, a word or an escape.
+    fn is_cut_off(&self) -> bool {
+        let word = |b: u8| b.is_ascii_alphanumeric() || b"\\+-.".contains(&b);
+        self.open && self.text.as_bytes()[self.at..].iter().all(|&b| word(b))
+    }
+
     fn is_quote(&self, byte: u8) -> bool {
         byte == b'"' || (byte == b'\'' && self.dialect == Dialect::Python)
     }
@@ -386,6 +457,29 @@ mod tests {
     }
 
     #[test]
+    fn a_beginning_is_read_as_far_as_it_goes() {
+        let text = r#"[{"a": [1, "x\u00e9"], "b": {"c": null}, "d": -1.5e3, "e": true}, {"a": 2}]"#;
+        let second = text.find("{\"c").unwrap();
+        for cut in 8..text.len() {
+            let node = beginning(&text.as_bytes()[..cut]).unwrap();
+            let first = &node.items()[0];
+            assert!(first.has(&["a"]), "{}", &text[..cut]);
+            assert_eq!(first.has(&["a", "b"]), cut > second, "{}", &text[..cut]);
+        }
+        assert_eq!(
+            beginning(b"\xef\xbb\xbf{\"a\": 1} {\"b\": 2}")
+                .unwrap()
+                .get("a")
+                .unwrap()
+                .index(),
+            Some(1)
+        );
+        for bad in [&b""[..], b"x", b"[}", &[b'['; 1000], b"\xff"] {
+            assert!(beginning(bad).is_none(), "{bad:?}");
+        }
+    }
+
+    #[test]
     fn a_fault_is_named_where_it_is() {
         for (text, at) in [
             ("", 0),
@@ -403,6 +497,8 @@ mod tests {
         ] {
             assert_eq!(parse(text, Dialect::Json).unwrap_err().at, at, "{text}");
         }
+        let wide = format!("[{}0]", "[],".repeat(MOST_VALUES as usize));
+        assert!(parse(&wide, Dialect::Json).is_err());
         let deep = "[".repeat(100_000);
         assert!(parse(&deep, Dialect::Json).is_err());
     }

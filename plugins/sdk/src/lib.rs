@@ -49,12 +49,20 @@
 #![allow(clippy::result_large_err)]
 
 pub mod bindings;
+pub mod conversation;
 mod converter;
 mod evaluator;
+pub mod images;
 pub mod json;
 pub mod options;
 pub mod place;
 pub mod records;
+pub mod remarks;
+mod scan;
+pub mod template;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod testing;
+pub mod window;
 
 pub use bindings::converter::graft::plugin::dataset::{ImageRef, Part, Role, Sample, Turn};
 pub use bindings::converter::graft::plugin::host::Level;

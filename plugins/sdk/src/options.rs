@@ -51,6 +51,38 @@ impl<'a> Options<'a> {
         })
     }
 
+    /// The texts `name`: one, or several in an array; none if not given.
+    pub fn texts(&self, name: &str) -> Result<Vec<String>, Error> {
+        let texts = |node: &Node<'a>| match &node.value {
+            Value::Text(text) => Some(vec![text.to_string()]),
+            Value::Array(items) => {
+                let texts = items.iter().map(|item| item.text().map(str::to_owned));
+                texts.collect()
+            }
+            _ => None,
+        };
+        let expected = "a text or an array of texts";
+        let member = self.member(name, expected, |node| texts(node).is_some())?;
+        Ok(member.and_then(texts).unwrap_or_default())
+    }
+
+    /// The object `name`, whose members are texts; empty if not given.
+    pub fn map(&self, name: &str) -> Result<Vec<(String, String)>, Error> {
+        let map = |node: &Node<'a>| match &node.value {
+            Value::Object(members) => {
+                let pair = |(key, value): &(_, Node<'a>)| {
+                    let key: &std::borrow::Cow<'_, str> = key;
+                    Some((key.to_string(), value.text()?.to_owned()))
+                };
+                members.iter().map(pair).collect::<Option<Vec<_>>>()
+            }
+            _ => None,
+        };
+        let expected = "an object of texts";
+        let member = self.member(name, expected, |node| map(node).is_some())?;
+        Ok(member.and_then(map).unwrap_or_default())
+    }
+
     fn member(
         &self,
         name: &str,
@@ -92,6 +124,13 @@ mod tests {
         assert_eq!(options.choice("c", &["y", "x"]).unwrap(), "y");
         assert!(options.choice("a", &["y"]).is_err());
         assert!(options.flag("a", false).is_err());
+        let text = r#"{"a": "x", "b": ["y", "z"], "c": {"k": "v"}, "d": [1]}"#;
+        let options = Options::parse(text, &["a", "b", "c", "d"]).unwrap();
+        assert_eq!(options.texts("a").unwrap(), ["x"]);
+        assert_eq!(options.texts("b").unwrap(), ["y", "z"]);
+        assert_eq!(options.map("c").unwrap(), [("k".into(), "v".into())]);
+        assert!(options.texts("d").is_err() && options.map("b").is_err());
+        assert!(options.texts("c").is_err() && options.map("a").is_err());
         for bad in ["", "[]", "{", r#"{"z": 1}"#] {
             assert!(Options::parse(bad, &["a"]).is_err(), "{bad}");
         }

@@ -1,44 +1,53 @@
 //! The records of a JSON file one by one, in memory no larger than the largest record.
 //!
-//! A file is one array of records, or records one after the other (JSON lines among them). The
-//! splitter looks only at brackets and quotes; [`Record::parse`] then reads a single record.
+//! A file is one array of records, records one after the other (JSON lines among them), or an object
+//! some members of which are arrays of records. The splitter looks only at brackets, quotes and line
+//! ends; [`Record::parse`] then reads a single record. A record that is broken in itself is a record
+//! that does not parse; only a file whose records cannot be told apart ends the reading.
 
 use std::borrow::Cow;
 
 use crate::json::{self, Dialect, Node, SyntaxError};
 use crate::place::Place;
+use crate::scan::{Scan, Step};
+use crate::window::Window;
 use crate::{Error, Location, Source, invalid_input};
 
-/// Bytes asked of the source at a time.
-const CHUNK: u32 = 256 << 10;
+/// The code of every fault in a file's notation.
+pub const MALFORMED: &str = "malformed-json";
 
 /// The records of a source.
 pub struct Records<'s> {
-    source: &'s mut dyn Source,
-    name: String,
+    window: Window<'s>,
     dialect: Dialect,
     largest: usize,
-    buffer: Vec<u8>,
-    /// Bytes of `buffer` that are behind us.
-    used: usize,
-    /// Where `buffer[used]` stands in the source.
-    place: Place,
-    ended: bool,
     shape: Shape,
     count: u64,
+    /// Members of the file's object that hold records; none if the file is no such object.
+    lists: &'s [&'static str],
+    /// Texts that stood in the file's object beside the lists.
+    texts: Vec<(String, String)>,
 }
 
 /// What surrounds the records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shape {
     Unknown,
-    /// One array; the flag says that a record, and so a comma, must precede the next.
+    /// An array; `separator` says that a record, and so a comma, must precede the next. `list` is
+    /// its name if it is a member of the file's object.
     Array {
+        separator: bool,
+        list: Option<&'static str>,
+    },
+    /// Members of the file's object.
+    Object {
         separator: bool,
     },
     /// Records one after the other.
     Sequence,
-    /// The array is closed.
+    /// A record in every line.
+    Lines,
+    /// The array or the object is closed.
     Closed,
 }
 
@@ -46,8 +55,12 @@ enum Shape {
 pub struct Record {
     text: String,
     dialect: Dialect,
-    /// Index of the record, from 0.
+    /// Why there is no text.
+    fault: Option<SyntaxError>,
+    /// Index of the record, from 0; in its list, if the file has several.
     pub index: u64,
+    /// The member of the file's object that it stands in.
+    pub list: Option<&'static str>,
     /// Where it starts.
     pub place: Place,
     /// Bytes of the source up to its end: how far the work is.
@@ -57,23 +70,47 @@ pub struct Record {
 }
 
 impl<'s> Records<'s> {
-    /// Reads `source`; a record of more than `largest` bytes is an error.
+    /// Reads `source`; a record of more than `largest` bytes does not parse.
     pub fn new(source: &'s mut dyn Source, dialect: Dialect, largest: usize) -> Self {
         Self {
-            name: source.name(),
-            source,
+            window: Window::new(source),
             dialect,
             largest,
-            buffer: Vec::new(),
-            used: 0,
-            place: Place::START,
-            ended: false,
             shape: Shape::Unknown,
             count: 0,
+            lists: &[],
+            texts: Vec::new(),
         }
     }
 
+    /// Reads the elements of the arrays `lists` in the object that `source` is.
+    pub fn in_lists(source: &'s mut dyn Source, lists: &'s [&'static str], largest: usize) -> Self {
+        Self {
+            lists,
+            ..Self::new(source, Dialect::Json, largest)
+        }
+    }
+
+    /// The text `name` of the file's object, if it came before the record at hand.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        let mut found = self.texts.iter().filter(|(key, _)| key == name);
+        found.next().map(|(_, text)| text.as_str())
+    }
+
+    /// What messages call the source.
+    pub fn name(&self) -> &str {
+        self.window.name()
+    }
+
+    /// How far the reading is.
+    pub fn place(&self) -> Place {
+        self.window.place()
+    }
+
     /// The next record; `None` at the end of the file.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] if the records cannot be told apart from here on.
     pub fn next_record(&mut self) -> Result<Option<Record>, Error> {
         if self.shape == Shape::Unknown {
             self.open()?;
@@ -81,161 +118,268 @@ impl<'s> Records<'s> {
         let Some(first) = self.start_of_record()? else {
             return Ok(None);
         };
-        let length = self.length_of_value(first)?;
-        let bytes = &self.buffer[self.used..self.used + length];
-        let text = match std::str::from_utf8(bytes) {
-            Ok(text) => text.to_owned(),
-            Err(fault) => {
-                let at = self.place.after(&bytes[..fault.valid_up_to()]);
-                return Err(self.fault(at, "the file is not UTF-8 text here"));
+        let place = self.window.place();
+        let length = match self.shape {
+            Shape::Lines => self.window.line(self.largest)?,
+            _ => self.length_of_value(first)?,
+        };
+        let (text, fault) = match length {
+            Some(length) => {
+                let bytes = self.window.bytes()[..length].trim_ascii_end();
+                let read = match std::str::from_utf8(bytes) {
+                    Ok(text) => (text.to_owned(), None),
+                    Err(fault) => {
+                        let message = "the file is not UTF-8 text here".to_owned();
+                        // What is before the fault stays, so that its line can be told.
+                        let at = fault.valid_up_to();
+                        let before = String::from_utf8_lossy(&bytes[..at]).into_owned();
+                        (before, Some(SyntaxError { at, message }))
+                    }
+                };
+                self.window.advance(length);
+                read
+            }
+            None => {
+                self.skip_value()?;
+                let message = format!("this record is larger than {} bytes", self.largest);
+                (String::new(), Some(SyntaxError { at: 0, message }))
             }
         };
-        let place = self.place;
-        self.advance(length);
         self.count += 1;
         Ok(Some(Record {
             text,
             dialect: self.dialect,
+            fault,
             index: self.count - 1,
+            list: match self.shape {
+                Shape::Array { list, .. } => list,
+                _ => None,
+            },
             place,
-            end_offset: self.place.offset,
-            source: self.name.clone(),
+            end_offset: self.window.place().offset,
+            source: self.window.name().to_owned(),
         }))
     }
 
     /// Skips a byte order mark and finds out what surrounds the records.
     fn open(&mut self) -> Result<(), Error> {
-        self.fill(3)?;
-        if self.buffer.starts_with(&[0xff, 0xfe]) || self.buffer.starts_with(&[0xfe, 0xff]) {
-            let message = "the file is UTF-16; save it as UTF-8";
-            return Err(self.fault(Place::START, message));
-        }
-        if self.buffer.starts_with(b"\xef\xbb\xbf") {
-            self.used = 3;
-            self.place.offset = 3;
-        }
-        self.shape = match self.skip_blanks()? {
+        self.window.skip_mark(MALFORMED)?;
+        let first = self.window.skip_blanks()?;
+        self.shape = match first {
+            None => return Err(self.fault("the file is empty")),
+            Some(b'{') if !self.lists.is_empty() => {
+                self.window.advance(1);
+                Shape::Object { separator: false }
+            }
+            Some(_) if !self.lists.is_empty() => {
+                let lists = self.lists.join(" and ");
+                return Err(self.fault(&format!("expected an object with {lists}")));
+            }
             Some(b'[') => {
-                self.advance(1);
-                Shape::Array { separator: false }
+                self.window.advance(1);
+                Shape::Array {
+                    separator: false,
+                    list: None,
+                }
+            }
+            // A record that ends with its line stands for a file of lines: such a file can go on
+            // behind a broken line.
+            Some(b'{') if self.dialect == Dialect::Json => {
+                let line = self.window.line(self.largest)?;
+                let line = &self.window.bytes()[..line.unwrap_or_default()];
+                match line.trim_ascii_end().ends_with(b"}") {
+                    true => Shape::Lines,
+                    false => Shape::Sequence,
+                }
             }
             Some(_) => Shape::Sequence,
-            None => return Err(self.fault(self.place, "the file is empty")),
         };
         Ok(())
     }
 
     /// Moves to the first byte of the next record, past what stands between records.
     fn start_of_record(&mut self) -> Result<Option<u8>, Error> {
-        let mut next = self.skip_blanks()?;
-        if let Shape::Array { separator } = self.shape {
-            let mut comma = false;
-            if separator && next == Some(b',') {
-                self.advance(1);
-                next = self.skip_blanks()?;
-                comma = true;
-            }
-            match next {
-                None => return Err(self.fault(self.place, "the array of records never ends")),
-                Some(b']') if !comma || self.dialect == Dialect::Python => {
-                    self.advance(1);
-                    self.shape = Shape::Closed;
-                    next = self.skip_blanks()?;
+        loop {
+            let mut next = self.window.skip_blanks()?;
+            match self.shape {
+                Shape::Array { separator, list } => {
+                    let comma = separator && next == Some(b',');
+                    if comma {
+                        self.window.advance(1);
+                        next = self.window.skip_blanks()?;
+                    }
+                    match next {
+                        None => return Err(self.fault("the array of records never ends")),
+                        Some(b']') if !comma || self.dialect == Dialect::Python => {
+                            self.window.advance(1);
+                            self.shape = match list {
+                                Some(_) => Shape::Object { separator: true },
+                                None => Shape::Closed,
+                            };
+                        }
+                        Some(_) if separator && !comma => {
+                            return Err(self.fault("expected `,` or `]` after a record"));
+                        }
+                        Some(first) => {
+                            let separator = true;
+                            self.shape = Shape::Array { separator, list };
+                            return Ok(Some(first));
+                        }
+                    }
                 }
-                Some(_) if separator && !comma => {
-                    return Err(self.fault(self.place, "expected `,` or `]` after a record"));
+                Shape::Object { separator } => self.next_member(next, separator)?,
+                Shape::Closed => {
+                    return match next {
+                        Some(_) => Err(self.fault("expected the end of the file here")),
+                        None => Ok(None),
+                    };
                 }
-                Some(_) => self.shape = Shape::Array { separator: true },
+                Shape::Sequence | Shape::Lines | Shape::Unknown => return Ok(next),
             }
-        }
-        match (self.shape, next) {
-            (Shape::Closed, Some(_)) => {
-                Err(self.fault(self.place, "expected the end of the file behind the array"))
-            }
-            _ => Ok(next),
         }
     }
 
-    /// Bytes of the value that starts at hand with `first`.
-    fn length_of_value(&mut self, first: u8) -> Result<usize, Error> {
-        let nests = matches!(first, b'{' | b'[' | b'(');
-        let (mut at, mut depth) = (0, 0u32);
-        let mut quote = None;
-        loop {
-            let Some(&byte) = self.buffer.get(self.used + at) else {
-                if at > self.largest {
-                    let message = format!("this record is larger than {} bytes", self.largest);
-                    return Err(self.fault(self.place, &message));
+    /// Reads the name of the next member of the file's object, and its value unless it is one of
+    /// the lists.
+    fn next_member(&mut self, mut next: Option<u8>, separator: bool) -> Result<(), Error> {
+        if separator && next == Some(b',') {
+            self.window.advance(1);
+            next = self.window.skip_blanks()?;
+        } else if separator && next != Some(b'}') && next.is_some() {
+            return Err(self.fault("expected `,` or `}` after a member"));
+        }
+        match next {
+            Some(b'}') => {
+                self.window.advance(1);
+                self.shape = Shape::Closed;
+                return Ok(());
+            }
+            Some(b'"') => {}
+            None => return Err(self.fault("the object never ends; is the file cut off?")),
+            Some(_) => return Err(self.fault("expected the name of a member in quotes")),
+        }
+        let name = self.small_text(b'"')?.unwrap_or_default();
+        if self.window.skip_blanks()? != Some(b':') {
+            return Err(self.fault("expected `:`"));
+        }
+        self.window.advance(1);
+        let first = self.window.skip_blanks()?;
+        let wanted = self.lists.iter().find(|&&list| list == name);
+        match (first, wanted) {
+            (None, _) => return Err(self.fault("the object never ends; is the file cut off?")),
+            (Some(b'['), Some(&list)) => {
+                self.window.advance(1);
+                self.count = 0;
+                self.shape = Shape::Array {
+                    separator: false,
+                    list: Some(list),
+                };
+                return Ok(());
+            }
+            (Some(b'"'), _) => {
+                // A wild file must not fill the memory with names.
+                const MOST: usize = 64;
+                if let Some(text) = self.small_text(b'"')?
+                    && self.texts.len() < MOST
+                {
+                    self.texts.push((name, text));
                 }
-                if !self.fill(at + 1)? {
-                    let message = "this record never ends; is the file cut off?";
-                    return match (depth, quote) {
-                        (0, None) => Ok(at),
-                        _ => Err(self.fault(self.place, message)),
+            }
+            (Some(b',' | b'}' | b']' | b':'), _) => return Err(self.fault("expected a value")),
+            (Some(_), _) => self.skip_value()?,
+        }
+        self.shape = Shape::Object { separator: true };
+        Ok(())
+    }
+
+    /// The text that starts here, if it is short; leaves it behind.
+    fn small_text(&mut self, first: u8) -> Result<Option<String>, Error> {
+        const LARGEST: usize = 1000;
+        let largest = std::mem::replace(&mut self.largest, LARGEST);
+        let length = self.length_of_value(first);
+        self.largest = largest;
+        let Some(length) = length? else {
+            self.skip_value()?;
+            return Ok(None);
+        };
+        let bytes = &self.window.bytes()[..length];
+        let text = std::str::from_utf8(bytes).ok();
+        let node = text.and_then(|text| json::parse(text, self.dialect).ok());
+        let text = node.and_then(|node| node.text().map(str::to_owned));
+        self.window.advance(length);
+        Ok(text)
+    }
+
+    /// Bytes of the value that starts at hand with `first`; `None` if it is larger than allowed.
+    fn length_of_value(&mut self, first: u8) -> Result<Option<usize>, Error> {
+        let mut scan = Scan::new(first, self.dialect);
+        let mut at = 0;
+        loop {
+            let Some(&byte) = self.window.bytes().get(at) else {
+                if at > self.largest {
+                    return Ok(None);
+                }
+                if !self.window.fill(at + 1)? {
+                    return match scan.may_end() {
+                        true => Ok(Some(at)),
+                        false => Err(self.fault("this record never ends; is the file cut off?")),
                     };
                 }
                 continue;
             };
-            match (quote, byte) {
-                (Some(_), b'\\') => at += 1,
-                (Some(open), _) if byte == open => quote = None,
-                (Some(_), _) => {}
-                (None, b'"') => quote = Some(byte),
-                (None, b'\'') if self.dialect == Dialect::Python => quote = Some(byte),
-                (None, b'{' | b'[' | b'(') => depth += 1,
-                (None, b'}' | b']' | b')') if depth > 0 => depth -= 1,
-                (None, b',' | b']' | b'}' | b' ' | b'\t' | b'\r' | b'\n') if depth == 0 => {
-                    return Ok(at.max(1));
+            match scan.step(byte) {
+                Step::Inside => at += 1,
+                Step::Last => return Ok(Some(at + 1).filter(|&length| length <= self.largest)),
+                Step::Behind => {
+                    return Ok(Some(at.max(1)).filter(|&length| length <= self.largest));
                 }
-                (None, _) => {}
-            }
-            at += 1;
-            if nests && depth == 0 && quote.is_none() {
-                return Ok(at);
             }
         }
     }
 
-    fn skip_blanks(&mut self) -> Result<Option<u8>, Error> {
+    /// Leaves the value that starts at hand behind, however large it is.
+    fn skip_value(&mut self) -> Result<(), Error> {
+        if self.shape == Shape::Lines {
+            return self.window.skip_line();
+        }
+        let start = self.window.place();
+        let first = self.window.bytes().first().copied().unwrap_or_default();
+        let mut scan = Scan::new(first, self.dialect);
         loop {
-            let rest = &self.buffer[self.used..];
-            let blank = |b: &u8| matches!(b, b' ' | b'\t' | b'\r' | b'\n');
-            let blanks = rest.iter().take_while(|b| blank(b)).count();
-            let next = rest.get(blanks).copied();
-            self.advance(blanks);
-            if next.is_some() || !self.fill(1)? {
-                return Ok(next);
+            let bytes = self.window.bytes().iter().enumerate();
+            let mut steps = bytes.map(|(at, &byte)| (at, scan.step(byte)));
+            match steps.find(|(_, step)| *step != Step::Inside) {
+                Some((at, Step::Last)) => {
+                    self.window.advance(at + 1);
+                    return Ok(());
+                }
+                Some((at, _)) => {
+                    self.window.advance(at);
+                    return Ok(());
+                }
+                None => self.window.advance(self.window.bytes().len()),
+            }
+            if !self.window.fill(1)? {
+                return match scan.may_end() {
+                    true => Ok(()),
+                    false => {
+                        Err(self.fault_at(start, "this value never ends; is the file cut off?"))
+                    }
+                };
             }
         }
     }
 
-    fn advance(&mut self, bytes: usize) {
-        let passed = &self.buffer[self.used..self.used + bytes];
-        self.place = self.place.after(passed);
-        self.used += bytes;
+    fn fault(&self, message: &str) -> Error {
+        self.fault_at(self.window.place(), message)
     }
 
-    /// Reads until `wanted` bytes are at hand; false if the source ends before.
-    fn fill(&mut self, wanted: usize) -> Result<bool, Error> {
-        while self.buffer.len() - self.used < wanted {
-            if self.ended {
-                return Ok(false);
-            }
-            self.buffer.drain(..self.used);
-            self.used = 0;
-            let chunk = self.source.read(CHUNK)?;
-            self.ended = chunk.is_empty();
-            self.buffer.extend_from_slice(&chunk);
-        }
-        Ok(true)
-    }
-
-    fn fault(&self, at: Place, message: &str) -> Error {
+    fn fault_at(&self, at: Place, message: &str) -> Error {
         let at = Location {
             record_index: Some(self.count),
-            ..at.location(&self.name)
+            ..at.location(self.window.name())
         };
-        invalid_input("malformed-json", message, Some(at))
+        invalid_input(MALFORMED, message, Some(at))
     }
 }
 
@@ -244,7 +388,9 @@ impl Record {
     pub fn whole(text: String, source: String, dialect: Dialect) -> Self {
         Self {
             dialect,
+            fault: None,
             index: 0,
+            list: None,
             place: Place::START,
             end_offset: text.len() as u64,
             source,
@@ -254,10 +400,13 @@ impl Record {
 
     /// Reads the record.
     pub fn parse(&self) -> Result<Node<'_>, Error> {
-        json::parse(&self.text, self.dialect).map_err(|fault| {
-            let SyntaxError { at, message } = fault;
+        let node = match &self.fault {
+            Some(fault) => Err(fault.clone()),
+            None => json::parse(&self.text, self.dialect),
+        };
+        node.map_err(|SyntaxError { at, message }| {
             let at = self.location(at, None);
-            invalid_input("malformed-json", message, Some(at))
+            invalid_input(MALFORMED, message, Some(at))
         })
     }
 
@@ -373,12 +522,76 @@ mod tests {
     fn bytes_that_are_no_text_are_named() {
         let mut source = Dripping(b"[\"a\xff\"]", 100);
         let mut records = Records::new(&mut source, Dialect::Json, 100);
-        let Err(Error::InvalidInput(diagnostic)) = records.next_record() else {
+        let record = records.next_record().unwrap().unwrap();
+        let Err(Error::InvalidInput(diagnostic)) = record.parse() else {
             panic!("accepted");
         };
         assert_eq!(diagnostic.at.unwrap().column, Some(4));
         let mut source = Dripping(b"\xff\xfe[\0", 100);
         let mut records = Records::new(&mut source, Dialect::Json, 100);
         assert!(records.next_record().is_err());
+    }
+
+    #[test]
+    fn behind_a_broken_line_the_next_is_read() {
+        let text = "{\"a\": 1}\n{\"a\": [1, 2}\n{\"a\": \"x}\n{\"a\": 4}\n{\"a\"";
+        for step in [1, 5, 1000] {
+            let mut source = Dripping(text.as_bytes(), step);
+            let mut records = Records::new(&mut source, Dialect::Json, 100);
+            let mut good = Vec::new();
+            while let Some(record) = records.next_record().unwrap() {
+                good.push((record.place.line, record.parse().is_ok()));
+            }
+            let found = [(1, true), (2, false), (3, false), (4, true), (5, false)];
+            assert_eq!(good, found);
+        }
+        let long = format!("{{\"a\": 1}}\n{{\"a\": \"{}\"}}\n{{}}", "x".repeat(999));
+        let mut source = Dripping(long.as_bytes(), 64);
+        let mut records = Records::new(&mut source, Dialect::Json, 100);
+        let mut good = Vec::new();
+        while let Some(record) = records.next_record().unwrap() {
+            good.push(record.parse().is_ok());
+        }
+        assert_eq!(good, [true, false, true]);
+    }
+
+    #[test]
+    fn lists_of_an_object_are_walked_and_the_rest_is_skipped() {
+        let text = r#"{"info": {"deep": [[{"images": [9]}]]}, "kind": "va\u006c", "n": 1,
+          "images": [{"id": 1}, {"id": 2}], "empty": [], "skipped": [1, 2],
+          "annotations": [{"id": 3}], "late": "x" }"#;
+        for step in [1, 3, 1000] {
+            let mut source = Dripping(text.as_bytes(), step);
+            let lists = ["images", "annotations"];
+            let mut records = Records::in_lists(&mut source, &lists, 50);
+            let mut found = Vec::new();
+            while let Some(record) = records.next_record().unwrap() {
+                let id = record.parse().unwrap().get("id").unwrap().index();
+                found.push((record.list.unwrap(), record.index, id.unwrap()));
+            }
+            let expected = [("images", 0, 1), ("images", 1, 2), ("annotations", 0, 3)];
+            assert_eq!(found, expected);
+            assert_eq!(records.text("kind"), Some("val"));
+            assert_eq!(records.text("late"), Some("x"));
+        }
+        for cut in 0..text.len() {
+            let mut source = Dripping(&text.as_bytes()[..cut], 7);
+            let mut records = Records::in_lists(&mut source, &["images", "annotations"], 50);
+            while let Ok(Some(_)) = records.next_record() {}
+            assert!(records.next_record().is_err(), "cut at {cut}");
+        }
+        for bad in [
+            "[]",
+            "7",
+            "{1: 2}",
+            "{\"a\" 1}",
+            "{\"a\": }",
+            "{\"a\": 1 \"b\": 2}",
+            "{} x",
+        ] {
+            let mut source = Dripping(bad.as_bytes(), 7);
+            let mut records = Records::in_lists(&mut source, &["images"], 50);
+            assert!(records.next_record().is_err(), "{bad}");
+        }
     }
 }

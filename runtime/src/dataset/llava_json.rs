@@ -5,6 +5,7 @@
 //!     "conversations": [ {"from": "human", "value": "<image>\nWhat is this?"},
 //!                        {"from": "gpt",   "value": "A bus."} ] } ]
 //! ```
+//! An image may be a file's name or, in place of it, a `data:` URL that holds it.
 //! Only `human` turns mark images; further fields are kept in [`Sample::extra`]. As LLaVA's loader
 //! does it, a marker anywhere in a turn moves the image to its front.
 
@@ -16,7 +17,7 @@ use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{DatasetError, ImageRef, Location, Part, Role, Sample, Turn};
+use super::{DatasetError, ImageRef, Location, Part, Role, Sample, Turn, data_url};
 use crate::Result;
 use crate::atomic_file::AtomicFile;
 
@@ -236,8 +237,12 @@ fn sample(record: Record, index: usize, path: &Path) -> Result<Sample, DatasetEr
         images: images
             .into_iter()
             .take(next_image)
-            .map(|n| ImageRef::Path(n.into()))
-            .collect(),
+            .map(|name| match data_url::read(&name) {
+                None => Ok(ImageRef::Path(name.into())),
+                Some(Ok(bytes)) => Ok(ImageRef::Bytes(bytes)),
+                Some(Err(reason)) => Err(refuse(format!("`image` is {reason}"))),
+            })
+            .collect::<Result<_, _>>()?,
         turns,
         origin: Some(Location {
             source: path.display().to_string(),
@@ -307,7 +312,7 @@ impl Writer {
     /// they would shift every later image.
     ///
     /// # Errors
-    /// If an image has no file name, or the disk refuses.
+    /// If the disk refuses.
     pub fn write(&mut self, sample: &Sample) -> Result<()> {
         let refuse = |reason: &str| DatasetError::Record {
             path: self.path.clone(),
@@ -319,7 +324,7 @@ impl Writer {
         for image in &sample.images {
             match image {
                 ImageRef::Path(path) => names.push(path.display().to_string()),
-                ImageRef::Bytes(_) => return Err(refuse("an image without a file name").into()),
+                ImageRef::Bytes(bytes) => names.push(data_url::write(bytes)),
             }
         }
         let mut record = Map::new();
@@ -410,6 +415,35 @@ mod tests {
             (&again[1].turns, &again[1].extra),
             (&samples[0].turns, &samples[0].extra)
         );
+    }
+
+    #[test]
+    fn an_image_inside_the_data_set_is_written_and_read() {
+        let sample = Sample {
+            id: "a".into(),
+            images: vec![ImageRef::Bytes(b"\x89PNG\r\n".to_vec())],
+            turns: vec![
+                Turn {
+                    role: Role::User,
+                    content: vec![Part::Image(0), Part::Text("q".into())],
+                },
+                Turn::text(Role::Assistant, "a"),
+            ],
+            ..Sample::default()
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("set.json");
+        let mut writer = Writer::create(&path).unwrap();
+        writer.write(&sample).unwrap();
+        writer.finish().unwrap();
+        let again = read(&path).unwrap();
+        assert_eq!(
+            (&again[0].images, &again[0].turns),
+            (&sample.images, &sample.turns)
+        );
+        let text = std::fs::read_to_string(&path).unwrap();
+        let error = read_text(&text.replace("base64", "base46")).unwrap_err();
+        assert!(error.to_string().contains("data: URL"), "{error}");
     }
 
     #[test]

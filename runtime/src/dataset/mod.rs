@@ -2,6 +2,7 @@
 
 pub mod assets;
 pub mod converter;
+mod data_url;
 pub mod diagnostic;
 mod error;
 pub mod images;

@@ -1,7 +1,8 @@
 //! Exports of UBIAI: labelled spans of a document, and relations that link questions to answers.
 //!
 //! Reads relation JSON (`tokens` and `relations`), entity JSON (`annotation` or `annotations`) and spaCy
-//! lists (`["text", {"entities": [[start, end, label]]}]`), as one array or one record after the other.
+//! lists (`["text", {"entities": [[start, end, label]]}]`), as one array or one record after the other;
+//! tagged tokens (IOB); and records of prompts and responses.
 
 // The error is a record of the interface; it is made once, at the end of a conversion.
 #![allow(clippy::result_large_err)]
@@ -10,11 +11,13 @@ mod area;
 mod document;
 mod images;
 mod pairs;
+mod prompts;
+mod tagged;
 
 use std::collections::HashMap;
 
 use document::Document;
-use graft_plugin::json::Dialect;
+use graft_plugin::json::{self, Dialect};
 use graft_plugin::options::Options;
 use graft_plugin::records::{Record, Records};
 use graft_plugin::{
@@ -22,6 +25,7 @@ use graft_plugin::{
     Summary, Turn, Value, export_converter,
 };
 use pairs::Pair;
+use tagged::Tagged;
 
 /// Bytes of the largest document.
 const LARGEST_RECORD: usize = 64 << 20;
@@ -67,6 +71,16 @@ impl Converter for Ubiai {
             title: "UBIAI, spaCy list",
             extensions: &["txt", "json"],
         },
+        Format {
+            id: "ubiai-iob",
+            title: "UBIAI, tagged tokens",
+            extensions: &["tsv", "txt", "iob"],
+        },
+        Format {
+            id: "ubiai-prompts",
+            title: "UBIAI, prompts and responses",
+            extensions: &["json", "jsonl"],
+        },
     ];
 
     const OPTIONS_SCHEMA: &'static str = r#"{
@@ -81,13 +95,25 @@ impl Converter for Ubiai {
     "turns": {"enum": ["document", "pair"], "default": "document",
       "description": "One sample per document and page, or one per question"},
     "image_prefix": {"type": "string", "default": "", "description": "Put before every image name"},
-    "notation": {"enum": ["auto", "json", "python"], "default": "auto",
-      "description": "python for exports that print lists with single quotes"}
+    "notation": {"enum": ["auto", "json", "python", "iob"], "default": "auto",
+      "description": "python for exports that print lists with single quotes, iob for tagged tokens"}
   }
 }"#;
 
     fn detect(head: &[u8], name: &str) -> u8 {
         let text = String::from_utf8_lossy(head);
+        if text
+            .trim_start_matches('\u{feff}')
+            .starts_with(tagged::START)
+        {
+            return 80;
+        }
+        if let Some((record, _)) = json::first_record(head)
+            && prompts::is_one(&record)
+        {
+            let certain = record.has(&["user_prompt"]) || record.has(&["userPrompt"]);
+            return if certain { 80 } else { 40 };
+        }
         let has = |key: &str| text.contains(key);
         if has("\"tokens\"") && has("\"entityLabel\"") {
             95
@@ -119,46 +145,99 @@ impl Converter for Ubiai {
             one_pair_a_sample: options.choice("turns", &["document", "pair"])? == "pair",
             image_prefix: text("image_prefix", "")?,
         };
-        let dialect = match options.choice("notation", &["auto", "json", "python"])? {
-            "python" => Dialect::Python,
-            "json" => Dialect::Json,
+        let notation = match options.choice("notation", &["auto", "json", "python", "iob"])? {
+            "python" => Notation::Records(Dialect::Python),
+            "json" => Notation::Records(Dialect::Json),
+            "iob" => Notation::Tagged,
             _ => guess(input)?,
         };
         let total = input.size();
-        let mut records = Records::new(input, dialect, LARGEST_RECORD);
-        let mut ids = Ids::default();
-        let mut summary = Summary {
-            records: 0,
-            samples: 0,
-            skipped: 0,
+        let mut conversion = Conversion {
+            ids: Ids::default(),
+            summary: Summary {
+                records: 0,
+                samples: 0,
+                skipped: 0,
+            },
+            output,
+            host,
+            total,
         };
-        while let Some(record) = records.next_record()? {
-            summary.records += 1;
-            let samples = samples(&record, &choices, &mut ids, host)?;
-            summary.skipped += u64::from(samples.is_empty());
-            for sample in samples {
-                summary.samples += 1;
-                output.emit(sample)?;
+        match notation {
+            Notation::Records(dialect) => {
+                let mut records = Records::new(input, dialect, LARGEST_RECORD);
+                while let Some(record) = records.next_record()? {
+                    let samples = samples(&record, &choices, &mut conversion.ids, host)?;
+                    conversion.take(samples, &record)?;
+                }
             }
-            host.checkpoint(record.end_offset, total)?;
+            Notation::Tagged => {
+                // Tags know no relations.
+                let choices = Choices {
+                    nearest: true,
+                    ..choices
+                };
+                let mut documents = Tagged::new(input, LARGEST_RECORD)?;
+                while let Some(record) = documents.next_record()? {
+                    let remarks = Remarks {
+                        record: &record,
+                        host,
+                    };
+                    let document = tagged::document(&record, &remarks)?;
+                    let ids = &mut conversion.ids;
+                    let samples = of_document(document, 0, &choices, ids, &remarks)?;
+                    conversion.take(samples, &record)?;
+                }
+            }
         }
-        Ok(summary)
+        Ok(conversion.summary)
     }
 }
 
-/// Whether the text is JSON or Python: only Python opens a list with a round bracket or a single
+/// What has come of the records so far.
+struct Conversion<'a> {
+    ids: Ids,
+    summary: Summary,
+    output: &'a mut dyn Sink,
+    host: &'a dyn Host,
+    total: Option<u64>,
+}
+
+impl Conversion<'_> {
+    fn take(&mut self, samples: Vec<Sample>, record: &Record) -> Result<(), Error> {
+        self.summary.records += 1;
+        self.summary.skipped += u64::from(samples.is_empty());
+        for sample in samples {
+            self.summary.samples += 1;
+            self.output.emit(sample)?;
+        }
+        self.host.checkpoint(record.end_offset, self.total)
+    }
+}
+
+/// How an export is written.
+enum Notation {
+    Records(Dialect),
+    Tagged,
+}
+
+/// Whether the text is tagged tokens, JSON or Python: only Python opens a list with a round bracket or a single
 /// quote. A pipe is taken for JSON.
-fn guess(input: &mut dyn Source) -> Result<Dialect, Error> {
+fn guess(input: &mut dyn Source) -> Result<Notation, Error> {
     let head = match input.read_at(0, 4096) {
         Ok(head) => head,
-        Err(Error::Unsupported(_)) => return Ok(Dialect::Json),
+        Err(Error::Unsupported(_)) => return Ok(Notation::Records(Dialect::Json)),
         Err(error) => return Err(error),
     };
+    let bare = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&head);
+    if bare.starts_with(tagged::START.as_bytes()) {
+        return Ok(Notation::Tagged);
+    }
     let mut telling = head.iter().filter(|b| matches!(b, b'"' | b'\'' | b'('));
-    Ok(match telling.next() {
+    Ok(Notation::Records(match telling.next() {
         Some(b'\'' | b'(') => Dialect::Python,
         _ => Dialect::Json,
-    })
+    }))
 }
 
 /// Ids given so far, by hash: exports may have more documents than memory has names.
@@ -189,10 +268,31 @@ fn samples(
 ) -> Result<Vec<Sample>, Error> {
     let node = record.parse()?;
     let remarks = Remarks { record, host };
-    let Some(document) = Document::read(&node, &remarks)? else {
-        return Ok(Vec::new());
-    };
-    let pairs = pairs::find(&document, choices, &remarks)?;
+    if prompts::is_one(&node) {
+        let id = node.get("id").and_then(json::Node::name);
+        let id = id.map_or_else(|| format!("record-{}", record.index + 1), str::to_owned);
+        let Some(mut sample) = prompts::sample(&node, id, record, &remarks)? else {
+            return Ok(Vec::new());
+        };
+        sample.id = ids.fresh(std::mem::take(&mut sample.id)).0;
+        return Ok(vec![sample]);
+    }
+    match Document::read(&node, &remarks)? {
+        Some(document) => of_document(document, node.at, choices, ids, &remarks),
+        None => Ok(Vec::new()),
+    }
+}
+
+/// The samples of a document; `at` is where it stands in its record.
+fn of_document(
+    document: Document,
+    at: usize,
+    choices: &Choices,
+    ids: &mut Ids,
+    remarks: &Remarks<'_>,
+) -> Result<Vec<Sample>, Error> {
+    let record = remarks.record;
+    let pairs = pairs::find(&document, choices, remarks)?;
     let called = document.called(record.index);
     if pairs.is_empty() {
         let hint = match document.relations.is_empty() && !choices.nearest {
@@ -203,25 +303,20 @@ fn samples(
             "{called} has no {} linked to an {}: no sample{hint}",
             choices.question, choices.answer
         );
-        remarks.warn("ubiai-no-pairs", message, node.at, None)?;
+        remarks.warn("ubiai-no-pairs", message, at, None)?;
         return Ok(Vec::new());
     }
     let (called, twice) = ids.fresh(called);
     if twice {
         let message = format!("another document of that name came before: this one is {called}");
-        remarks.warn(
-            "ubiai-duplicate-id",
-            message,
-            node.at,
-            Some("/documentName"),
-        )?;
+        remarks.warn("ubiai-duplicate-id", message, at, Some("/documentName"))?;
     }
     let paged = document.is_paged();
     let mut samples = Vec::new();
     // Pairs are in reading order, so those of a page stand together.
     for pairs in pairs.chunk_by(|a, b| a.page == b.page) {
         let page = pairs[0].page;
-        let Some(images) = images::of(&document, page, pairs, choices, &remarks)? else {
+        let Some(images) = images::of(&document, page, pairs, choices, remarks)? else {
             continue;
         };
         let name = match paged {
@@ -232,7 +327,7 @@ fn samples(
             id,
             images: images.clone(),
             turns: turns(pairs, !images.is_empty()),
-            origin: Some(record.location(node.at, None)),
+            origin: Some(record.location(at, None)),
             extra: extra(pairs, paged),
         };
         match choices.one_pair_a_sample {

@@ -172,6 +172,38 @@ fn entity_lists_and_spacy_lists_are_read_too() {
 }
 
 #[test]
+fn tagged_tokens_are_read_by_their_tags() {
+    let export = "-DOCSTART- -X- O O\r\n\r\nTotal\tB-QUESTION\r\ndue\tI-QUESTION\r\nis\tO\r\n42\tS-ANSWER\r\n\r\n\
+                  -DOCSTART- -X- O O\n\nWho\tB-QUESTION\nAna\tB-ANSWER\nLima\tE-ANSWER\nalone\n";
+    let (summary, samples, remarks) = convert(export, r#"{"notation": "iob"}"#);
+    assert_eq!(summary.unwrap().records, 2);
+    assert_eq!(texts(&samples[0]), ["Total due", "42"]);
+    assert_eq!(texts(&samples[1]), ["Who", "Ana Lima"]);
+    assert_eq!(remarks, ["ubiai-untagged-token"]);
+    assert_eq!(samples[1].origin.as_ref().unwrap().line, Some(8));
+    assert_eq!(Ubiai::detect(export.as_bytes(), "a.tsv"), 80);
+    for cut in 0..export.len() {
+        let (summary, ..) = convert(&export[..cut], r#"{"notation": "iob"}"#);
+        assert!(summary.is_ok(), "{cut}");
+    }
+}
+
+#[test]
+fn prompts_and_responses_are_conversations() {
+    let export = r#"[{"system_prompt": "s", "user_prompt": "Sum up.", "input": "long", "response": "short", "temperature": 1},
+        {"user_prompt": "q", "response": ""}, {"prompt": "q", "output": "a", "id": 7}]"#;
+    let (summary, samples, remarks) = convert(export, "{}");
+    assert_eq!(summary.unwrap().skipped, 1);
+    assert_eq!(texts(&samples[0]), ["s", "Sum up.\nlong", "short"]);
+    assert_eq!(
+        (texts(&samples[1]), samples[1].id.as_str()),
+        (vec!["q", "a"], "7")
+    );
+    assert_eq!(remarks, ["ubiai-empty-turn"]);
+    assert_eq!(Ubiai::detect(export.as_bytes(), "a.json"), 80);
+}
+
+#[test]
 fn faults_have_places() {
     let (error, _, _) = convert("[{\"document\": \"a\",\n \"tokens\": [1,, 2]}]", "{}");
     let Err(Error::InvalidInput(fault)) = error else {

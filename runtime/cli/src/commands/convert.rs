@@ -18,7 +18,8 @@ use crate::trust_arguments::TrustArguments;
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub struct ConvertArguments {
-    /// A plugin file, or the name of a shipped plugin (ubiai)
+    /// A plugin file, or the name of a shipped plugin (alpaca, coco-captions, csv, doccano, label-studio,
+    /// openai-chat, sharegpt, ubiai, vqa-v2)
     #[arg(long, value_name = "PLUGIN")]
     plugin: PathBuf,
     /// The export
