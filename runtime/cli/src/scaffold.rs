@@ -23,13 +23,16 @@ macro_rules! files {
 /// Name in the new folder, and content.
 const SDK: &[(&str, &str)] = files! {
     "sdk/src/bindings.rs" from "sdk/src/bindings.rs"
+    "sdk/src/blanks.rs" from "sdk/src/blanks.rs"
     "sdk/src/converter.rs" from "sdk/src/converter.rs"
     "sdk/src/evaluator.rs" from "sdk/src/evaluator.rs"
     "sdk/src/json.rs" from "sdk/src/json.rs"
     "sdk/src/lib.rs" from "sdk/src/lib.rs"
     "sdk/src/options.rs" from "sdk/src/options.rs"
+    "sdk/src/parts.rs" from "sdk/src/parts.rs"
     "sdk/src/place.rs" from "sdk/src/place.rs"
     "sdk/src/records.rs" from "sdk/src/records.rs"
+    "sdk/src/reference.rs" from "sdk/src/reference.rs"
     "wit/0.1.0/converter.wit" from "wit/0.1.0/converter.wit"
     "wit/0.1.0/dataset.wit" from "wit/0.1.0/dataset.wit"
     "wit/0.1.0/evaluator.wit" from "wit/0.1.0/evaluator.wit"
