@@ -12,12 +12,25 @@
 
 use crate::blanks::strip;
 use crate::json::{self, Dialect, Node, Value as Json};
-use crate::{Error, Part, Role, Sample, Value};
+use crate::{Error, Part, Prediction, Role, Sample, Value};
+
+/// Most bytes of an answer, given or hoped for: so much is no answer, and a measure of it would cost
+/// more memory than a plugin has.
+const LONGEST: usize = 4 << 20;
+
+/// What the model said.
+///
+/// # Errors
+/// `too-long` beyond 4 MiB.
+pub fn said<'p>(sample: &Sample, predicted: &'p Prediction) -> Result<&'p str, Error> {
+    within(sample, predicted.text.len())?;
+    Ok(&predicted.text)
+}
 
 /// The text of the last assistant turn: the answer hoped for.
 ///
 /// # Errors
-/// `no-reference` if no assistant speaks.
+/// `no-reference` if no assistant speaks, `too-long` beyond 4 MiB.
 pub fn hoped(sample: &Sample) -> Result<String, Error> {
     let mut turns = sample.turns.iter().rev();
     let Some(last) = turns.find(|turn| turn.role == Role::Assistant) else {
@@ -28,7 +41,9 @@ pub fn hoped(sample: &Sample) -> Result<String, Error> {
         Part::Text(text) => Some(text.as_str()),
         Part::Image(_) => None,
     });
-    Ok(texts.collect())
+    let hoped: String = texts.collect();
+    within(sample, hoped.len())?;
+    Ok(hoped)
 }
 
 /// The attribute `name` as texts; none if the sample does not have it or it is null.
@@ -65,7 +80,10 @@ pub fn answers(sample: &Sample, name: &str) -> Result<Vec<String>, Error> {
             let message = format!("has no answer in {name:?}");
             Err(unusable(sample, "no-reference", &message))
         }
-        Some(answers) => Ok(answers),
+        Some(answers) => {
+            within(sample, answers.iter().map(String::len).sum())?;
+            Ok(answers)
+        }
         None => Ok(vec![hoped(sample)?]),
     }
 }
@@ -80,6 +98,16 @@ pub fn attribute<'s>(sample: &'s Sample, name: &str) -> Option<&'s Value> {
 pub fn unusable(sample: &Sample, code: &str, message: &str) -> Error {
     let message = format!("sample {:?} {message}", sample.id);
     crate::invalid_input(code, message, sample.origin.clone())
+}
+
+fn within(sample: &Sample, bytes: usize) -> Result<(), Error> {
+    match bytes <= LONGEST {
+        true => Ok(()),
+        false => {
+            let message = format!("has an answer of {bytes} bytes; {LONGEST} are the most");
+            Err(unusable(sample, "too-long", &message))
+        }
+    }
 }
 
 fn of_value(value: &Value) -> Result<Option<Vec<String>>, String> {
@@ -191,6 +219,8 @@ mod tests {
                 fault.message
             );
         }
+        let long = Value::Text("x".repeat(LONGEST + 1));
+        assert!(answers(&sample(&[("answers", long)]), "answers").is_err());
         let mut silent = sample(&[]);
         silent.turns.clear();
         assert!(hoped(&silent).is_err());

@@ -71,9 +71,10 @@ impl Evaluator for Anls {
 
 impl Run for Anls {
     fn score(&mut self, sample: &Sample, predicted: &Prediction) -> Result<Vec<Score>, Error> {
+        let said = reference::said(sample, predicted)?;
         let answers = reference::answers(sample, &self.answers)?;
         let parts = self.breakdown.parts(sample)?;
-        let Some(value) = similarity(&answers, &predicted.text, self.threshold) else {
+        let Some(value) = similarity(&answers, said, self.threshold) else {
             let message = "and its answer are too long to be compared letter by letter";
             return Err(reference::unusable(sample, "too-long", message));
         };

@@ -76,18 +76,21 @@ impl Evaluator for Pope {
 
 impl Run for Pope {
     fn score(&mut self, sample: &Sample, predicted: &Prediction) -> Result<Vec<Score>, Error> {
+        let said = reference::said(sample, predicted)?;
         let label = reference::answers(sample, &self.label)?.swap_remove(0);
         let Some(is_so) = label_of(&label) else {
             let message = "is labelled neither yes nor no";
             return Err(reference::unusable(sample, "bad-label", message));
         };
         let parts = self.breakdown.parts(sample)?;
-        let says_yes = says_yes(&predicted.text);
-        if says_yes && !names_yes(&predicted.text) {
+        let says_yes = says_yes(said);
+        if says_yes && !names_yes(said) {
             let message = "the answer says neither yes nor no and counts as yes";
-            self.remarks.push(remark(sample, "neither-yes-nor-no", message));
+            self.remarks
+                .push(remark(sample, "neither-yes-nor-no", message));
         }
-        self.counts.update(&parts, |counts| counts.add(says_yes, is_so));
+        self.counts
+            .update(&parts, |counts| counts.add(says_yes, is_so));
         let one = |flag: bool| f64::from(u8::from(flag));
         Ok(vec![
             score(ACCURACY, one(says_yes == is_so)),
@@ -126,7 +129,13 @@ impl Counts {
 
     /// In the order of the metrics. A share of nothing is 0, where the script divides by zero.
     fn values(self) -> [f64; 5] {
-        let share = |some: u64, of: u64| if of == 0 { 0.0 } else { some as f64 / of as f64 };
+        let share = |some: u64, of: u64| {
+            if of == 0 {
+                0.0
+            } else {
+                some as f64 / of as f64
+            }
+        };
         let precision = share(self.true_yes, self.true_yes + self.false_yes);
         let recall = share(self.true_yes, self.true_yes + self.false_no);
         let f1 = match precision + recall > 0.0 {

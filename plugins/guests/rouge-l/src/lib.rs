@@ -79,9 +79,10 @@ impl Evaluator for RougeL {
 
 impl Run for RougeL {
     fn score(&mut self, sample: &Sample, predicted: &Prediction) -> Result<Vec<Score>, Error> {
+        let said = reference::said(sample, predicted)?;
         let answers = reference::answers(sample, &self.answers)?;
         let parts = self.breakdown.parts(sample)?;
-        let Some(best) = best(&answers, &predicted.text) else {
+        let Some(best) = best(&answers, said) else {
             let message = "and its answer are too long to be compared word by word";
             return Err(reference::unusable(sample, "too-long", message));
         };

@@ -81,11 +81,12 @@ impl Evaluator for ScienceQa {
 
 impl Run for ScienceQa {
     fn score(&mut self, sample: &Sample, predicted: &Prediction) -> Result<Vec<Score>, Error> {
+        let said = reference::said(sample, predicted)?;
         let right = self.right_choice(sample)?;
         let choices = reference::texts(sample, &self.choices)?;
         let choices = choices.map_or(LETTERS.len(), |choices| choices.len());
         let parts = self.breakdown.parts(sample)?;
-        let choice = choice(&predicted.text).filter(|&choice| choice < choices);
+        let choice = choice(said).filter(|&choice| choice < choices);
         if choice.is_none() {
             let message = "the answer names none of the choices and counts as wrong";
             self.remarks.push(remark(sample, "no-choice", message));
@@ -223,7 +224,10 @@ mod tests {
         let beyond = sample("", 0, vec![choices(), ("answer", Value::Integer(1))]);
         run.score(&beyond, &said("C")).unwrap();
         let totals = run.finish().unwrap();
-        let totals: Vec<_> = totals.iter().map(|s| (s.metric.as_str(), s.value)).collect();
+        let totals: Vec<_> = totals
+            .iter()
+            .map(|s| (s.metric.as_str(), s.value))
+            .collect();
         let hoped = [
             ("accuracy", 0.5),
             ("accuracy[subject=art]", 1.0),
@@ -237,7 +241,11 @@ mod tests {
     #[test]
     fn a_sample_without_a_right_choice_is_refused() {
         let mut run = ScienceQa::start("{}", 0).unwrap();
-        let answers = [Value::Integer(-1), Value::Text("F".into()), Value::Json("[]".into())];
+        let answers = [
+            Value::Integer(-1),
+            Value::Text("F".into()),
+            Value::Json("[]".into()),
+        ];
         for answer in answers {
             let sample = sample("A", 0, vec![("answer", answer)]);
             assert!(run.score(&sample, &said("A")).is_err());

@@ -63,9 +63,10 @@ impl Evaluator for VqaAccuracy {
 
 impl Run for VqaAccuracy {
     fn score(&mut self, sample: &Sample, predicted: &Prediction) -> Result<Vec<Score>, Error> {
+        let said = reference::said(sample, predicted)?;
         let answers = reference::answers(sample, &self.answers)?;
         let parts = self.breakdown.parts(sample)?;
-        let value = accuracy(&answers, &predicted.text, self.always);
+        let value = accuracy(&answers, said, self.always);
         self.means.update(&parts, |mean| mean.add(value));
         Ok(vec![score(ACCURACY, value)])
     }
