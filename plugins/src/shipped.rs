@@ -2,8 +2,18 @@
 
 /// Name and component of each.
 const SHIPPED: &[(&str, &[u8])] = &[
+    ("anls", include_bytes!("../shipped/anls.wasm")),
     ("exact-match", include_bytes!("../shipped/exact-match.wasm")),
+    ("gqa", include_bytes!("../shipped/gqa.wasm")),
+    ("json-fields", include_bytes!("../shipped/json-fields.wasm")),
+    ("pope", include_bytes!("../shipped/pope.wasm")),
+    ("rouge-l", include_bytes!("../shipped/rouge-l.wasm")),
+    ("science-qa", include_bytes!("../shipped/science-qa.wasm")),
     ("ubiai", include_bytes!("../shipped/ubiai.wasm")),
+    (
+        "vqa-accuracy",
+        include_bytes!("../shipped/vqa-accuracy.wasm"),
+    ),
 ];
 
 /// What compiled them: a compiler, its standard library and a linker, by version.

@@ -2,7 +2,9 @@
 //! source beside them.
 
 mod desk;
+mod evaluators;
 mod exact_match;
+mod golden;
 mod guest;
 mod hostile;
 mod loading;

@@ -1,6 +1,8 @@
 //! Right, hoped-for and given values, counted for a document, a field or a data set.
 
-use crate::fields::Fields;
+use std::cmp::Ordering;
+
+use crate::fields::{Fields, Leaf, Plain};
 
 /// How many values there are of each kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,31 +57,74 @@ fn share(some: u64, of: u64, of_nothing_is_all: bool) -> f64 {
     }
 }
 
+/// Counts for the values as they are, and made alike.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pair {
+    /// As they are.
+    pub exact: Counts,
+    /// Made alike.
+    pub normalised: Counts,
+}
+
+impl Pair {
+    /// Adds `other`.
+    pub fn add(&mut self, other: Self) {
+        self.exact.add(other.exact);
+        self.normalised.add(other.normalised);
+    }
+}
+
 /// The counts of every path of `hoped` or `given`, in order.
-pub fn compare<'f>(
-    hoped: &'f Fields,
-    given: &'f Fields,
-) -> impl Iterator<Item = (&'f str, Counts)> {
-    let only_given = given.keys().filter(|path| !hoped.contains_key(*path));
-    let paths = hoped.keys().chain(only_given);
-    paths.map(|path| {
-        let (hoped, given) = (hoped.get(path), given.get(path));
-        let all = |values: Option<&std::collections::BTreeMap<_, u64>>| -> u64 {
-            values.map_or(0, |values| values.values().sum())
+pub fn compare(hoped: &mut Fields<'_>, given: &mut Fields<'_>, mut tell: impl FnMut(&str, Pair)) {
+    let (mut hoped, mut given) = (hoped.groups().peekable(), given.groups().peekable());
+    loop {
+        let order = match (hoped.peek(), given.peek()) {
+            (Some((one, _)), Some((other, _))) => one.cmp(other),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (None, None) => return,
         };
-        let shared = hoped.iter().flat_map(|values| values.iter());
-        let shared = shared.map(|(value, &count)| {
-            let other = given.and_then(|given| given.get(value));
-            count.min(other.copied().unwrap_or(0))
-        });
-        let (right, hoped, given) = (shared.sum(), all(hoped), all(given));
-        let counts = Counts {
-            right,
-            hoped,
-            given,
-            missing: hoped.saturating_sub(given),
-            extra: given.saturating_sub(hoped),
-        };
-        (path.as_str(), counts)
-    })
+        let one = hoped.next_if(|_| order.is_le());
+        let other = given.next_if(|_| order.is_ge());
+        let path = one.as_ref().map(|(path, _)| *path);
+        let path = path.or(other.as_ref().map(|(path, _)| *path));
+        let one = one.map(|(_, leaves)| leaves).unwrap_or_default();
+        let other = other.map(|(_, leaves)| leaves).unwrap_or_default();
+        tell(path.unwrap_or_default(), pair(one, other));
+    }
+}
+
+fn pair(hoped: &mut [Leaf<'_>], given: &mut [Leaf<'_>]) -> Pair {
+    let exact = shared(hoped, given, |leaf| &leaf.exact);
+    let normalised = shared(hoped, given, |leaf| &leaf.normalised);
+    let (hoped, given) = (hoped.len() as u64, given.len() as u64);
+    let counts = |right| Counts {
+        right,
+        hoped,
+        given,
+        missing: hoped.saturating_sub(given),
+        extra: given.saturating_sub(hoped),
+    };
+    Pair {
+        exact: counts(exact),
+        normalised: counts(normalised),
+    }
+}
+
+/// How many values two multisets have in common; both are sorted for it.
+fn shared(
+    one: &mut [Leaf<'_>],
+    other: &mut [Leaf<'_>],
+    value: impl for<'l, 'v> Fn(&'l Leaf<'v>) -> &'l Plain<'v>,
+) -> u64 {
+    one.sort_unstable_by(|a, b| value(a).cmp(value(b)));
+    other.sort_unstable_by(|a, b| value(a).cmp(value(b)));
+    let (mut i, mut j, mut count) = (0, 0, 0);
+    while let (Some(a), Some(b)) = (one.get(i), other.get(j)) {
+        let order = value(a).cmp(value(b));
+        i += usize::from(order.is_le());
+        j += usize::from(order.is_ge());
+        count += u64::from(order.is_eq());
+    }
+    count
 }

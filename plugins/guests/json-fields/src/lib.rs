@@ -8,7 +8,7 @@ mod counts;
 mod fields;
 mod strict;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use graft_plugin::blanks::strip;
 use graft_plugin::options::Options;
@@ -18,8 +18,8 @@ use graft_plugin::{
     reference, remark,
 };
 
-use counts::{Counts, compare};
-use fields::{Fields, Match, fields};
+use counts::{Pair, compare};
+use fields::Fields;
 
 const F1: &str = "f1";
 const PRECISION: &str = "precision";
@@ -35,28 +35,17 @@ const MALFORMED: &str = "malformed";
 /// Most paths that are counted one by one, and most that are told.
 const PATHS: usize = 100_000;
 const TOLD: usize = 1000;
+/// Characters after which paths are the same.
+const LONGEST: usize = 100;
+const LONG_NAMES: &str = "its names are too long";
 
 /// One run of the evaluator.
 pub struct JsonFields {
     fences: bool,
     breakdown: Breakdown,
     documents: Parts<Documents>,
-    paths: BTreeMap<String, Pair>,
+    paths: HashMap<String, Pair>,
     remarks: Vec<Diagnostic>,
-}
-
-/// The fields of a text in both ways.
-#[derive(Debug, Default)]
-struct Values {
-    normalised: Fields,
-    exact: Fields,
-}
-
-/// The counts of one comparison in both ways.
-#[derive(Clone, Copy, Debug, Default)]
-struct Pair {
-    normalised: Counts,
-    exact: Counts,
 }
 
 /// Documents and what they add up to.
@@ -107,7 +96,7 @@ impl Evaluator for JsonFields {
             fences: options.flag("fences", true)?,
             breakdown: Breakdown::by(options.text("by")?.unwrap_or("")),
             documents: Parts::default(),
-            paths: BTreeMap::new(),
+            paths: HashMap::new(),
             remarks: Vec::new(),
         })
     }
@@ -117,31 +106,33 @@ impl Run for JsonFields {
     fn score(&mut self, sample: &Sample, predicted: &Prediction) -> Result<Vec<Score>, Error> {
         let said = reference::said(sample, predicted)?;
         let hoped = reference::hoped(sample)?;
-        let hoped = Values::of(&hoped).map_err(|reason| {
+        let refuse = |reason: String| {
             let message = format!("has an answer that is no JSON: {reason}");
             reference::unusable(sample, "bad-reference", &message)
-        })?;
+        };
+        let hoped = strict::parse(&hoped).map_err(refuse)?;
+        let mut hoped = Fields::of(&hoped).ok_or_else(|| refuse(LONG_NAMES.into()))?;
         let parts = self.breakdown.parts(sample)?;
         let text = match self.fences {
             true => without_fence(said),
             false => said,
         };
-        let given = Values::of(text);
+        let node = strict::parse(text);
+        let given = match &node {
+            Ok(node) => Fields::of(node).ok_or(LONG_NAMES),
+            Err(reason) => Err(reason.as_str()),
+        };
         if let Err(reason) = &given {
             let message = format!("the answer is no JSON: {reason}");
             self.remarks.push(remark(sample, "malformed-json", message));
         }
         let is_malformed = given.is_err();
-        let given = given.unwrap_or_default();
+        let mut given: Fields<'_> = given.unwrap_or_default();
         let mut sums = Pair::default();
-        for (path, counts) in compare(&hoped.normalised, &given.normalised) {
-            sums.normalised.add(counts);
-            self.count(path, |pair| pair.normalised.add(counts));
-        }
-        for (path, counts) in compare(&hoped.exact, &given.exact) {
-            sums.exact.add(counts);
-            self.count(path, |pair| pair.exact.add(counts));
-        }
+        compare(&mut hoped, &mut given, |path, pair| {
+            sums.add(pair);
+            count(&mut self.paths, path, pair);
+        });
         let document = Documents {
             documents: 1,
             perfect: u64::from(!is_malformed && sums.normalised.is_perfect()),
@@ -163,10 +154,11 @@ impl Run for JsonFields {
                 values.map(move |(m, value)| score_of(m.name, part, value, all.documents as f64))
             })
             .collect();
-        let told = self
-            .paths
-            .iter()
-            .filter(|(_, pair)| pair.normalised.hoped > 0);
+        let mut paths = BTreeMap::<String, Pair>::new();
+        for (path, pair) in &self.paths {
+            paths.entry(part("field", path)).or_default().add(*pair);
+        }
+        let told = paths.iter().filter(|(_, pair)| pair.normalised.hoped > 0);
         for (path, Pair { normalised, exact }) in told.take(TOLD) {
             let weight = normalised.hoped as f64;
             let mut tell = |metric, value| scores.push(score_of(metric, path, value, weight));
@@ -183,27 +175,17 @@ impl Run for JsonFields {
     }
 }
 
-impl Values {
-    fn of(text: &str) -> Result<Self, String> {
-        let node = strict::parse(text)?;
-        let read = |how| fields(&node, how).ok_or("its names are too long");
-        Ok(Self {
-            normalised: read(Match::Normalised)?,
-            exact: read(Match::Exact)?,
-        })
-    }
-}
-
-impl JsonFields {
-    /// Lets `change` work on the counts of a path.
-    fn count(&mut self, path: &str, change: impl FnOnce(&mut Pair)) {
-        let name = part("field", path);
-        let room = self.paths.len() < PATHS;
-        match self.paths.get_mut(&name) {
-            Some(pair) => change(pair),
-            None if room => change(self.paths.entry(name).or_default()),
-            None => {}
-        }
+/// Adds `pair` to the counts of a path.
+fn count(paths: &mut HashMap<String, Pair>, path: &str, pair: Pair) {
+    let path = match path.char_indices().nth(LONGEST) {
+        Some((end, _)) if path.len() > LONGEST => &path[..end],
+        _ => path,
+    };
+    let room = paths.len() < PATHS;
+    match paths.get_mut(path) {
+        Some(sum) => sum.add(pair),
+        None if room => drop(paths.insert(path.to_owned(), pair)),
+        None => {}
     }
 }
 
@@ -212,8 +194,7 @@ impl Documents {
         self.documents += other.documents;
         self.perfect += other.perfect;
         self.malformed += other.malformed;
-        self.sums.normalised.add(other.sums.normalised);
-        self.sums.exact.add(other.sums.exact);
+        self.sums.add(other.sums);
     }
 
     /// In the order of the metrics.

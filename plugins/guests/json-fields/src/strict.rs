@@ -4,8 +4,17 @@
 
 use graft_plugin::json::{self, Dialect, Node, Value};
 
+/// Most bytes of a text: its values take fifty times as much memory.
+const LONGEST: usize = 1 << 20;
+
 /// Reads `text`; the error says what is wrong and where.
 pub fn parse(text: &str) -> Result<Node<'_>, String> {
+    if text.len() > LONGEST {
+        return Err(format!(
+            "{} bytes, where {LONGEST} are the most",
+            text.len()
+        ));
+    }
     let node = json::parse(text, Dialect::Json)
         .map_err(|fault| format!("{} at byte {}", fault.message, fault.at))?;
     check(text, &node)?;
@@ -97,5 +106,6 @@ mod tests {
             assert!(parse(bad).is_err(), "{bad}");
         }
         assert!(parse(&"[".repeat(1 << 20)).is_err());
+        assert!(parse(&format!("{}1", " ".repeat(1 << 20))).is_err());
     }
 }
