@@ -3,6 +3,7 @@
 /// Name and component of each.
 const SHIPPED: &[(&str, &[u8])] = &[
     ("alpaca", include_bytes!("../shipped/alpaca.wasm")),
+    ("anls", include_bytes!("../shipped/anls.wasm")),
     (
         "coco-captions",
         include_bytes!("../shipped/coco-captions.wasm"),
@@ -10,13 +11,22 @@ const SHIPPED: &[(&str, &[u8])] = &[
     ("csv", include_bytes!("../shipped/csv.wasm")),
     ("doccano", include_bytes!("../shipped/doccano.wasm")),
     ("exact-match", include_bytes!("../shipped/exact-match.wasm")),
+    ("gqa", include_bytes!("../shipped/gqa.wasm")),
+    ("json-fields", include_bytes!("../shipped/json-fields.wasm")),
     (
         "label-studio",
         include_bytes!("../shipped/label-studio.wasm"),
     ),
     ("openai-chat", include_bytes!("../shipped/openai-chat.wasm")),
+    ("pope", include_bytes!("../shipped/pope.wasm")),
+    ("rouge-l", include_bytes!("../shipped/rouge-l.wasm")),
+    ("science-qa", include_bytes!("../shipped/science-qa.wasm")),
     ("sharegpt", include_bytes!("../shipped/sharegpt.wasm")),
     ("ubiai", include_bytes!("../shipped/ubiai.wasm")),
+    (
+        "vqa-accuracy",
+        include_bytes!("../shipped/vqa-accuracy.wasm"),
+    ),
     ("vqa-v2", include_bytes!("../shipped/vqa-v2.wasm")),
 ];
 

@@ -3,7 +3,9 @@
 
 mod converters;
 mod desk;
+mod evaluators;
 mod exact_match;
+mod golden;
 mod guest;
 mod hostile;
 mod loading;

@@ -1,7 +1,7 @@
 //! Evaluators: the trait a plugin implements, and how it becomes a component.
 
 use crate::bindings::evaluator::exports::graft::plugin::evaluator as export;
-use crate::{Error, Sample};
+use crate::{Diagnostic, Error, Sample, Severity};
 
 pub use export::{Prediction, Score};
 
@@ -25,6 +25,21 @@ pub trait Run {
     fn finish(&mut self) -> Result<Vec<Score>, Error> {
         Ok(Vec::new())
     }
+
+    /// What there was to remark about samples and answers since the last call.
+    fn remarks(&mut self) -> Vec<Diagnostic> {
+        Vec::new()
+    }
+}
+
+/// A remark about how the answer to a sample was scored.
+pub fn remark(sample: &Sample, code: &str, message: impl std::fmt::Display) -> Diagnostic {
+    Diagnostic {
+        severity: Severity::Note,
+        code: code.to_owned(),
+        message: format!("sample {:?}: {message}", sample.id),
+        at: sample.origin.clone(),
+    }
 }
 
 /// A measure.
@@ -42,6 +57,7 @@ pub struct Metric {
 #[doc(hidden)]
 pub mod component {
     use super::*;
+    use crate::bindings::converter::graft::plugin::host::report;
     use std::cell::RefCell;
 
     pub struct Cell<R>(pub RefCell<R>);
@@ -60,11 +76,21 @@ pub mod component {
 
     impl<R: Run + 'static> export::GuestRun for Cell<R> {
         fn score(&self, reference: Sample, predicted: Prediction) -> Result<Vec<Score>, Error> {
-            self.0.borrow_mut().score(&reference, &predicted)
+            let mut run = self.0.borrow_mut();
+            let scores = run.score(&reference, &predicted);
+            pass_on(run.remarks())?;
+            scores
         }
         fn finish(&self) -> Result<Vec<Score>, Error> {
-            self.0.borrow_mut().finish()
+            let mut run = self.0.borrow_mut();
+            let scores = run.finish();
+            pass_on(run.remarks())?;
+            scores
         }
+    }
+
+    fn pass_on(remarks: Vec<Diagnostic>) -> Result<(), Error> {
+        remarks.iter().try_for_each(report)
     }
 }
 

@@ -49,14 +49,17 @@
 #![allow(clippy::result_large_err)]
 
 pub mod bindings;
+pub mod blanks;
 pub mod conversation;
 mod converter;
 mod evaluator;
 pub mod images;
 pub mod json;
 pub mod options;
+pub mod parts;
 pub mod place;
 pub mod records;
+pub mod reference;
 pub mod remarks;
 mod scan;
 pub mod template;
@@ -73,7 +76,7 @@ pub use converter::component as converter_component;
 pub use converter::{Converter, Format, Host, Sink, Source, Summary, read_all};
 #[doc(hidden)]
 pub use evaluator::component as evaluator_component;
-pub use evaluator::{Evaluator, Metric, Prediction, Run, Score};
+pub use evaluator::{Evaluator, Metric, Prediction, Run, Score, remark};
 
 /// A fatal remark about the input.
 pub fn invalid_input(code: &str, message: impl Into<String>, at: Option<Location>) -> Error {

@@ -83,6 +83,14 @@ impl<'a> Options<'a> {
         Ok(member.and_then(map).unwrap_or_default())
     }
 
+    /// The number `name`, from `least` to `most`; `default` if not given.
+    pub fn number(&self, name: &str, default: f64, least: f64, most: f64) -> Result<f64, Error> {
+        let read = |node: &Node<'a>| node.number().is_some_and(|n| n >= least && n <= most);
+        let expected = format!("a number from {least} to {most}");
+        let member = self.member(name, &expected, read)?;
+        Ok(member.and_then(Node::number).unwrap_or(default))
+    }
+
     fn member(
         &self,
         name: &str,
@@ -131,6 +139,11 @@ mod tests {
         assert_eq!(options.map("c").unwrap(), [("k".into(), "v".into())]);
         assert!(options.texts("d").is_err() && options.map("b").is_err());
         assert!(options.texts("c").is_err() && options.map("a").is_err());
+        let numbers = Options::parse(r#"{"d": 0.25, "e": 1e999}"#, &["d", "e"]).unwrap();
+        assert_eq!(numbers.number("d", 0.5, 0.0, 1.0).unwrap(), 0.25);
+        assert_eq!(numbers.number("f", 0.5, 0.0, 1.0).unwrap(), 0.5);
+        assert!(numbers.number("d", 0.5, 0.3, 1.0).is_err());
+        assert!(numbers.number("e", 0.5, 0.0, 1.0).is_err());
         for bad in ["", "[]", "{", r#"{"z": 1}"#] {
             assert!(Options::parse(bad, &["a"]).is_err(), "{bad}");
         }

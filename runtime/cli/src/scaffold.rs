@@ -23,6 +23,7 @@ macro_rules! files {
 /// Name in the new folder, and content.
 const SDK: &[(&str, &str)] = files! {
     "sdk/src/bindings.rs" from "sdk/src/bindings.rs"
+    "sdk/src/blanks.rs" from "sdk/src/blanks.rs"
     "sdk/src/conversation.rs" from "sdk/src/conversation.rs"
     "sdk/src/converter.rs" from "sdk/src/converter.rs"
     "sdk/src/evaluator.rs" from "sdk/src/evaluator.rs"
@@ -30,8 +31,10 @@ const SDK: &[(&str, &str)] = files! {
     "sdk/src/json.rs" from "sdk/src/json.rs"
     "sdk/src/lib.rs" from "sdk/src/lib.rs"
     "sdk/src/options.rs" from "sdk/src/options.rs"
+    "sdk/src/parts.rs" from "sdk/src/parts.rs"
     "sdk/src/place.rs" from "sdk/src/place.rs"
     "sdk/src/records.rs" from "sdk/src/records.rs"
+    "sdk/src/reference.rs" from "sdk/src/reference.rs"
     "sdk/src/remarks.rs" from "sdk/src/remarks.rs"
     "sdk/src/scan.rs" from "sdk/src/scan.rs"
     "sdk/src/template.rs" from "sdk/src/template.rs"

@@ -5,7 +5,7 @@
 mod workplace;
 
 use serde_json::Value;
-use workplace::{Place, Said};
+use workplace::{Place, Said, question, records};
 
 /// The one JSON document on stdout.
 fn document(said: Said) -> Value {
@@ -495,6 +495,33 @@ fn an_evaluation_writes_its_report_and_a_line_for_each_sample() {
         let line: Value = serde_json::from_str(line).unwrap();
         assert_eq!(line["expected"], "two");
     }
+}
+
+#[test]
+fn fields_of_the_records_reach_the_metric_and_parts_stand_in_the_report() {
+    let place = Place::new();
+    let asked = ["number", "other"].map(|kind| {
+        let mut record = question(kind, None);
+        record["answers"] = serde_json::json!(["one thing", "another", "a third"]);
+        record["answer_type"] = kind.into();
+        record
+    });
+    place.write("vqa.json", records(asked));
+    let line = "eval -m model.gguf --data vqa.json --metric vqa-accuracy -n 4 --report r.json";
+    let said = place.run(line).done();
+    assert!(
+        said.out.contains("accuracy[answer_type=other]"),
+        "{said:#?}"
+    );
+    let report: Value = serde_json::from_slice(&place.read("r.json")).unwrap();
+    let metrics = report["metrics"].as_array().unwrap().iter();
+    let told = metrics.map(|m| (m["name"].as_str().unwrap(), m["weight"].as_f64().unwrap()));
+    let hoped = [
+        ("accuracy", 2.0),
+        ("accuracy[answer_type=number]", 1.0),
+        ("accuracy[answer_type=other]", 1.0),
+    ];
+    assert_eq!(told.collect::<Vec<_>>(), hoped);
 }
 
 #[test]

@@ -75,7 +75,8 @@ pub struct Prediction {
 /// The value of one metric, for one answer or for the whole data set.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct Score {
-    /// Name of the [`Metric`].
+    /// Name of the [`Metric`], or `metric[part]` for a part of the data set:
+    /// `accuracy[question_type=what color]`.
     pub metric: String,
     /// Its value.
     pub value: f64,

@@ -12,6 +12,7 @@ use std::path::Path;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use super::score::metric_of;
 use super::{Answer, Metric, Score};
 use crate::adapter::{Adapter, Attached};
 use crate::atomic_file::AtomicFile;
@@ -60,10 +61,10 @@ pub struct EvaluateReport {
     pub graft_version: &'static str,
 }
 
-/// A metric of the whole data set.
+/// A metric of the whole data set, or of a part of it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct MetricValue {
-    /// Its name.
+    /// Its name; that of a part is `metric[part]`.
     pub name: String,
     /// Its value.
     pub value: f64,
@@ -133,9 +134,12 @@ impl AdapterUsed {
 impl MetricValue {
     pub(super) fn all(metrics: &[Metric], totals: &[Score]) -> Vec<Self> {
         let value = |total: &Score| {
-            let metric = metrics.iter().find(|m| m.name == total.metric)?;
+            let name = metric_of(&total.metric);
+            let metric = metrics
+                .iter()
+                .find(|m| m.name == total.metric || m.name == name)?;
             Some(Self {
-                name: metric.name.clone(),
+                name: total.metric.clone(),
                 value: total.value,
                 weight: total.weight,
                 unit: metric.unit.clone(),

@@ -8,11 +8,28 @@ use crate::cancel::Cancel;
 use crate::dataset::converter::LogLevel;
 use crate::dataset::{Diagnostic, Sample};
 
-/// One pass of an [`Evaluator`]: every score must be of a metric that it names, and a number.
+/// One pass of an [`Evaluator`]: every score must be of a metric that it names, or of a part of the
+/// data set under one, and a number.
+///
+/// The metric of a part is called `metric[part]`, as `accuracy[question_type=what color]`, and comes
+/// behind its metric in [`Scorer::finish`].
 pub struct Scorer {
     run: Box<dyn EvaluatorRun>,
     metrics: Vec<Metric>,
     sums: BTreeMap<String, Mean>,
+}
+
+/// Most parts of a data set, all metrics together.
+const PARTS: usize = 20_000;
+/// Most bytes of a part's name with its metric.
+const PART_NAME: usize = 400;
+
+/// The metric that a score counts under: for a part of the data set what stands before its bracket.
+pub(super) fn metric_of(name: &str) -> &str {
+    match name.split_once('[') {
+        Some((metric, part)) if part.ends_with(']') => metric,
+        _ => name,
+    }
 }
 
 /// A weighted mean as it grows.
@@ -74,6 +91,7 @@ impl Scorer {
             mean.sum += score.value * score.weight;
             mean.weight += score.weight;
         }
+        check_parts(self.sums.len())?;
         Ok(scores)
     }
 
@@ -86,33 +104,38 @@ impl Scorer {
         known.next()
     }
 
-    /// The value and weight of each metric over all answers: the evaluator's own, else the weighted
-    /// mean. A metric without any score is left out.
+    /// The value and weight of each metric over all answers, and behind it those of its parts in the
+    /// order of their names: the evaluator's own, else the weighted mean. A metric without any score
+    /// is left out.
     ///
     /// # Errors
     /// If the evaluator fails, or gives a score that is not usable.
     pub fn finish(mut self) -> Result<Vec<Score>, EvaluateError> {
-        let totals = self.run.finish()?;
-        for (i, total) in totals.iter().enumerate() {
-            self.check(total)?;
-            if totals[..i].iter().any(|t| t.metric == total.metric) {
-                let reason = format!("two values of {} for the whole set", total.metric);
+        let mut totals = BTreeMap::new();
+        for total in self.run.finish()? {
+            self.check(&total)?;
+            if let Some(first) = totals.insert(total.metric.clone(), total) {
+                let reason = format!("two values of {} for the whole set", first.metric);
                 return Err(EvaluateError::BadScore(reason));
             }
         }
-        let value = |metric: &Metric| {
-            let total = totals.iter().find(|t| t.metric == metric.name).cloned();
-            let mean = || {
-                let mean = self.sums.get(&metric.name)?;
-                Some(Score {
-                    metric: metric.name.clone(),
-                    value: mean.value()?,
-                    weight: mean.weight,
-                })
-            };
-            total.or_else(mean)
-        };
-        Ok(self.metrics.iter().filter_map(value).collect())
+        for (metric, mean) in self.sums {
+            if let Some(value) = mean.value() {
+                let weight = mean.weight;
+                totals.entry(metric.clone()).or_insert(Score {
+                    metric,
+                    value,
+                    weight,
+                });
+            }
+        }
+        check_parts(totals.len())?;
+        let at = |name: &str| self.metrics.iter().position(|m| m.name == name);
+        let place = |name: &str| at(name).or_else(|| at(metric_of(name)));
+        let mut totals: Vec<Score> = totals.into_values().collect();
+        // Stable, so that parts stay in the order of their names, behind their metric.
+        totals.sort_by_key(|total| place(&total.metric));
+        Ok(totals)
     }
 
     fn check(&self, score: &Score) -> Result<(), EvaluateError> {
@@ -121,8 +144,13 @@ impl Scorer {
             value,
             weight,
         } = score;
-        let reason = if !self.metrics.iter().any(|m| m.name == *metric) {
+        let is_known = |name: &str| self.metrics.iter().any(|m| m.name == name);
+        let is_part = metric_of(metric) != metric.as_str();
+        let reason = if !is_known(metric) && !is_known(metric_of(metric)) {
             format!("the metric {metric} is not among those it describes")
+        } else if is_part && (metric.len() > PART_NAME || metric.contains(char::is_control)) {
+            let metric = metric_of(metric);
+            format!("a part of {metric} has a name that is too long or not plain text")
         } else if !value.is_finite() {
             format!("{metric} is {value}")
         } else if !(weight.is_finite() && *weight >= 0.0) {
@@ -131,6 +159,16 @@ impl Scorer {
             return Ok(());
         };
         Err(EvaluateError::BadScore(reason))
+    }
+}
+
+/// Refuses more entries than a report can show.
+fn check_parts(known: usize) -> Result<(), EvaluateError> {
+    match known <= PARTS {
+        true => Ok(()),
+        false => Err(EvaluateError::BadScore(format!(
+            "it splits the data set into more than {PARTS} parts"
+        ))),
     }
 }
 
@@ -252,6 +290,50 @@ mod tests {
         assert_eq!(
             scorer.finish().unwrap(),
             [score("recall", 0.75, 4.0), score("words", 7.0, 2.0)]
+        );
+    }
+
+    #[test]
+    fn parts_of_the_data_set_come_behind_their_metric() {
+        let mut scorer = scorer(vec![
+            vec![score("recall[kind=b]", 1.0, 1.0), score("words", 2.0, 1.0)],
+            vec![score("recall[kind=b]", 0.0, 1.0), score("recall", 1.0, 1.0)],
+            vec![
+                score("words[kind=a]", 3.0, 1.0),
+                score("recall[a]", 0.5, 1.0),
+            ],
+        ]);
+        let (sample, said) = (Sample::default(), Prediction::default());
+        scorer.score(&sample, &said).unwrap();
+        scorer.score(&sample, &said).unwrap();
+        let hoped = [
+            score("recall", 1.0, 1.0),
+            score("recall[a]", 0.5, 1.0),
+            score("recall[kind=b]", 0.5, 2.0),
+            score("words", 2.0, 1.0),
+            score("words[kind=a]", 3.0, 1.0),
+        ];
+        assert_eq!(scorer.finish().unwrap(), hoped);
+    }
+
+    #[test]
+    fn parts_are_bounded_in_name_and_number() {
+        let part = |name: String| score(&format!("recall[{name}]"), 1.0, 1.0);
+        for bad in ["x".repeat(500), "a\u{1b}[2J".into()] {
+            assert!(scorer(vec![vec![part(bad)]]).finish().is_err());
+        }
+        let many = |n: usize| vec![(0..n).map(|i| part(i.to_string())).collect()];
+        assert!(scorer(many(PARTS)).finish().is_ok());
+        let error = scorer(many(PARTS + 1)).finish().unwrap_err();
+        assert!(
+            error.to_string().contains("more than 20000 parts"),
+            "{error}"
+        );
+        let mut single = scorer(many(PARTS + 1));
+        assert!(
+            single
+                .score(&Sample::default(), &Prediction::default())
+                .is_err()
         );
     }
 

@@ -28,7 +28,8 @@ use crate::trust_arguments::TrustArguments;
 ///     --data held-out.json --metric exact-match --report report.json
 ///
 /// The last turn of each sample is the answer hoped for; the turns before it are the question. A
-/// metric is a WebAssembly plugin: the name of a shipped one (exact-match) or a file.
+/// metric is a WebAssembly plugin: the name of a shipped one (exact-match, vqa-accuracy, anls,
+/// rouge-l, json-fields, pope, gqa, science-qa) or a file.
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub struct EvalArguments {
