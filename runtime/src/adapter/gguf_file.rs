@@ -209,7 +209,7 @@ pub fn write(path: &Path, adapter: &Adapter) -> crate::Result<()> {
 /// [`read`] refuses.
 ///
 /// # Errors
-/// As [`write`], or for any other type.
+/// As [`write()`], or for any other type.
 pub fn write_as(path: &Path, adapter: &Adapter, quant_type: QuantType) -> crate::Result<()> {
     if quant_type.block_len() != 1 {
         return Err(AdapterError::Unsupported {

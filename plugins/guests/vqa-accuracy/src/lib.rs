@@ -2,7 +2,7 @@
 //!
 //! With `k` of `n` people agreeing the accuracy of a question is the mean over the `n` people of
 //! `min(1, others who agree / 3)`, where `others` leaves that person out. Answers are compared after
-//! the [normalisation](normalise) of the official evaluation, its oddities included.
+//! the normalisation (`normalise.rs`) of the official evaluation, its oddities included.
 
 // The error is a record of the interface; it is made once for a sample that cannot be scored.
 #![allow(clippy::result_large_err)]
