@@ -1,5 +1,7 @@
 //! Converters: the trait a plugin implements, what it may call, and how it becomes a component.
 
+use std::cell::Cell;
+
 use crate::bindings::converter::exports::graft::plugin::converter as export;
 use crate::bindings::converter::graft::plugin::{dataset, host, input};
 use crate::{Diagnostic, Error, ImageInfo, ImageRef, Level, Part, Sample};
@@ -115,7 +117,8 @@ pub mod component {
         options: &str,
     ) -> Result<Summary, Error> {
         let mut batch = Batch::new(output);
-        let summary = C::convert(&mut Borrowed(input), &mut batch, options, &Imports)?;
+        let imports = Imports::default();
+        let summary = C::convert(&mut Borrowed(input), &mut batch, options, &imports)?;
         batch.flush()?;
         Ok(summary)
     }
@@ -154,7 +157,19 @@ pub mod component {
         }
     }
 
-    struct Imports;
+    #[derive(Default)]
+    struct Imports {
+        /// Bytes done when the host was last told, and how often it was.
+        told: Cell<(u64, u32)>,
+    }
+
+    impl Imports {
+        /// Bytes that pass without a word: the host is on another thread, and telling it takes longer than a
+        /// record.
+        const QUIET: u64 = 64 << 10;
+        /// It is told this often in any case.
+        const ALWAYS: u32 = 16;
+    }
 
     impl Host for Imports {
         fn log(&self, level: Level, message: &str) {
@@ -164,6 +179,12 @@ pub mod component {
             host::report(&diagnostic)
         }
         fn checkpoint(&self, done: u64, total: Option<u64>) -> Result<(), Error> {
+            let (told, times) = self.told.get();
+            let soon = (told..told.saturating_add(Self::QUIET)).contains(&done);
+            if times >= Self::ALWAYS && soon && total != Some(done) {
+                return Ok(());
+            }
+            self.told.set((done, times.saturating_add(1)));
             host::checkpoint(done, total)
         }
         fn open_asset(&self, name: &str) -> Result<Box<dyn Source>, Error> {
