@@ -55,15 +55,15 @@ impl Adapted {
                 (added, term)
             })
             .collect();
-        let down = |(added, term): &mut (Added<'_>, LoraRef<'_>)| {
+        let fill = |(added, term): &mut (Added<'_>, LoraRef<'_>)| {
             let rows = added.rows.clone();
             let x = &x.floats[rows.start * inputs..rows.end * inputs];
             down(&mut added.ax, x, term.a, term.scale, rows.len());
         };
         match &mut terms[..] {
             [] => {}
-            [one] => down(one),
-            several => several.par_iter_mut().for_each(down),
+            [one] => fill(one),
+            several => several.par_iter_mut().for_each(fill),
         }
         let terms: Vec<_> = terms.into_iter().map(|(added, _)| added).collect();
         self.linear.forward_adding(y, x, &terms);
