@@ -15,9 +15,19 @@ impl Cancel {
         Self::default()
     }
 
-    /// Raises the flag, for good.
+    /// Raises the flag.
     pub fn raise(&self) {
         self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Takes the flag down, to use it again; work that has not looked meanwhile goes on.
+    pub fn lower(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether there are other clones of the flag.
+    pub fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
     }
 
     /// Whether the flag is raised.

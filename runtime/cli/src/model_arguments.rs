@@ -15,7 +15,6 @@ use graft::threads::Pool;
 use graft::train::TrainError;
 
 use crate::failure::Failure;
-use crate::machine;
 use crate::progress::short_bytes;
 
 /// A model, its vision half and its adapters.
@@ -141,7 +140,7 @@ pub fn open_model(path: &Path, options: &ModelOptions) -> Result<Arc<Model>, Fai
 pub fn check_context(model: &Model, positions: usize) -> Result<(), Failure> {
     let shape = model.llama().shape();
     let row = KvCache::bytes(shape, 1) + Inference::bytes(shape, 1, 1);
-    let most = machine::memory().map_or(u64::MAX, |memory| memory.total);
+    let most = graft::memory::memory().map_or(u64::MAX, |memory| memory.total);
     match positions.checked_mul(row) {
         Some(bytes) if bytes as u64 <= most && positions <= 1 << 24 => Ok(()),
         _ => Err(Failure::Usage(format!(

@@ -1,17 +1,24 @@
 //! The memory map of a model file: the one place that trusts the operating system with a slice.
 #![allow(unsafe_code)] // mapping a file
 
+use std::fmt;
 use std::fs::File;
 use std::ops::Range;
 use std::path::Path;
 
 use super::GgufError;
 
-/// The bytes of a file, mapped or owned; immutable.
-#[derive(Debug)]
+/// The bytes of a file: mapped, owned, or somebody else's; immutable.
 pub(crate) enum Bytes {
     Mapped(memmap2::Mmap),
     Owned(Vec<u8>),
+    Lent(Box<dyn AsRef<[u8]> + Send + Sync>),
+}
+
+impl fmt::Debug for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.len())
+    }
 }
 
 impl Bytes {
@@ -39,6 +46,15 @@ impl Bytes {
         // SAFETY: the map is read-only and private to this value. That the file does not change
         // underneath is asked of the user, as the documentation above says.
         let map = unsafe { memmap2::Mmap::map(&file) }.map_err(io)?;
+        Ok(Self::Mapped(map))
+    }
+
+    /// Maps `length` bytes of an open file from `offset` on, with what [`Bytes::map`] asks of the file; the map
+    /// outlives `file`. The range is not beyond the file's end.
+    pub(crate) fn map_part(file: &File, offset: u64, length: usize) -> std::io::Result<Self> {
+        let mut options = memmap2::MmapOptions::new();
+        // SAFETY: as for a whole file.
+        let map = unsafe { options.offset(offset).len(length).map(file) }?;
         Ok(Self::Mapped(map))
     }
 
@@ -70,6 +86,7 @@ impl std::ops::Deref for Bytes {
         match self {
             Self::Mapped(map) => map,
             Self::Owned(bytes) => bytes,
+            Self::Lent(bytes) => (**bytes).as_ref(),
         }
     }
 }

@@ -15,6 +15,7 @@
 mod error;
 mod mapping;
 mod metadata;
+mod open;
 mod reader;
 mod split;
 #[cfg(test)]

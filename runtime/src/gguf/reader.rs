@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use graft_kernels::QuantType;
 
 use super::mapping::Bytes;
-use super::split;
 use super::{
     ALIGNMENT_KEY, Array, DEFAULT_ALIGNMENT, GgufError, MAGIC, MOST_AXES, Metadata, Value,
 };
@@ -67,29 +66,6 @@ pub struct Tensor<'a> {
 }
 
 impl Gguf {
-    /// Maps a file and reads everything but the tensor data. For a part of a split model, maps all.
-    ///
-    /// # Errors
-    /// If the file cannot be read or anything in it is wrong; see [`GgufError`].
-    pub fn open(path: &Path) -> Result<Self, GgufError> {
-        let mut gguf = Bytes::map(path)
-            .and_then(Self::parse)
-            .map_err(|e| e.in_file(path))?;
-        gguf.path = Some(path.to_owned());
-        split::join(gguf, path)
-    }
-
-    /// Reads a file that is already in memory.
-    ///
-    /// # Errors
-    /// If anything in it is wrong; see [`GgufError`].
-    pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, GgufError> {
-        if bytes.is_empty() {
-            return Err(GgufError::Empty);
-        }
-        Self::parse(Bytes::Owned(bytes))
-    }
-
     /// The file it came from: the first part of a split model.
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()

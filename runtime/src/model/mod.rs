@@ -84,12 +84,23 @@ impl Model {
     /// # Errors
     /// As [`Model::open`].
     pub fn new(gguf: Arc<Gguf>, options: &ModelOptions) -> crate::Result<Arc<Self>> {
-        let llama = Llama::bind(&gguf, Pool::new(options.threads)?)?;
+        let vision = options.mmproj.as_deref().map(Gguf::open).transpose()?;
+        Self::from_parts(gguf, vision.map(Arc::new), Pool::new(options.threads)?)
+    }
+
+    /// A model from files that are already open, the second of them its vision half, on workers that others use
+    /// as well.
+    ///
+    /// # Errors
+    /// As [`Model::open`].
+    pub fn from_parts(
+        gguf: Arc<Gguf>,
+        vision: Option<Arc<Gguf>>,
+        pool: Pool,
+    ) -> crate::Result<Arc<Self>> {
+        let llama = Llama::bind(&gguf, pool)?;
         let width = llama.shape().width;
-        let vision = options
-            .mmproj
-            .as_deref()
-            .map(|path| Vision::open(path, width));
+        let vision = vision.map(|gguf| Vision::new(gguf, width));
         let tokenizer = match gguf.metadata().get("tokenizer.ggml.model") {
             Some(_) => Some(Tokenizer::from_metadata(gguf.metadata())?),
             None => None,

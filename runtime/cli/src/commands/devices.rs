@@ -23,11 +23,11 @@ pub struct DevicesArguments {}
 /// Runs the command.
 pub fn run(_: &DevicesArguments, setting: &Setting) -> Result<(), Failure> {
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
-    let memory = machine::memory();
+    let memory = graft::memory::memory();
     let kernels = Kernels::detect().name;
     let available: Vec<_> = Kernels::available().map(|table| table.name).collect();
     let features = machine::features();
-    let processor = machine::processor().unwrap_or_else(|| "unknown".into());
+    let processor = graft::memory::processor().unwrap_or_else(|| "unknown".into());
     let mut out = std::io::stdout().lock();
     if setting.json {
         let document = serde_json::json!({"devices": [{

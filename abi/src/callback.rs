@@ -1,0 +1,77 @@
+//! Functions of the caller's, as we call them.
+
+use std::ffi::{CStr, c_char, c_void};
+
+use graft::cancel::Cancel;
+
+use crate::structs::Plain;
+
+/// A pointer that callers get back and that we never follow.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug)]
+pub struct UserData(*mut c_void);
+
+// SAFETY: a pointer that is never followed.
+unsafe impl Plain for UserData {}
+// SAFETY: `graft.h` says of each retained function which threads it is called from.
+unsafe impl Send for UserData {}
+// SAFETY: as above.
+unsafe impl Sync for UserData {}
+
+/// Ends what was retained.
+#[allow(non_camel_case_types)]
+pub type graft_destroy_fn = Option<unsafe extern "C" fn(userdata: UserData)>;
+
+/// Told how far work is; anything but 0 stops it.
+#[allow(non_camel_case_types)]
+pub type graft_progress_fn = Option<
+    unsafe extern "C" fn(userdata: UserData, stage: *const c_char, done: u64, total: u64) -> i32,
+>;
+
+/// Calls the caller's `destroy` once, when it is dropped.
+#[derive(Debug)]
+pub struct Destroy {
+    function: graft_destroy_fn,
+    userdata: UserData,
+}
+
+impl Destroy {
+    /// From now on it will be called, whatever becomes of the call.
+    pub fn new(function: graft_destroy_fn, userdata: UserData) -> Self {
+        Self { function, userdata }
+    }
+}
+
+impl Drop for Destroy {
+    fn drop(&mut self) {
+        if let Some(function) = self.function {
+            // SAFETY: the caller gave this function for this pointer, and it is called once.
+            unsafe { function(self.userdata) };
+        }
+    }
+}
+
+/// Progress of a call, for the caller's function on the caller's thread.
+#[derive(Debug)]
+pub struct Progress {
+    function: graft_progress_fn,
+    userdata: UserData,
+}
+
+impl Progress {
+    /// Tells `function`, or nobody.
+    pub fn new(function: graft_progress_fn, userdata: UserData) -> Self {
+        Self { function, userdata }
+    }
+
+    /// Says how far it is; raises `cancel` if the caller's function asks to stop.
+    pub fn tell(&self, stage: &CStr, done: u64, total: u64, cancel: &Cancel) {
+        if let Some(function) = self.function {
+            // SAFETY: the caller gave this function for this pointer; the text outlives the call.
+            let answer = unsafe { function(self.userdata, stage.as_ptr(), done, total) };
+            if answer != 0 {
+                cancel.raise();
+            }
+        }
+    }
+}
