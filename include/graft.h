@@ -1,0 +1,360 @@
+/*
+ * graft.h - the C interface of graft, an embedded runtime for quantized language and vision-language models that
+ * trains LoRA adapters on the device itself.
+ *
+ * C99, C++11 and later. C++ programs include graft.hpp, which is written on this header alone.
+ *
+ * A program in eight lines:
+ *
+ *     graft_model *model = NULL;
+ *     graft_session *session = NULL;
+ *     graft_error *error = NULL;
+ *     if (graft_model_open(NULL, "model.gguf", NULL, &model, &error) ||
+ *         graft_session_create(model, NULL, &session, &error)) {
+ *         fprintf(stderr, "%s\n", graft_error_message(error));
+ *         ...
+ *
+ * THE RULES, which hold for every function and are not said again below
+ *
+ * Status     A function that can fail returns a graft_status: 0 done, above 0 no failure, below 0 an error. Where it
+ *            has a last parameter `err`, a failure also gives an error object there with a sentence for people and
+ *            details for programs; `err` may be NULL. Release the object. Results are written on success only.
+ *            Numbers never change their meaning; treat every negative number as an error.
+ * NULL       A pointer may be NULL only where it is marked GRAFT_OPT. NULL elsewhere is GRAFT_E_ARGUMENT, or
+ *            GRAFT_E_HANDLE for an object; it is never a crash.
+ * Objects    graft_model and the like are handles: they look like pointers and lead nowhere. One that was released, is of
+ *            another kind, or never was one, is GRAFT_E_HANDLE. An object keeps what it needs: a session its model, a
+ *            model its runtime; release them in any order. An object ends with its last reference and the last call
+ *            that uses it. Releasing NULL does nothing.
+ * Threads    Each kind of object has a class:
+ *              S  shared: any number of threads at once. graft_<kind>_retain counts references.
+ *              X  exclusive: any thread, one call at a time; a second call is refused with GRAFT_E_BUSY and
+ *                 harms nothing.
+ *              A  any thread at any time, also while another call uses the object.
+ *            Functions of class A are marked; a function is otherwise of the class of its first object.
+ * Callbacks  run on the thread that made the call, never on a worker. They must not throw or longjmp, and a call
+ *            they make on the object at work gets GRAFT_E_BUSY. They return 0 to go on.
+ *            The log function alone may be called from any thread. `destroy` functions are called exactly once, also
+ *            when the call that took them fails, and from whichever thread ends the object.
+ * Text       is UTF-8. Names and paths end with a NUL. Contents have a length in bytes, for which
+ *            GRAFT_NUL_TERMINATED stands for "up to the NUL". Texts that the library returns belong to it.
+ * Structs    begin with struct_size; begin them with GRAFT_INIT, which sets it and makes everything else zero, and zero
+ *            is every field's default. Later versions only add fields at the end: a shorter struct is read as if zeros
+ *            followed, a longer one is accepted as long as what the library does not know is zero, else it is
+ *            GRAFT_E_VERSION. Of a struct with results as much is written as struct_size has room for. In an array of
+ *            structs all are as large as the first one says.
+ * Cancelling A raised cancel token ends a call with GRAFT_E_CANCELLED at its next safe point. What state that leaves
+ *            is said at each function. Files are written under a temporary name and renamed: one that a call did not
+ *            finish is not there.
+ * Memory     A memory limit of the runtime, or a budget of a call, is checked before anything is allocated:
+ *            GRAFT_E_BUDGET.
+ * Bugs       A panic in the library becomes GRAFT_E_INTERNAL. The exclusive object it was working on is shut: later
+ *            calls get GRAFT_E_STATE, releasing it works.
+ */
+#ifndef GRAFT_H
+#define GRAFT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(GRAFT_STATIC)
+#  define GRAFT_API
+#elif defined(_WIN32)
+#  define GRAFT_API __declspec(dllimport)
+#elif defined(__GNUC__)
+#  define GRAFT_API __attribute__((visibility("default")))
+#else
+#  define GRAFT_API
+#endif
+#if defined(__GNUC__)
+#  define GRAFT_MUST_USE __attribute__((warn_unused_result))
+#else
+#  define GRAFT_MUST_USE
+#endif
+/* A pointer that may be NULL. */
+#define GRAFT_OPT
+
+#define GRAFT_VERSION_MAJOR 0
+#define GRAFT_VERSION_MINOR 1
+#define GRAFT_VERSION_PATCH 0
+/* The number in the library's name. 0 promises nothing yet; from 1 on nothing is ever taken away. */
+#define GRAFT_ABI 0u
+/* As a length: up to the NUL. */
+#define GRAFT_NUL_TERMINATED ((size_t)-1)
+/* The beginning of a struct: graft_session_options options = GRAFT_INIT(graft_session_options); */
+#define GRAFT_INIT(type) { (uint32_t)sizeof(type) }
+
+#ifdef __cplusplus
+extern "C" {
+#  define GRAFT_NOEXCEPT noexcept
+#else
+#  define GRAFT_NOEXCEPT
+#endif
+
+/* ------------------------------------------------------------------------------------------------------ status */
+
+typedef int32_t graft_status;
+#define GRAFT_DONE                 1   /* nothing more will come */
+#define GRAFT_PENDING              2   /* not yet: still at work */
+#define GRAFT_OK                   0
+#define GRAFT_E_INTERNAL         (-1)  /* a bug of graft; a panic was caught */
+#define GRAFT_E_ARGUMENT         (-2)  /* an argument that cannot be meant */
+#define GRAFT_E_HANDLE           (-3)  /* NULL, a released object or one of another kind */
+#define GRAFT_E_STATE            (-4)  /* the object is in no state for this */
+#define GRAFT_E_BUSY             (-5)  /* another call uses the object */
+#define GRAFT_E_CANCELLED        (-6)  /* the caller asked to stop */
+#define GRAFT_E_TIMEOUT          (-7)  /* the time given was not enough */
+#define GRAFT_E_MEMORY           (-8)  /* the system has no memory left */
+#define GRAFT_E_DEVICE_MEMORY    (-9)  /* the device has no memory left */
+#define GRAFT_E_BUDGET          (-10)  /* it does not fit the budget; nothing was allocated */
+#define GRAFT_E_IO              (-11)  /* reading or writing failed */
+#define GRAFT_E_NOT_FOUND       (-12)  /* there is no such file or name */
+#define GRAFT_E_DENIED          (-13)  /* not permitted */
+#define GRAFT_E_UNSUPPORTED     (-14)  /* graft, or this build of it, cannot do this */
+#define GRAFT_E_VERSION         (-15)  /* made for another version */
+#define GRAFT_E_FORMAT          (-16)  /* a file is malformed */
+#define GRAFT_E_CORRUPT         (-17)  /* a file is damaged: a size or a digest does not agree */
+#define GRAFT_E_INCOMPATIBLE    (-18)  /* made for another model */
+#define GRAFT_E_CONTEXT_FULL    (-19)  /* no position is left in the session */
+#define GRAFT_E_BUFFER_SIZE     (-20)  /* the buffer is too small; *needed says how large it must be */
+#define GRAFT_E_PLUGIN          (-21)  /* a plugin returned an error or trapped */
+#define GRAFT_E_PLUGIN_LIMIT    (-22)  /* a plugin reached a limit */
+#define GRAFT_E_DEVICE          (-23)  /* the device failed */
+#define GRAFT_E_NUMERIC         (-24)  /* a value that is not finite */
+#define GRAFT_E_CALLBACK        (-25)  /* the caller's callback asked to fail */
+
+/* The name of a status, "GRAFT_E_BUSY"; "unknown" for a number that is none. Never NULL. */
+GRAFT_API const char *graft_status_name(graft_status status) GRAFT_NOEXCEPT;
+
+/* ----------------------------------------------------------------------------------------------------- objects */
+
+typedef struct graft_runtime   graft_runtime;    /* S  threads, memory limit, log, plugins' cache */
+typedef struct graft_model     graft_model;      /* S  an opened model file */
+typedef struct graft_image     graft_image;      /* S  pixels */
+typedef struct graft_adapter   graft_adapter;    /* S  a LoRA adapter */
+typedef struct graft_dataset   graft_dataset;    /* S  training samples */
+typedef struct graft_plugin    graft_plugin;     /* S  a loaded plugin */
+typedef struct graft_session   graft_session;    /* X  one timeline of tokens and images */
+typedef struct graft_trainer   graft_trainer;    /* X  a training run */
+typedef struct graft_job       graft_job;        /* X  a call that runs in the background */
+typedef struct graft_cancel    graft_cancel;     /* A  a flag that stops calls */
+typedef struct graft_buffer    graft_buffer;     /* X  bytes that the library made */
+typedef struct graft_error     graft_error;      /* X  why a call failed */
+
+/* ----------------------------------------------------------------------------------------------------- library */
+
+/* GRAFT_ABI of the library that runs, to be compared with the header's. Class A. */
+GRAFT_API uint32_t graft_library_abi(void) GRAFT_NOEXCEPT;
+/* Its version: major << 16 | minor << 8 | patch. Class A. */
+GRAFT_API uint32_t graft_library_version(void) GRAFT_NOEXCEPT;
+/* Its version as text, "0.1.0". Class A. */
+GRAFT_API const char *graft_library_version_string(void) GRAFT_NOEXCEPT;
+/* What it is, as JSON: version, features, the processor's kernels. Class A. */
+GRAFT_API const char *graft_library_build_info(void) GRAFT_NOEXCEPT;
+/* 1 if the feature is in this build, else 0: "plugins". Class A. */
+GRAFT_API int32_t graft_library_has_feature(const char *name) GRAFT_NOEXCEPT;
+
+/* ------------------------------------------------------------------------------------------------------ errors */
+
+/* The status that the call returned; GRAFT_E_HANDLE if it is no error object. */
+GRAFT_API graft_status graft_error_status(const graft_error *error) GRAFT_NOEXCEPT;
+/* One sentence: what failed, where, and what to do. Lives as long as the object; never NULL. */
+GRAFT_API const char *graft_error_message(const graft_error *error) GRAFT_NOEXCEPT;
+/* A detail by its key, or NULL where there is none: "path", "offset" (bytes), "tensor", "field", "line", "column",
+ * "record", "sample", "step", "needed" (bytes or elements), "smallest" (bytes). Lives as long as the object. */
+GRAFT_API const char *graft_error_detail(const graft_error *error, const char *key) GRAFT_NOEXCEPT;
+/* All of it as a JSON object: status, name, message, details. */
+GRAFT_API graft_status graft_error_json(const graft_error *error, graft_buffer **out) GRAFT_NOEXCEPT;
+GRAFT_API void graft_error_release(graft_error *error GRAFT_OPT) GRAFT_NOEXCEPT;
+
+/* ----------------------------------------------------------------------------------------------------- buffers */
+
+/* The bytes; a NUL follows the last one. Live as long as the buffer. NULL if it is no buffer. */
+GRAFT_API const void *graft_buffer_data(const graft_buffer *buffer) GRAFT_NOEXCEPT;
+/* Their number, without the NUL. */
+GRAFT_API size_t graft_buffer_size(const graft_buffer *buffer) GRAFT_NOEXCEPT;
+GRAFT_API void graft_buffer_release(graft_buffer *buffer GRAFT_OPT) GRAFT_NOEXCEPT;
+
+/* --------------------------------------------------------------------------------------------------- callbacks */
+
+/* Ends what was handed over; called exactly once. */
+typedef void (*graft_destroy_fn)(void *userdata);
+/* Told how far work is; `total` 0 means not known. 0 goes on, anything else stops as a raised cancel token does. */
+typedef int32_t (*graft_progress_fn)(void *userdata, const char *stage, uint64_t done, uint64_t total);
+
+/* ------------------------------------------------------------------------------------------------------ cancel */
+
+/* A token that any number of calls may be given, and that any thread may raise. */
+GRAFT_API graft_status graft_cancel_create(graft_cancel **out) GRAFT_NOEXCEPT GRAFT_MUST_USE;
+/* Raises it. Class A, and safe in a signal handler. A token that was released is left alone. */
+GRAFT_API void graft_cancel_signal(graft_cancel *cancel) GRAFT_NOEXCEPT;
+/* 1 if it is raised, else 0. Class A. */
+GRAFT_API int32_t graft_cancel_is_signalled(const graft_cancel *cancel) GRAFT_NOEXCEPT;
+/* Takes it down, to use it again. Class A. */
+GRAFT_API void graft_cancel_reset(graft_cancel *cancel) GRAFT_NOEXCEPT;
+/* Class A; calls that were given it go on with it. */
+GRAFT_API void graft_cancel_release(graft_cancel *cancel GRAFT_OPT) GRAFT_NOEXCEPT;
+
+/* ----------------------------------------------------------------------------------------------------- runtime */
+
+typedef uint32_t graft_log_level;
+#define GRAFT_LOG_OFF    0u
+#define GRAFT_LOG_ERROR  1u
+#define GRAFT_LOG_WARN   2u
+#define GRAFT_LOG_INFO   3u
+#define GRAFT_LOG_DEBUG  4u
+#define GRAFT_LOG_TRACE  5u
+/* Gets a message, which ends with a NUL that message_len does not count. May be called from any thread, from several
+ * at once, and must not call graft but for functions of class A. */
+typedef void (*graft_log_fn)(void *userdata, graft_log_level level, const char *target, const char *message,
+                             size_t message_len);
+
+typedef struct graft_runtime_options {
+    uint32_t struct_size;
+    uint32_t n_threads;               /* 0: one per core */
+    graft_log_level log_level;
+    uint32_t flags;                   /* 0 */
+    graft_log_fn log;                 /* NULL: nobody is told; the library is silent */
+    void *log_userdata;
+    graft_destroy_fn log_destroy;
+    const char *cache_dir;            /* where compiled plugins are kept; NULL: nowhere */
+    uint64_t memory_limit;            /* most bytes sessions and trainers may plan for together; 0: no limit */
+} graft_runtime_options;
+
+/* What models, trainers and plugins share. Wherever a function takes a runtime, NULL stands for one that the process
+ * has by itself, with default options. */
+GRAFT_API graft_status graft_runtime_create(const graft_runtime_options *options GRAFT_OPT, graft_runtime **out,
+                                            graft_error **err GRAFT_OPT) GRAFT_NOEXCEPT GRAFT_MUST_USE;
+GRAFT_API void graft_runtime_retain(graft_runtime *runtime) GRAFT_NOEXCEPT;
+GRAFT_API void graft_runtime_release(graft_runtime *runtime GRAFT_OPT) GRAFT_NOEXCEPT;
+/* Replaces the log function; `destroy` of the old one is called once nobody uses it. */
+GRAFT_API graft_status graft_runtime_set_log(graft_runtime *runtime GRAFT_OPT, graft_log_level level,
+                                             graft_log_fn log GRAFT_OPT, void *userdata GRAFT_OPT,
+                                             graft_destroy_fn destroy GRAFT_OPT, graft_error **err GRAFT_OPT)
+                                             GRAFT_NOEXCEPT;
+
+typedef struct graft_memory_stats {
+    uint32_t struct_size;
+    uint32_t reserved_0;
+    uint64_t planned;                 /* bytes that live sessions and trainers of this runtime have planned for */
+    uint64_t limit;                   /* its limit; 0 if there is none */
+    uint64_t process_peak;            /* most bytes the process had resident, mapped files included; 0: not known */
+    uint64_t process_anonymous;       /* bytes it has resident now, without mapped files; 0: not known */
+} graft_memory_stats;
+GRAFT_API graft_status graft_runtime_memory(const graft_runtime *runtime GRAFT_OPT, graft_memory_stats *out)
+                                            GRAFT_NOEXCEPT;
+
+/* ----------------------------------------------------------------------------------------------------- devices */
+
+#define GRAFT_DEVICE_CPU 0u
+typedef struct graft_device_info {
+    uint32_t struct_size;
+    uint32_t kind;                    /* GRAFT_DEVICE_CPU */
+    char name[32];                    /* "cpu" */
+    char description[128];            /* its maker's name for it */
+    char kernels[32];                 /* the kernels it runs: "avx2" */
+    uint64_t memory_total;            /* bytes; 0: not known */
+    uint64_t memory_free;             /* bytes programs could still have; 0: not known */
+    uint32_t n_threads;
+    uint32_t reserved_0;
+} graft_device_info;
+GRAFT_API graft_status graft_device_count(const graft_runtime *runtime GRAFT_OPT, uint32_t *out) GRAFT_NOEXCEPT;
+GRAFT_API graft_status graft_device_get(const graft_runtime *runtime GRAFT_OPT, uint32_t index,
+                                        graft_device_info *out) GRAFT_NOEXCEPT;
+
+/* ----------------------------------------------------------------------------------------------------- sources */
+
+/* Reads exactly `length` bytes at `offset` into `buffer`; returns 0 if it did. Called on the thread of the call. */
+typedef int32_t (*graft_read_fn)(void *userdata, uint64_t offset, void *buffer, size_t length);
+
+/* Where the bytes of a file come from, for programs that have no path to give. */
+typedef struct graft_source {
+    uint32_t struct_size;
+    uint32_t kind;
+#define GRAFT_SOURCE_PATH   0u        /* a file */
+#define GRAFT_SOURCE_FD     1u        /* a part of an open file, which is mapped; the descriptor is duplicated */
+#define GRAFT_SOURCE_MEMORY 2u        /* memory, which is used in place: it must not change until destroy is called */
+#define GRAFT_SOURCE_READER 3u        /* a function, which is asked for everything once, in order; needs the memory */
+    const char *path;                 /* PATH */
+    const void *data;                 /* MEMORY */
+    graft_read_fn read;               /* READER */
+    void *userdata;                   /* first argument of read and destroy */
+    graft_destroy_fn destroy;         /* MEMORY, READER: the library needs them no more; may be NULL */
+    uint64_t offset;                  /* FD: where the part begins */
+    uint64_t length;                  /* FD: its bytes, 0 for all that follow; MEMORY, READER: how many there are */
+    int32_t fd;                       /* FD */
+    uint32_t reserved_0;
+} graft_source;
+
+/* ------------------------------------------------------------------------------------------------------ models */
+
+typedef struct graft_model_options {
+    uint32_t struct_size;
+    uint32_t n_threads;               /* threads of its own; 0 shares the runtime's */
+    const char *projector_path;       /* the vision half of a model that sees, an mmproj file; NULL: none */
+    const graft_source *projector;    /* the same from elsewhere; NULL: none */
+    graft_progress_fn progress;       /* told while a source of kind READER is read */
+    void *progress_userdata;
+    graft_cancel *cancel;             /* stops such reading; NULL: nothing does */
+    uint32_t flags;                   /* 0 */
+    uint32_t reserved_0;
+} graft_model_options;
+
+/* Opens a GGUF file, or the first of a split model, and checks everything in it that will be used. Weights are mapped,
+ * so that it takes milliseconds and memory is used as pages are touched. A program that replaces model files must write
+ * a new file and rename it: a mapped file that is shortened ends the process. */
+GRAFT_API graft_status graft_model_open(graft_runtime *runtime GRAFT_OPT, const char *path,
+                                        const graft_model_options *options GRAFT_OPT, graft_model **out,
+                                        graft_error **err GRAFT_OPT) GRAFT_NOEXCEPT GRAFT_MUST_USE;
+/* The same from elsewhere. The source's destroy is called exactly once, also on failure. */
+GRAFT_API graft_status graft_model_open_source(graft_runtime *runtime GRAFT_OPT, const graft_source *source,
+                                               const graft_model_options *options GRAFT_OPT, graft_model **out,
+                                               graft_error **err GRAFT_OPT) GRAFT_NOEXCEPT GRAFT_MUST_USE;
+GRAFT_API void graft_model_retain(graft_model *model) GRAFT_NOEXCEPT;
+GRAFT_API void graft_model_release(graft_model *model GRAFT_OPT) GRAFT_NOEXCEPT;
+
+#define GRAFT_MODEL_TEXT   1u         /* it reads and writes text */
+#define GRAFT_MODEL_IMAGES 2u         /* it sees images */
+typedef struct graft_model_info {
+    uint32_t struct_size;
+    uint32_t capabilities;
+    char architecture[32];            /* "llama" */
+    char name[128];                   /* its own, or that of its file */
+    char fingerprint[72];             /* 64 hexadecimal digits that name these very weights */
+    char quant_type[16];              /* how most weights are stored: "Q4_K" */
+    uint64_t n_parameters;
+    uint64_t file_bytes;
+    uint32_t n_layers;
+    uint32_t n_embedding;             /* width of a token */
+    uint32_t n_heads;
+    uint32_t n_kv_heads;
+    uint32_t n_context;               /* positions it was trained with */
+    uint32_t n_vocabulary;
+    uint32_t n_image_tokens;          /* positions an image takes; 0 if it sees none */
+    uint32_t n_threads;
+} graft_model_info;
+GRAFT_API graft_status graft_model_get_info(const graft_model *model, graft_model_info *out) GRAFT_NOEXCEPT;
+/* The metadata of its file as JSON: the value of a key, or, for NULL, an object of all with arrays shortened. */
+GRAFT_API graft_status graft_model_metadata(const graft_model *model, const char *key GRAFT_OPT, graft_buffer **out,
+                                            graft_error **err GRAFT_OPT) GRAFT_NOEXCEPT;
+/* Its tensors as a JSON array of name, shape (fastest axis first), type and bytes. */
+GRAFT_API graft_status graft_model_tensors(const graft_model *model, graft_buffer **out, graft_error **err GRAFT_OPT)
+                                           GRAFT_NOEXCEPT;
+
+/* [token] */
+/* [chat] */
+/* [image] */
+/* [session] */
+/* [adapter] */
+/* [job] */
+/* [dataset] */
+/* [plan] */
+/* [trainer] */
+/* [plugin] */
+/* [evaluator] */
+/* [gguf] */
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* GRAFT_H */
