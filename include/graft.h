@@ -82,7 +82,11 @@
 /* As a length: up to the NUL. */
 #define GRAFT_NUL_TERMINATED ((size_t)-1)
 /* The beginning of a struct: graft_session_options options = GRAFT_INIT(graft_session_options); */
-#define GRAFT_INIT(type) { (uint32_t)sizeof(type) }
+#ifdef __cplusplus
+#  define GRAFT_INIT(type) [] { type begun = type(); begun.struct_size = (uint32_t)sizeof(type); return begun; }()
+#else
+#  define GRAFT_INIT(type) { .struct_size = (uint32_t)sizeof(type) }
+#endif
 
 #ifdef __cplusplus
 extern "C" {
