@@ -194,6 +194,8 @@ const UNSAFE: &[&str] = &[
     // Calls into ggml, an optional feature.
     "tests/model/ggml.rs",
     "abi/src/",
+    // Calls into the library as a C program makes them.
+    "tests/abi/border.rs",
 ];
 
 const LONGEST_FILE: usize = 600;

@@ -56,6 +56,7 @@ thread_local! {
 }
 
 fn caught<T>(function: &'static str, body: impl FnOnce() -> T) -> Result<T, Fault> {
+    quiet_panics();
     DEPTH.set(DEPTH.get() + 1);
     let result = panic::catch_unwind(AssertUnwindSafe(|| {
         fail_if_armed(function);
@@ -85,7 +86,7 @@ fn reason(payload: &(dyn Any + Send)) -> String {
 
 /// Sees to it that a panic inside the library goes to the log and not to the host's stderr. Panics of the host's
 /// own Rust code keep the hook they had.
-pub fn quiet_panics() {
+fn quiet_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let others = panic::take_hook();

@@ -11,8 +11,9 @@ use tracing::{Event, Level, Metadata, Subscriber};
 
 use crate::callback::{Destroy, UserData};
 use crate::error::c_text;
+use crate::fault::Fault;
 
-/// How much is told: 0 nothing, 1 errors, 2 warnings, 3 what happens, 4 details, 5 everything.
+/// How much is told.
 #[allow(non_camel_case_types)]
 pub type graft_log_level = u32;
 
@@ -28,8 +29,31 @@ pub type graft_log_fn = Option<
     ),
 >;
 
-/// The most that can be told.
-pub const MOST: graft_log_level = 5;
+/// Nothing.
+pub const GRAFT_LOG_OFF: graft_log_level = 0;
+/// Errors.
+pub const GRAFT_LOG_ERROR: graft_log_level = 1;
+/// Warnings too.
+pub const GRAFT_LOG_WARN: graft_log_level = 2;
+/// What happens.
+pub const GRAFT_LOG_INFO: graft_log_level = 3;
+/// Details.
+pub const GRAFT_LOG_DEBUG: graft_log_level = 4;
+/// Everything.
+pub const GRAFT_LOG_TRACE: graft_log_level = 5;
+
+/// A level that a program asks for.
+///
+/// # Errors
+/// If it is none.
+pub fn check(level: graft_log_level) -> Result<graft_log_level, Fault> {
+    match level {
+        GRAFT_LOG_OFF..=GRAFT_LOG_TRACE => Ok(level),
+        _ => Err(Fault::argument(format!(
+            "log level {level}: levels are 0 (GRAFT_LOG_OFF) to {GRAFT_LOG_TRACE} (GRAFT_LOG_TRACE)"
+        ))),
+    }
+}
 
 /// A program's function, and how much it wants.
 #[derive(Debug)]
@@ -95,11 +119,11 @@ struct ToListeners;
 
 fn number(level: &Level) -> graft_log_level {
     match *level {
-        Level::ERROR => 1,
-        Level::WARN => 2,
-        Level::INFO => 3,
-        Level::DEBUG => 4,
-        Level::TRACE => 5,
+        Level::ERROR => GRAFT_LOG_ERROR,
+        Level::WARN => GRAFT_LOG_WARN,
+        Level::INFO => GRAFT_LOG_INFO,
+        Level::DEBUG => GRAFT_LOG_DEBUG,
+        Level::TRACE => GRAFT_LOG_TRACE,
     }
 }
 

@@ -73,7 +73,6 @@ c_struct! {
 
 impl Runtime {
     fn new(options: &graft_runtime_options, listener: Listener) -> Result<Self, Fault> {
-        call::quiet_panics();
         if options.flags != 0 {
             let message = format!("flags is {:#x}; a runtime knows none", options.flags);
             return Err(Fault::argument(message));
@@ -145,15 +144,8 @@ impl Runtime {
 
 fn listener(options: &graft_runtime_options) -> Result<Listener, Fault> {
     let destroy = Destroy::new(options.log_destroy, options.log_userdata);
-    if options.log_level > log::MOST {
-        let message = format!(
-            "log_level is {}; {} is the most",
-            options.log_level,
-            log::MOST
-        );
-        return Err(Fault::argument(message));
-    }
-    let (level, function, userdata) = (options.log_level, options.log, options.log_userdata);
+    let level = log::check(options.log_level)?;
+    let (function, userdata) = (options.log, options.log_userdata);
     Ok(Listener::new(level, function, userdata, destroy))
 }
 
@@ -186,10 +178,7 @@ pub extern "C" fn graft_runtime_set_log(
     call::call("graft_runtime_set_log", err, || {
         let destroy = Destroy::new(destroy, userdata);
         let runtime = Runtime::of(runtime)?;
-        if level > log::MOST {
-            let message = format!("level is {level}; {} is the most", log::MOST);
-            return Err(Fault::argument(message));
-        }
+        let level = log::check(level)?;
         let listening = Listener::new(level, function, userdata, destroy).listen();
         let mut place = runtime
             .listening

@@ -225,7 +225,7 @@ int main(int argc, char **argv) {
     with.log_level = 9;
     with.log_destroy = count;
     with.log_userdata = &ends;
-    FAILS(graft_runtime_create(&with, &runtime, &error), GRAFT_E_ARGUMENT, "log_level");
+    FAILS(graft_runtime_create(&with, &runtime, &error), GRAFT_E_ARGUMENT, "log level 9");
     CHECK(ends == before + 2);
     return 0;
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// The root of the repository.
 pub fn root() -> PathBuf {
@@ -13,19 +13,28 @@ pub fn root() -> PathBuf {
         .to_owned()
 }
 
-/// The static library, built if it is not up to date.
-fn library() -> &'static Path {
-    static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
-    LIBRARY.get_or_init(|| {
-        let target = target();
-        let mut build = Command::new(env!("CARGO"));
-        build
-            .args(["build", "--release", "--locked", "-p", "graft-abi"])
-            .current_dir(root())
-            .env("CARGO_TARGET_DIR", &target);
-        succeed(&mut build);
-        target.join("release/libgraft_abi.a")
-    })
+/// The folder of a build by `graft-abi-build`, which is brought up to date first.
+pub fn installed(variant: Option<&str>) -> PathBuf {
+    // One at a time: cargo puts every variant at the same place.
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = target().join(format!("c-{}", variant.unwrap_or("release")));
+    let mut build = Command::new(env!("CARGO"));
+    build
+        .args(["run", "--release", "--locked", "--quiet"])
+        .args(["-p", "graft-abi-build", "--", "--prefix"])
+        .arg(&folder)
+        .args(variant.map(|name| format!("--{name}")))
+        .current_dir(root())
+        .env("CARGO_TARGET_DIR", target());
+    succeed(&mut build);
+    folder
+}
+
+/// The libraries as programs get them.
+fn release() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| installed(None))
 }
 
 /// The target folder that this test was built into.
@@ -52,9 +61,9 @@ pub fn compile(source: &str) -> PathBuf {
     .args(["-g", "-O1", "-Wall", "-Wextra", "-Werror", "-pedantic"])
     .args(["-DGRAFT_STATIC", "-D_POSIX_C_SOURCE=200809L"])
     .arg("-I")
-    .arg(root().join("include"))
+    .arg(release().join("include"))
     .arg(root().join("tests/abi").join(source))
-    .arg(library())
+    .arg(release().join("lib/libgraft.a"))
     .args(["-lpthread", "-ldl", "-lm", "-lgcc_s", "-o"])
     .arg(&program);
     succeed(&mut cc);
@@ -66,7 +75,8 @@ pub fn run(program: &Path, arguments: &[&Path]) -> String {
     succeed(Command::new(program).args(arguments))
 }
 
-fn succeed(command: &mut Command) -> String {
+/// Runs a tool or program, which must end well, and returns what it printed.
+pub fn succeed(command: &mut Command) -> String {
     let output = command
         .output()
         .unwrap_or_else(|e| panic!("{command:?} does not start: {e}"));
