@@ -354,9 +354,127 @@ GRAFT_API graft_status graft_model_tensors(const graft_model *model, graft_buffe
 /* [dataset] */
 /* [plan] */
 /* [trainer] */
-/* [plugin] */
+/* ----------------------------------------------------------------------------------------------------- plugins */
+
+/* A plugin is a WebAssembly component in a sandbox: it has no files, no network and no clock, and every limit ends it
+ * with an error of its own. A converter turns exports into samples, an evaluator scores predictions. In a build without
+ * plugins these functions are GRAFT_E_UNSUPPORTED (graft_library_has_feature("plugins")). */
+
+typedef struct graft_plugin_limits {  /* 0 leaves a limit as it is */
+    uint32_t struct_size;
+    uint32_t handles;                 /* open sources at a time */
+    uint64_t plugin_bytes;            /* of its file */
+    uint64_t fuel;                    /* instructions per call, roughly; the same work costs the same everywhere */
+    uint64_t fuel_per_byte;           /* further instructions for each byte of input */
+    uint64_t deadline_ms;             /* of its own time per call; waiting for the program does not count */
+    uint64_t memory_bytes;            /* linear memory */
+    uint64_t call_bytes;              /* that one call between plugin and host may carry */
+    uint64_t assets;                  /* companion files opened in all */
+    uint64_t output_bytes;            /* of all samples */
+    uint64_t samples;
+    uint64_t log_bytes;
+    uint64_t diagnostics;             /* remarks in all */
+    uint64_t diagnostics_per_code;    /* remarks of one code that are told; the rest is counted */
+} graft_plugin_limits;
+
+typedef struct graft_plugin_options {
+    uint32_t struct_size;
+    uint32_t flags;
+#define GRAFT_PLUGIN_ALLOW_MODEL 1u   /* a judge may ask the model that an evaluation gives it */
+    const graft_plugin_limits *limits;/* NULL: the default ones */
+    const char *sha256;               /* its file must have this digest, 64 hexadecimal digits; NULL: any */
+    const char *public_key;           /* it must be signed by this key of minisign's; NULL: by none */
+    const char *signature;            /* the signature file's text, where it is loaded from memory */
+} graft_plugin_options;
+
+/* Loads, checks and compiles the plugin at `path`, or the shipped one of that name ("ubiai"). A signature lies beside
+ * it as path.minisig. */
+GRAFT_API graft_status graft_plugin_load(graft_runtime *runtime GRAFT_OPT, const char *path,
+                                         const graft_plugin_options *options GRAFT_OPT, graft_plugin **out,
+                                         graft_error **err GRAFT_OPT) GRAFT_NOEXCEPT GRAFT_MUST_USE;
+/* The same from memory, which is copied; `name` is for messages. */
+GRAFT_API graft_status graft_plugin_load_memory(graft_runtime *runtime GRAFT_OPT, const char *name GRAFT_OPT,
+                                                const void *wasm, size_t size,
+                                                const graft_plugin_options *options GRAFT_OPT, graft_plugin **out,
+                                                graft_error **err GRAFT_OPT) GRAFT_NOEXCEPT GRAFT_MUST_USE;
+GRAFT_API void graft_plugin_retain(graft_plugin *plugin) GRAFT_NOEXCEPT;
+GRAFT_API void graft_plugin_release(graft_plugin *plugin GRAFT_OPT) GRAFT_NOEXCEPT;
+/* What it is, as JSON: name, world, sha256, imports, manifest, formats or metrics, options_schema. */
+GRAFT_API graft_status graft_plugin_info(const graft_plugin *plugin, graft_buffer **out, graft_error **err GRAFT_OPT)
+                                         GRAFT_NOEXCEPT;
+/* How sure a converter is that it reads a file of this name and beginning (64 KiB are enough): 0 to 100. */
+GRAFT_API graft_status graft_plugin_detect(const graft_plugin *plugin, const void *head, size_t size,
+                                           const char *name GRAFT_OPT, uint32_t *out, graft_error **err GRAFT_OPT)
+                                           GRAFT_NOEXCEPT;
+
+#define GRAFT_SEVERITY_NOTE    0u     /* worth knowing; nothing was lost */
+#define GRAFT_SEVERITY_WARNING 1u     /* something was skipped or guessed */
+#define GRAFT_SEVERITY_ERROR   2u     /* the data is wrong */
+/* Gets a remark about data: its code ("no-tab"), a sentence with its place, and all of it as a JSON object. */
+typedef int32_t (*graft_diagnostic_fn)(void *userdata, uint32_t severity, const char *code, const char *message,
+                                       const char *json);
+
+typedef struct graft_convert_request {
+    uint32_t struct_size;
+    uint32_t reserved_0;
+    const char *input_path;           /* the export, or ... */
+    const graft_source *input;        /* ... the export from elsewhere (of an FD all of it) */
+    const char *input_name;           /* what messages call `input` */
+    const char *asset_dir;            /* the folder of the files it names; NULL: the folder of input_path */
+    const char *output_path;          /* the data set to write, LLaVA JSON */
+    const char *options_json;         /* the plugin's options, a JSON object; NULL: none */
+    graft_progress_fn on_progress;    /* told bytes of the input that are behind */
+    graft_diagnostic_fn on_diagnostic;
+    void *userdata;                   /* first argument of both */
+    graft_cancel *cancel;
+} graft_convert_request;
+
+typedef struct graft_convert_report {
+    uint32_t struct_size;
+    uint32_t reserved_0;
+    uint64_t records;                 /* read */
+    uint64_t samples;                 /* written */
+    uint64_t skipped;                 /* records that gave no sample */
+    uint64_t diagnostics;             /* remarks that were told */
+} graft_convert_report;
+
+/* Converts an export to a data set, which appears under its name only when the call succeeds. Several conversions with
+ * one plugin may run at once, each in a sandbox of its own. */
+GRAFT_API graft_status graft_plugin_convert(const graft_plugin *plugin, const graft_convert_request *request,
+                                            graft_convert_report *report GRAFT_OPT, graft_error **err GRAFT_OPT)
+                                            GRAFT_NOEXCEPT;
+
 /* [evaluator] */
-/* [gguf] */
+/* -------------------------------------------------------------------------------------------------------- gguf */
+
+typedef struct graft_write_options {
+    uint32_t struct_size;
+    uint32_t flags;
+#define GRAFT_QUANTIZE_AGAIN 1u       /* also convert what is in a block type already, adding one error to the other */
+    uint32_t n_threads;               /* 0: one per core */
+    uint32_t reserved_0;
+    graft_progress_fn progress;       /* told after every tensor, with its name as the stage */
+    void *progress_userdata;
+    graft_cancel *cancel;
+} graft_write_options;
+
+/* What a GGUF file holds, as JSON: version, alignment, parts, bytes, metadata (arrays shortened), tensors. Class A. */
+GRAFT_API graft_status graft_gguf_inspect(const char *path, graft_buffer **out, graft_error **err GRAFT_OPT)
+                                          GRAFT_NOEXCEPT;
+/* Writes an F32, F16 or BF16 model, or vision half, with its matrices as `type` says: "Q4_K_M", "Q8_0", ... The report
+ * is JSON: bytes_before, bytes_after, bits_per_weight, worst_tensor, worst_relative_error. Class A. */
+GRAFT_API graft_status graft_gguf_quantize(const char *input, const char *output, const char *type,
+                                           const graft_write_options *options GRAFT_OPT,
+                                           graft_buffer **report GRAFT_OPT, graft_error **err GRAFT_OPT)
+                                           GRAFT_NOEXCEPT;
+/* Writes a Hugging Face checkpoint (LLaMA family, LLaVA-1.5) as GGUF: the language model to `output`, the vision half of
+ * a LLaVA to `projector`. `type` is how matrices are stored, "F32", "F16" (NULL) or "BF16"; `vision_tower` is the folder
+ * of the CLIP model where the checkpoint does not hold it. Of the options flags and n_threads are 0. The report is
+ * JSON: model, projector, notes. Class A. */
+GRAFT_API graft_status graft_gguf_import(const char *folder, const char *output, const char *projector GRAFT_OPT,
+                                         const char *type GRAFT_OPT, const char *vision_tower GRAFT_OPT,
+                                         const graft_write_options *options GRAFT_OPT,
+                                         graft_buffer **report GRAFT_OPT, graft_error **err GRAFT_OPT) GRAFT_NOEXCEPT;
 
 #ifdef __cplusplus
 }

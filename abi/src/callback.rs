@@ -3,7 +3,9 @@
 use std::ffi::{CStr, c_char, c_void};
 
 use graft::cancel::Cancel;
+use graft::dataset::{Diagnostic, Severity};
 
+use crate::error::c_text;
 use crate::structs::Plain;
 
 /// A pointer that callers get back and that we never follow.
@@ -72,6 +74,62 @@ impl Progress {
             if answer != 0 {
                 cancel.raise();
             }
+        }
+    }
+}
+
+/// Gets a remark about data; anything but 0 stops the work.
+#[allow(non_camel_case_types)]
+pub type graft_diagnostic_fn = Option<
+    unsafe extern "C" fn(
+        userdata: UserData,
+        severity: u32,
+        code: *const c_char,
+        message: *const c_char,
+        json: *const c_char,
+    ) -> i32,
+>;
+
+/// Worth knowing; nothing was lost.
+pub const GRAFT_SEVERITY_NOTE: u32 = 0;
+/// Something was skipped or guessed.
+pub const GRAFT_SEVERITY_WARNING: u32 = 1;
+/// The data is wrong.
+pub const GRAFT_SEVERITY_ERROR: u32 = 2;
+
+/// Remarks of a call, for the caller's function on the caller's thread.
+#[derive(Debug)]
+pub struct Remarks {
+    function: graft_diagnostic_fn,
+    userdata: UserData,
+}
+
+impl Remarks {
+    /// Tells `function`, or nobody.
+    pub fn new(function: graft_diagnostic_fn, userdata: UserData) -> Self {
+        Self { function, userdata }
+    }
+
+    /// Hands a remark over; raises `cancel` if the caller's function asks to stop.
+    pub fn tell(&self, diagnostic: &Diagnostic, cancel: &Cancel) {
+        let Some(function) = self.function else {
+            return;
+        };
+        let severity = match diagnostic.severity {
+            Severity::Note => GRAFT_SEVERITY_NOTE,
+            Severity::Warning => GRAFT_SEVERITY_WARNING,
+            Severity::Error => GRAFT_SEVERITY_ERROR,
+        };
+        let json = serde_json::to_string(diagnostic).unwrap_or_default();
+        let (code, message, json) = (
+            c_text(&diagnostic.code),
+            c_text(&diagnostic.to_string()),
+            c_text(&json),
+        );
+        let (code, message, json) = (code.as_ptr(), message.as_ptr(), json.as_ptr());
+        // SAFETY: the caller gave this function for this pointer; the texts outlive the call.
+        if unsafe { function(self.userdata, severity, code, message, json) } != 0 {
+            cancel.raise();
         }
     }
 }

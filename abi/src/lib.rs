@@ -19,10 +19,13 @@ mod device;
 mod error;
 mod exclusive;
 mod fault;
+mod gguf;
 mod handle;
 mod library;
 mod log;
 mod model;
+#[cfg(feature = "plugins")]
+mod plugin;
 mod pointer;
 mod runtime;
 mod source;
@@ -32,14 +35,23 @@ mod structs;
 
 /// Every struct of the interface as Rust lays it out, for the comparison with `graft.h`.
 pub fn layouts() -> Vec<structs::Layout> {
-    vec![
+    let mut layouts = vec![
         structs::layout::<device::graft_device_info>(),
+        structs::layout::<gguf::graft_write_options>(),
         structs::layout::<model::graft_model_info>(),
         structs::layout::<model::graft_model_options>(),
         structs::layout::<runtime::graft_memory_stats>(),
         structs::layout::<runtime::graft_runtime_options>(),
         structs::layout::<source::graft_source>(),
-    ]
+    ];
+    #[cfg(feature = "plugins")]
+    layouts.extend([
+        structs::layout::<plugin::graft_convert_report>(),
+        structs::layout::<plugin::graft_convert_request>(),
+        structs::layout::<plugin::graft_plugin_limits>(),
+        structs::layout::<plugin::graft_plugin_options>(),
+    ]);
+    layouts
 }
 
 /// Every status of the interface, for the comparison with `graft.h`.

@@ -13,6 +13,7 @@ use crate::callback::{Progress, UserData, graft_progress_fn};
 use crate::cancel::CancelToken;
 use crate::error::ErrorOut;
 use crate::fault::Fault;
+use crate::gguf;
 use crate::handle::{Handle, shared_kind};
 use crate::pointer::{In, Out, OutStruct, Text};
 use crate::runtime::Runtime;
@@ -275,11 +276,7 @@ pub extern "C" fn graft_model_tensors(
 ) -> graft_status {
     call::call("graft_model_tensors", err, || {
         let model = model.get()?;
-        let tensors = model.model().gguf().tensors().iter();
-        let tensors = tensors.map(|t| {
-            json!({"name": t.name, "shape": t.shape, "type": t.quant_type.name(), "bytes": t.bytes})
-        });
-        out.give(buffer::json(&tensors.collect()))?;
+        out.give(buffer::json(&gguf::tensors(model.model().gguf())))?;
         DONE
     })
 }

@@ -253,6 +253,17 @@ impl<K: Kind> Out<Handle<K>> {
         self.set(Handle::new(object)?);
         Ok(())
     }
+
+    /// The same if the caller wants it.
+    ///
+    /// # Errors
+    /// As [`Handle::new`].
+    pub fn offer(&self, object: K) -> Result<(), Fault> {
+        match self.0.is_null() {
+            true => Ok(()),
+            false => self.give(object),
+        }
+    }
 }
 
 /// Where a result struct goes, or NULL.

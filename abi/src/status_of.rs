@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use graft::adapter::AdapterError;
-use graft::dataset::{ConvertError, DatasetError};
+use graft::dataset::{ConvertError, DatasetError, Diagnostic};
 use graft::evaluate::EvaluateError;
 use graft::gguf::GgufError;
 use graft::image::ImageError;
@@ -324,7 +324,9 @@ fn convert(error: &ConvertError) -> Sorted {
         E::Unsupported(_) => plain(status::GRAFT_E_UNSUPPORTED),
         E::InvalidOptions(_) => about(status::GRAFT_E_ARGUMENT, "field", "options"),
         E::LimitExceeded(_) => plain(status::GRAFT_E_PLUGIN_LIMIT),
-        E::InvalidInput(_) => plain(status::GRAFT_E_FORMAT),
+        E::InvalidInput(diagnostic) => place(diagnostic),
+        E::NoSamples { .. } => plain(status::GRAFT_E_FORMAT),
+        E::Plugin(error) => plain(plugin(&**error)),
         _ => plain(status::GRAFT_E_PLUGIN),
     }
 }
@@ -337,34 +339,67 @@ fn evaluate(error: &EvaluateError) -> Sorted {
         E::Unsupported(_) => plain(status::GRAFT_E_UNSUPPORTED),
         E::InvalidOptions(_) => about(status::GRAFT_E_ARGUMENT, "field", "options"),
         E::LimitExceeded(_) => plain(status::GRAFT_E_PLUGIN_LIMIT),
-        E::InvalidInput(_) => plain(status::GRAFT_E_FORMAT),
+        E::InvalidInput(diagnostic) => place(diagnostic),
+        E::Plugin(error) => plain(plugin(&**error)),
         _ => plain(status::GRAFT_E_PLUGIN),
     }
+}
+
+/// What a remark that ended the work is about.
+fn place(diagnostic: &Diagnostic) -> Sorted {
+    let mut details = vec![("code", diagnostic.code.clone())];
+    if let Some(at) = &diagnostic.at {
+        details.push(("path", at.source.clone()));
+        let numbers = [
+            ("line", at.line),
+            ("column", at.column),
+            ("offset", at.byte_offset),
+            ("record", at.record_index),
+        ];
+        let known = numbers.into_iter().filter_map(|(key, n)| Some((key, n?)));
+        details.extend(known.map(|(key, n)| (key, n.to_string())));
+        details.extend(at.field.clone().map(|field| ("field", field)));
+    }
+    (status::GRAFT_E_FORMAT, details)
+}
+
+/// The status of what a sandbox says, which the engine knows only as an error.
+fn plugin(error: &(dyn std::error::Error + Send + Sync + 'static)) -> graft_status {
+    #[cfg(feature = "plugins")]
+    if let Some(error) = error.downcast_ref() {
+        return of_plugin(error);
+    }
+    let _ = error;
+    status::GRAFT_E_PLUGIN
 }
 
 #[cfg(feature = "plugins")]
 impl From<graft_plugins::PluginError> for Fault {
     fn from(error: graft_plugins::PluginError) -> Self {
-        use graft_plugins::PluginError as E;
-        let status = match &error {
-            E::Cancelled { .. } => status::GRAFT_E_CANCELLED,
-            E::Read { source, .. } => status::of_io(source),
-            E::Unknown { .. } => status::GRAFT_E_NOT_FOUND,
-            E::BadPin { .. } | E::BadKey { .. } => status::GRAFT_E_ARGUMENT,
-            E::OtherPlugin { .. } => status::GRAFT_E_CORRUPT,
-            E::Signature { .. } | E::ModelNotGranted { .. } => status::GRAFT_E_DENIED,
-            E::TooLarge { .. } | E::Limit { .. } => status::GRAFT_E_PLUGIN_LIMIT,
-            E::Version { .. } => status::GRAFT_E_VERSION,
-            E::Invalid { .. } | E::CoreModule { .. } | E::Manifest { .. } => status::GRAFT_E_FORMAT,
-            E::Wasi { .. } | E::Import { .. } | E::NoWorld { .. } | E::WrongWorld { .. } => {
-                status::GRAFT_E_INCOMPATIBLE
-            }
-            _ => status::GRAFT_E_PLUGIN,
-        };
-        let fault = Self::new(status, error.to_string());
+        let fault = Self::new(of_plugin(&error), error.to_string());
         match error {
-            E::Read { path, .. } => fault.with_path(&path),
+            graft_plugins::PluginError::Read { path, .. } => fault.with_path(&path),
             _ => fault,
         }
+    }
+}
+
+#[cfg(feature = "plugins")]
+fn of_plugin(error: &graft_plugins::PluginError) -> graft_status {
+    use graft_plugins::PluginError as E;
+    match error {
+        E::Cancelled { .. } => status::GRAFT_E_CANCELLED,
+        E::Read { source, .. } => status::of_io(source),
+        E::Unknown { .. } => status::GRAFT_E_NOT_FOUND,
+        E::BadPin { .. } | E::BadKey { .. } => status::GRAFT_E_ARGUMENT,
+        E::OtherPlugin { .. } => status::GRAFT_E_CORRUPT,
+        E::Signature { .. } | E::ModelNotGranted { .. } => status::GRAFT_E_DENIED,
+        E::TooLarge { .. } | E::Limit { .. } => status::GRAFT_E_PLUGIN_LIMIT,
+        E::Version { .. } => status::GRAFT_E_VERSION,
+        E::Invalid { .. } | E::CoreModule { .. } | E::Manifest { .. } => status::GRAFT_E_FORMAT,
+        E::Wasi { .. } | E::Import { .. } | E::NoWorld { .. } | E::WrongWorld { .. } => {
+            status::GRAFT_E_INCOMPATIBLE
+        }
+        _ => status::GRAFT_E_PLUGIN,
     }
 }

@@ -72,6 +72,20 @@ impl Host {
         })
     }
 
+    /// The same engine and cache with other limits.
+    #[must_use]
+    pub fn with_limits(&self, limits: Limits) -> Self {
+        Self {
+            limits,
+            ..self.clone()
+        }
+    }
+
+    /// What plugins may use.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
     /// Loads the plugin file `path`, or the shipped plugin of that name.
     pub fn load(&self, path: &Path, grants: &Grants) -> Result<Plugin, PluginError> {
         self.load_trusted(path, grants, &Trust::default())

@@ -1,14 +1,12 @@
-//! Running a converter plugin over an export file.
+//! Running a converter plugin over an export file, for people.
 
-use std::cell::RefCell;
 use std::path::Path;
 
 use graft::cancel::Cancel;
-use graft::dataset::assets::{AssetFolder, FileSource, ImageHeader};
-use graft::dataset::converter::{LogLevel, Source};
-use graft::dataset::{
-    ConvertError, ConvertHost, Converter, Diagnostic, Sample, SampleSink, Summary, llava_json,
-};
+use graft::dataset::assets::FileSource;
+use graft::dataset::conversion::{self, Conversion, ConversionWatch};
+use graft::dataset::converter::Source;
+use graft::dataset::{Converter, Diagnostic, Summary};
 
 use crate::failure::Failure;
 use crate::progress::{Progress, short_bytes};
@@ -28,39 +26,29 @@ pub fn convert(
     options: &str,
     cancel: &Cancel,
 ) -> Result<Converted, Failure> {
-    let mut source = FileSource::open(input).map_err(failed)?;
-    let total = source.size().unwrap_or(0);
-    let host = Host {
-        assets: AssetFolder::new(assets),
+    let mut source = FileSource::open(input).map_err(graft::Error::from)?;
+    let mut watch = Watch {
+        progress: Progress::new("converting", source.size().unwrap_or(0)),
+        diagnostics: Vec::new(),
+    };
+    let conversion = Conversion {
+        assets,
+        output,
+        options,
         cancel: cancel.clone(),
-        diagnostics: RefCell::default(),
-        progress: RefCell::new(Progress::new("converting", total)),
     };
-    let mut sink = Sink(llava_json::Writer::create(output)?);
-    let converted = converter.convert(&mut source, &mut sink, options, &host);
-    host.progress.into_inner().finish();
-    let diagnostics = host.diagnostics.into_inner();
-    let summary = match converted {
-        Ok(summary) => summary,
+    let converted = conversion::convert(converter, &mut source, &conversion, &mut watch);
+    watch.progress.finish();
+    match converted {
+        Ok(summary) => Ok(Converted {
+            summary,
+            diagnostics: watch.diagnostics,
+        }),
         Err(error) => {
-            remark(&diagnostics);
-            return Err(failed(error));
+            remark(&watch.diagnostics);
+            Err(error.into())
         }
-    };
-    if summary.samples == 0 {
-        remark(&diagnostics);
-        return Err(Failure::Work(format!(
-            "{}: none of its {} records gave a sample, so nothing was written; check --assets and \
-             the remarks above",
-            input.display(),
-            summary.records
-        )));
     }
-    sink.0.finish()?;
-    Ok(Converted {
-        summary,
-        diagnostics,
-    })
 }
 
 /// Says what was remarked: the first of every kind, and how many more there were.
@@ -85,69 +73,17 @@ pub fn remark(diagnostics: &[Diagnostic]) {
     }
 }
 
-fn failed(error: ConvertError) -> Failure {
-    match error {
-        ConvertError::Cancelled => Failure::Interrupted(None),
-        error => Failure::Work(error.to_string()),
-    }
+struct Watch {
+    progress: Progress,
+    diagnostics: Vec<Diagnostic>,
 }
 
-struct Sink(llava_json::Writer);
-
-impl SampleSink for Sink {
-    fn emit(&mut self, sample: Sample) -> Result<(), ConvertError> {
-        let written = self.0.write(&sample);
-        written.map_err(|e| ConvertError::Unsupported(e.to_string()))
-    }
-}
-
-struct Host {
-    assets: AssetFolder,
-    cancel: Cancel,
-    diagnostics: RefCell<Vec<Diagnostic>>,
-    progress: RefCell<Progress>,
-}
-
-impl ConvertHost for Host {
-    fn cancel(&self) -> Cancel {
-        self.cancel.clone()
+impl ConversionWatch for Watch {
+    fn at(&mut self, done: u64, _: Option<u64>) {
+        self.progress.at(done, &short_bytes(done));
     }
 
-    fn checkpoint(&self, done: u64, _: Option<u64>) -> Result<(), ConvertError> {
-        self.progress.borrow_mut().at(done, &short_bytes(done));
-        match self.cancel.is_raised() {
-            true => Err(ConvertError::Cancelled),
-            false => Ok(()),
-        }
-    }
-
-    fn report(&self, diagnostic: Diagnostic) {
-        self.diagnostics.borrow_mut().push(diagnostic);
-    }
-
-    fn log(&self, level: LogLevel, message: &str) {
-        match level {
-            LogLevel::Trace | LogLevel::Debug => tracing::debug!("{message}"),
-            LogLevel::Info => tracing::info!("{message}"),
-            LogLevel::Warn => tracing::warn!("{message}"),
-            LogLevel::Error => tracing::error!("{message}"),
-        }
-    }
-
-    fn open_asset(&self, name: &str) -> Result<Box<dyn Source + Send>, ConvertError> {
-        Ok(Box::new(self.assets.open(name)?))
-    }
-
-    fn probe_image(&self, name: &str) -> Result<ImageHeader, ConvertError> {
-        self.assets.probe_image(name)
-    }
-
-    fn list_assets(
-        &self,
-        prefix: &str,
-        after: Option<&str>,
-        max: usize,
-    ) -> Result<Vec<String>, ConvertError> {
-        self.assets.list(prefix, after, max)
+    fn remark(&mut self, diagnostic: Diagnostic) {
+        self.diagnostics.push(diagnostic);
     }
 }

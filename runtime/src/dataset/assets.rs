@@ -166,9 +166,21 @@ impl FileSource {
             source,
         };
         let file = File::open(path).map_err(failed)?;
+        Self::new(file, name)
+    }
+
+    /// A file that is already open, from its beginning; messages call it `name`.
+    ///
+    /// # Errors
+    /// If it is a folder, or cannot be asked for its size.
+    pub fn new(mut file: File, name: &str) -> Result<Self, ConvertError> {
+        let failed = |source| read_failed(name, source);
         let metadata = file.metadata().map_err(failed)?;
         if metadata.is_dir() {
             return Err(failed(io::ErrorKind::IsADirectory.into()));
+        }
+        if metadata.is_file() {
+            file.rewind().map_err(failed)?;
         }
         Ok(Self {
             name: name.to_owned(),

@@ -107,6 +107,19 @@ pub enum LogLevel {
     Error,
 }
 
+impl LogLevel {
+    /// Says a plugin's line in the log of this library.
+    pub fn log(self, message: &str) {
+        match self {
+            Self::Error => tracing::error!("{message}"),
+            Self::Warn => tracing::warn!("{message}"),
+            Self::Info => tracing::info!("{message}"),
+            Self::Debug => tracing::debug!("{message}"),
+            Self::Trace => tracing::trace!("{message}"),
+        }
+    }
+}
+
 /// What surrounds a conversion: companion files, remarks, progress and the wish to stop.
 pub trait ConvertHost {
     /// Raised when the conversion should end; also [`ConvertHost::checkpoint`] says so.
@@ -170,6 +183,17 @@ pub enum ConvertError {
         what: String,
         /// The operating system's reason.
         source: io::Error,
+    },
+    /// Nothing came of an export.
+    #[error(
+        "{name}: none of its {records} records gave a sample, so nothing was written; check the folder of its \
+         files (--assets) and the remarks"
+    )]
+    NoSamples {
+        /// The export.
+        name: String,
+        /// Records that were read.
+        records: u64,
     },
     /// The converter itself failed.
     #[error("the converter failed: {0}")]

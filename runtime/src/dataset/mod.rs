@@ -1,6 +1,7 @@
 //! Training samples, and the trait that turns foreign exports into them.
 
 pub mod assets;
+pub mod conversion;
 pub mod converter;
 mod data_url;
 pub mod diagnostic;

@@ -214,13 +214,7 @@ impl EvaluateHost for Remarks {
     }
 
     fn log(&self, level: LogLevel, message: &str) {
-        match level {
-            LogLevel::Error => tracing::error!("{message}"),
-            LogLevel::Warn => tracing::warn!("{message}"),
-            LogLevel::Info => tracing::info!("{message}"),
-            LogLevel::Debug => tracing::debug!("{message}"),
-            LogLevel::Trace => tracing::trace!("{message}"),
-        }
+        level.log(message);
     }
 }
 
