@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use graft::adapter::AdapterError;
+use graft::convert_hf::ConvertHfError;
 use graft::dataset::{ConvertError, DatasetError, Diagnostic};
 use graft::evaluate::EvaluateError;
 use graft::gguf::GgufError;
@@ -68,7 +69,7 @@ fn sort(error: &graft::Error) -> Sorted {
         Error::Threads { .. } => plain(status::GRAFT_E_MEMORY),
         Error::Gguf(error) => gguf(error),
         Error::Convert(error) => convert(error),
-        Error::ConvertHf(_) => plain(status::GRAFT_E_FORMAT),
+        Error::ConvertHf(error) => import(error),
         Error::Evaluate(error) => evaluate(error),
         Error::Tokenizer(error) => tokenizer(error),
         Error::Model(error) => model(error),
@@ -311,6 +312,31 @@ fn quantize(error: &QuantizeError) -> Sorted {
         | E::OutOfRange { tensor, .. }
         | E::Unwritten { tensor, .. } => about(status::GRAFT_E_UNSUPPORTED, "tensor", tensor),
         _ => plain(status::GRAFT_E_UNSUPPORTED),
+    }
+}
+
+fn import(error: &ConvertHfError) -> Sorted {
+    use ConvertHfError as E;
+    match error {
+        E::NoFolder { path } => at(status::GRAFT_E_NOT_FOUND, path),
+        E::MissingFile { folder, .. } => at(status::GRAFT_E_NOT_FOUND, folder),
+        E::TowerElsewhere { .. } => plain(status::GRAFT_E_NOT_FOUND),
+        E::Io { path, source } => at(status::of_io(source), path),
+        E::Architecture { .. } | E::Pickled { .. } => plain(status::GRAFT_E_UNSUPPORTED),
+        E::Unsupported { key, .. } => about(status::GRAFT_E_UNSUPPORTED, "field", key),
+        E::NoVision { path } | E::SameFile { path } => at(status::GRAFT_E_ARGUMENT, path),
+        E::NotAFolder { path } => at(status::GRAFT_E_ARGUMENT, path),
+        E::QuantType { .. } => plain(status::GRAFT_E_ARGUMENT),
+        E::NotFinite { tensor, .. } | E::TooLarge { tensor, .. } => {
+            about(status::GRAFT_E_NUMERIC, "tensor", tensor)
+        }
+        E::MissingTensor { tensor }
+        | E::UnknownTensor { tensor }
+        | E::Bias { tensor }
+        | E::TensorShape { tensor, .. }
+        | E::TensorType { tensor, .. } => about(status::GRAFT_E_FORMAT, "tensor", tensor),
+        E::File { path, .. } | E::Vocabulary { path, .. } => at(status::GRAFT_E_FORMAT, path),
+        _ => plain(status::GRAFT_E_FORMAT),
     }
 }
 

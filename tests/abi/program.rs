@@ -46,26 +46,29 @@ fn target() -> PathBuf {
 
 /// Compiles `tests/abi/<source>`, strictly, and returns the program.
 pub fn compile(source: &str) -> PathBuf {
+    compile_all(&[source], &[])
+}
+
+/// The same of several files, with further arguments to the compiler; the first gives the program its name.
+pub fn compile_all(sources: &[&str], further: &[&str]) -> PathBuf {
     let folder = target().join("abi-programs");
     std::fs::create_dir_all(&folder).expect("a folder for programs");
-    let program = folder.join(source.replace('.', "-"));
-    let cpp = source.ends_with(".cc");
-    let mut cc = Command::new(match cpp {
-        true => "c++",
-        false => "cc",
-    });
-    cc.arg(match cpp {
-        true => "-std=c++17",
-        false => "-std=c11",
-    })
-    .args(["-g", "-O1", "-Wall", "-Wextra", "-Werror", "-pedantic"])
-    .args(["-DGRAFT_STATIC", "-D_POSIX_C_SOURCE=200809L"])
-    .arg("-I")
-    .arg(release().join("include"))
-    .arg(root().join("tests/abi").join(source))
-    .arg(release().join("lib/libgraft.a"))
-    .args(["-lpthread", "-ldl", "-lm", "-lgcc_s", "-o"])
-    .arg(&program);
+    let program = folder.join(sources[0].replace('.', "-"));
+    let (compiler, standard) = match sources[0].ends_with(".cc") {
+        true => ("c++", "-std=c++17"),
+        false => ("cc", "-std=c11"),
+    };
+    let mut cc = Command::new(compiler);
+    cc.arg(standard)
+        .args(["-g", "-O1", "-Wall", "-Wextra", "-Werror", "-pedantic"])
+        .args(["-DGRAFT_STATIC", "-D_POSIX_C_SOURCE=200809L"])
+        .args(further)
+        .arg("-I")
+        .arg(release().join("include"))
+        .args(sources.iter().map(|s| root().join("tests/abi").join(s)))
+        .arg(release().join("lib/libgraft.a"))
+        .args(["-lpthread", "-ldl", "-lm", "-lgcc_s", "-o"])
+        .arg(&program);
     succeed(&mut cc);
     program
 }
