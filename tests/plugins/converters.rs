@@ -153,7 +153,7 @@ fn an_export_is_recognised_by_its_own_converter_above_all_others() {
     let host = Host::new(Limits::default(), None).unwrap();
     let all: Vec<_> = shipped::names()
         .filter_map(|name| {
-            let plugin = host.load(Path::new(name), &Grants::default()).unwrap();
+            let plugin = host.load(Path::new(name), &crate::desk::GRANTED).unwrap();
             match plugin {
                 Plugin::Converter(converter) => Some((name, converter)),
                 _ => None,

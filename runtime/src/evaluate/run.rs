@@ -117,6 +117,7 @@ pub fn run(
         .into());
     }
     let metrics = scorer.metrics().to_vec();
+    let host = scorer.host();
     let totals = scorer.finish().map_err(interrupted)?;
     let report = EvaluateReport {
         metrics: MetricValue::all(&metrics, &totals),
@@ -127,6 +128,7 @@ pub fn run(
         failures: tally.failures,
         model: ModelUsed::of(answerer.model()),
         adapters: AdapterUsed::all(answerer.adapters()),
+        judge: host.judge(),
         data_sha256: data.finish(),
         max_tokens: answerer.options().max_tokens,
         finish: tally.finish,
