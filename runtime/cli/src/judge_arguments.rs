@@ -26,13 +26,13 @@ pub struct JudgeArguments {
     #[arg(long, value_name = "FILE", conflicts_with = "judge")]
     judge_model: Option<PathBuf>,
     /// The vision half of --judge-model, for judges that see
-    #[arg(long, value_name = "FILE", requires = "judge_model")]
+    #[arg(long, value_name = "FILE")]
     judge_mmproj: Option<PathBuf>,
     /// An adapter of the judge and how strongly it counts [default: 1]; may be repeated
     #[arg(long = "judge-adapter", value_name = "FILE[:SCALE]", value_parser = adapter_argument)]
     judge_adapters: Vec<AdapterArgument>,
     /// Conversation template of --judge-model [default: the model's]
-    #[arg(long, value_name = "NAME", requires = "judge_model")]
+    #[arg(long, value_name = "NAME")]
     judge_template: Option<String>,
 }
 
@@ -78,7 +78,7 @@ impl JudgeArguments {
         }
     }
 
-    /// Refuses a judge that nobody asks, and adapters of none.
+    /// Refuses a judge that nobody asks, and what is said of a judge that there is not.
     pub fn check(&self, metric: &PluginInfo) -> Result<(), Failure> {
         let reason = if self.is_given() && metric.world != World::JudgePlugin {
             format!(
@@ -87,6 +87,10 @@ impl JudgeArguments {
             )
         } else if !self.is_given() && !self.judge_adapters.is_empty() {
             "--judge-adapter needs --judge self or --judge-model FILE".into()
+        } else if self.judge_model.is_none() && self.judge_mmproj.is_some() {
+            "--judge-mmproj needs --judge-model FILE; --judge self sees with --mmproj".into()
+        } else if self.judge_model.is_none() && self.judge_template.is_some() {
+            "--judge-template needs --judge-model FILE; --judge self takes --template".into()
         } else {
             return Ok(());
         };
