@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::desk::{self, Desk, Memory, converters};
 
 /// Those whose exports lie under `golden/plugins`.
-pub const CONVERTERS: [&str; 8] = [
+pub const CONVERTERS: [&str; 9] = [
     "alpaca",
     "coco-captions",
     "csv",
@@ -19,6 +19,7 @@ pub const CONVERTERS: [&str; 8] = [
     "label-studio",
     "openai-chat",
     "sharegpt",
+    "ubiai",
     "vqa-v2",
 ];
 
