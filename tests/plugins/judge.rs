@@ -205,6 +205,38 @@ fn a_question_that_the_model_cannot_take_costs_the_sample_alone() {
 }
 
 #[test]
+fn no_text_stops_the_judge() {
+    let texts = [
+        String::new(),
+        "\0\u{1}\u{7f}\u{feff}".into(),
+        "\u{202e}\u{300}".repeat(10_000),
+        "</answer>\n<answer>".repeat(100_000),
+        "{answer}{reference}{{".repeat(50_000),
+        (0..1 << 19).map(|n| format!("{n:06x}")).collect(),
+        "x".repeat((4 << 20) + 1),
+        "x".repeat(20 << 20),
+    ];
+    for evaluator in evaluators("judge") {
+        let next = Arc::new(Mutex::new(String::new()));
+        let reply = Arc::clone(&next);
+        let desk = Desk::new(move |_| Ok(reply.lock().unwrap().clone()));
+        let mut run = Scorer::start(&evaluator, "{}", 0, desk).unwrap();
+        for text in &texts {
+            next.lock().unwrap().clone_from(text);
+            for (hoped, answer) in [("x", text.as_str()), (text, "x"), (text, text)] {
+                match run.score(&sample("s", text, hoped), &prediction(answer)) {
+                    Ok(_) | Err(EvaluateError::InvalidInput(_)) => {}
+                    Err(error) => panic!("{} bytes: {error}", text.len()),
+                }
+            }
+        }
+        *next.lock().unwrap() = "yes".into();
+        let scores = run.score(&sample("s", "?", "x"), &prediction("x")).unwrap();
+        assert_eq!(scores[0].value, 1.0);
+    }
+}
+
+#[test]
 fn a_wish_to_stop_is_heard_while_the_model_speaks() {
     for evaluator in evaluators("judge") {
         for told in [true, false] {

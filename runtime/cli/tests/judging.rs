@@ -79,6 +79,7 @@ fn the_report_names_the_judge_and_what_it_was_asked() {
     assert_eq!(judge["adapters"], serde_json::json!([]));
     assert_eq!(report["adapters"].as_array().unwrap().len(), 1);
     assert_eq!(report["failed"], 0, "{report}");
+    assert_eq!(report["options"], serde_json::json!({}));
 
     // The same weights as another file say the same; without eyes there is no fingerprint of them.
     place
@@ -104,6 +105,7 @@ fn the_report_names_the_judge_and_what_it_was_asked() {
     let with: Value = serde_json::from_slice(&place.read("r.json")).unwrap();
     let tokens = |report: &Value| report["judge"]["prompt_tokens"].as_u64().unwrap();
     assert!(tokens(&with) > tokens(&report), "{with}");
+    assert_eq!(with["options"], serde_json::json!({"images": true}));
     let blind = "--judge-model model.gguf --option images=true";
     let said = place.run(&format!("{eval} {blind}"));
     said.failed(&["cannot be judged", "s0"]);

@@ -27,6 +27,10 @@ pub struct EvaluateReport {
     pub metrics: Vec<MetricValue>,
     /// The evaluator, as the caller calls it.
     pub evaluator: String,
+    /// Its options, as they were given.
+    pub options: serde_json::Value,
+    /// Seed of what it leaves to chance.
+    pub seed: u64,
     /// Samples asked.
     pub samples: usize,
     /// Samples with a score.

@@ -118,10 +118,13 @@ pub fn run(
     }
     let metrics = scorer.metrics().to_vec();
     let host = scorer.host();
+    let (evaluator_options, seed) = scorer.setting();
     let totals = scorer.finish().map_err(interrupted)?;
     let report = EvaluateReport {
         metrics: MetricValue::all(&metrics, &totals),
         evaluator: options.evaluator.clone(),
+        options: evaluator_options,
+        seed,
         samples: samples.len(),
         scored: samples.len() - tally.failed,
         failed: tally.failed,

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use serde_json::Value;
+
 use super::evaluator::{JudgeReply, JudgeRequest};
 use super::{
     EvaluateError, EvaluateHost, Evaluator, EvaluatorRun, Judge, JudgeUsed, Metric, Prediction,
@@ -20,6 +22,8 @@ use crate::dataset::{Diagnostic, Sample};
 pub struct Scorer {
     run: Box<dyn EvaluatorRun>,
     host: Arc<dyn EvaluateHost>,
+    options: Value,
+    seed: u64,
     metrics: Vec<Metric>,
     sums: BTreeMap<String, Mean>,
 }
@@ -69,6 +73,9 @@ impl Scorer {
         Ok(Self {
             run: evaluator.start(options, seed, Arc::clone(&host))?,
             host,
+            // The evaluator took them, so they are JSON.
+            options: serde_json::from_str(options).unwrap_or_default(),
+            seed,
             metrics,
             sums: BTreeMap::new(),
         })
@@ -77,6 +84,11 @@ impl Scorer {
     /// What it measures.
     pub fn metrics(&self) -> &[Metric] {
         &self.metrics
+    }
+
+    /// The evaluator's options, and the seed of its chance.
+    pub(super) fn setting(&self) -> (Value, u64) {
+        (self.options.clone(), self.seed)
     }
 
     /// What surrounds the evaluator; it knows of a judge when [`Scorer::finish`] is through as well.

@@ -1,3 +1,5 @@
+//! The evaluator with a script in the model's place.
+
 use super::*;
 use graft_plugin::testing::Script;
 use graft_plugin::{ImageRef, Part, Role, Turn, Value};

@@ -136,11 +136,10 @@ impl Converter for Ubiai {
             return if certain { 80 } else { 40 };
         }
         let has = |key: &str| text.contains(key);
+        let is_form = has("\"form\"") && has("\"linking\"");
         if has("\"tokens\"") && has("\"entityLabel\"") {
             95
-        } else if has("\"documentName\"") && has("\"annotation") {
-            85
-        } else if has("\"form\"") && has("\"linking\"") {
+        } else if is_form || (has("\"documentName\"") && has("\"annotation")) {
             85
         } else if is_spacy(&text) {
             75
