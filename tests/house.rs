@@ -141,6 +141,11 @@ const MAP: &[(&str, &str, &str)] = &[
         "pub fn run",
     ),
     (
+        "Where does a metric ask a model?",
+        "runtime/src/evaluate/judge.rs",
+        "pub fn generate",
+    ),
+    (
         "Where is a plugin loaded?",
         "plugins/src/host.rs",
         "pub fn load",

@@ -5,7 +5,7 @@
 
 use graft::dataset::assets::ImageHeader;
 use graft::dataset::converter::LogLevel;
-use graft::dataset::{ConvertError, ConvertHost, Diagnostic, Sample, SampleSink, Source};
+use graft::dataset::{ConvertError, ConvertHost, Diagnostic, ImageRef, Sample, SampleSink, Source};
 use graft::evaluate::evaluator::{JudgeReply, JudgeRequest};
 use graft::evaluate::{EvaluateError, EvaluateHost};
 
@@ -161,6 +161,27 @@ impl Caller for ConvertCaller<'_> {
 /// Who called an evaluator.
 pub struct EvaluateCaller<'a> {
     pub host: &'a dyn EvaluateHost,
+    /// Those of the sample that is scored: a model may be shown these and no other files.
+    pub images: &'a [ImageRef],
+}
+
+impl EvaluateCaller<'_> {
+    /// An image of the sample as the caller has it, by the name that the plugin was given.
+    fn own(&self, image: &ImageRef) -> Result<ImageRef, Failure> {
+        let ImageRef::Path(name) = image else {
+            return Ok(image.clone());
+        };
+        let name = name.to_string_lossy();
+        let mut images = self.images.iter();
+        let found = images.find(|own| match own {
+            ImageRef::Path(path) => path.to_string_lossy() == name,
+            ImageRef::Bytes(_) => false,
+        });
+        found.cloned().ok_or_else(|| {
+            let reason = format!("{name:?} is no image of the sample that is scored");
+            Failure::Told(ConvertError::Denied(reason))
+        })
+    }
 }
 
 impl Caller for EvaluateCaller<'_> {
@@ -180,10 +201,16 @@ impl Caller for EvaluateCaller<'_> {
     }
 
     fn generate(&mut self, request: &JudgeRequest) -> Result<JudgeReply, Failure> {
-        self.host.generate(request).map_err(|error| {
+        let images = request.images.iter().map(|image| self.own(image));
+        let request = JudgeRequest {
+            images: images.collect::<Result<_, _>>()?,
+            ..request.clone()
+        };
+        self.host.generate(&request).map_err(|error| {
             Failure::Told(match error {
                 EvaluateError::Cancelled => ConvertError::Cancelled,
                 EvaluateError::Denied(reason) => ConvertError::Denied(reason),
+                EvaluateError::Unsupported(reason) => ConvertError::Unsupported(reason),
                 other => ConvertError::Internal(other.to_string()),
             })
         })

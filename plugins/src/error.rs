@@ -248,6 +248,10 @@ pub enum Exceeded {
     OutputBytes(u64),
     #[error("it emitted more than {0} samples (samples)")]
     Samples(u64),
+    #[error("it asked the model more than {0} times (requests)")]
+    Requests(u64),
+    #[error("its questions to the model and the replies have more than {0} tokens (tokens)")]
+    Tokens(u64),
     #[error("its log has more than {0} bytes (log_bytes)")]
     LogBytes(u64),
     #[error("it made more than {0} remarks (diagnostics)")]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use graft::cancel::Cancel;
-use graft::dataset::Sample;
+use graft::dataset::{ImageRef, Sample};
 use graft::evaluate::{
     EvaluateError, EvaluateHost, Evaluator, EvaluatorDescription, EvaluatorRun, Metric, Prediction,
     Score,
@@ -71,21 +71,26 @@ impl WasmEvaluator {
             stopped: false,
         };
         let plugin = self.plugin.clone();
-        let instance = sandbox.call(move |store| plugin.instantiate(store))?;
+        let instance = sandbox.call(&[], move |store| plugin.instantiate(store))?;
         Ok((sandbox, Arc::new(instance)))
     }
 }
 
 impl Sandbox {
+    /// Does `work`; `images` are those that a model may be shown meanwhile.
     fn call<R: Send + 'static>(
         &mut self,
+        images: &[ImageRef],
         work: impl FnOnce(&mut Store<State>) -> wasmtime::Result<R> + Send + 'static,
     ) -> Result<R, EvaluateError> {
         if self.stopped {
             let plugin = self.name.clone();
             return Err(failed(PluginError::Stopped { plugin }));
         }
-        let mut caller = EvaluateCaller { host: &*self.host };
+        let mut caller = EvaluateCaller {
+            host: &*self.host,
+            images,
+        };
         let (name, fuel) = (self.name.clone(), self.fuel);
         let called = self
             .guest
@@ -103,8 +108,9 @@ impl Sandbox {
 impl Evaluator for WasmEvaluator {
     fn describe(&self) -> Result<EvaluatorDescription, EvaluateError> {
         let (mut sandbox, instance) = self.enter(Arc::new(Nobody))?;
-        let described =
-            sandbox.call(move |store| instance.graft_plugin_evaluator().call_describe(store))?;
+        let described = sandbox.call(&[], move |store| {
+            instance.graft_plugin_evaluator().call_describe(store)
+        })?;
         let metric = |metric: export::Metric| Metric {
             name: metric.name,
             unit: metric.unit,
@@ -125,7 +131,7 @@ impl Evaluator for WasmEvaluator {
         check_options(options).map_err(EvaluateError::InvalidOptions)?;
         let (mut sandbox, instance) = self.enter(host)?;
         let (options, plugin) = (options.to_owned(), instance.clone());
-        let run = sandbox.call(move |store| {
+        let run = sandbox.call(&[], move |store| {
             let evaluator = plugin.graft_plugin_evaluator();
             evaluator.call_start(store, &options, seed)
         })?;
@@ -141,6 +147,7 @@ impl Evaluator for WasmEvaluator {
 impl WasmRun {
     fn scores(
         &mut self,
+        images: &[ImageRef],
         work: impl FnOnce(
             &JudgePlugin,
             &mut Store<State>,
@@ -152,7 +159,7 @@ impl WasmRun {
         let (instance, run) = (self.instance.clone(), self.run);
         let scores = self
             .sandbox
-            .call(move |store| work(&instance, store, run))?;
+            .call(images, move |store| work(&instance, store, run))?;
         let scores = scores.map_err(|error| told(error, &self.sandbox.host.cancel()))?;
         let score = |score: export::Score| Score {
             metric: score.metric,
@@ -169,23 +176,21 @@ impl EvaluatorRun for WasmRun {
         reference: &Sample,
         predicted: &Prediction,
     ) -> Result<Vec<Score>, EvaluateError> {
-        let reference = translate::to_sample(reference);
+        let sample = translate::to_sample(reference);
         let predicted = export::Prediction {
             text: predicted.text.clone(),
             finish_reason: predicted.finish_reason.clone(),
             millis: u64::try_from(predicted.duration.as_millis()).unwrap_or(u64::MAX),
             extra: translate::to_extra(&predicted.extra),
         };
-        self.scores(move |plugin, store, run| {
+        self.scores(&reference.images, move |plugin, store, run| {
             let evaluator = plugin.graft_plugin_evaluator();
-            evaluator
-                .run()
-                .call_score(store, run, &reference, &predicted)
+            evaluator.run().call_score(store, run, &sample, &predicted)
         })
     }
 
     fn finish(&mut self) -> Result<Vec<Score>, EvaluateError> {
-        self.scores(|plugin, store, run| {
+        self.scores(&[], |plugin, store, run| {
             plugin
                 .graft_plugin_evaluator()
                 .run()

@@ -1,11 +1,12 @@
 //! What a plugin may call, and the counting of what it uses.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use graft::cancel::Cancel;
-use graft::dataset::{Diagnostic, Severity, Source};
-use graft::evaluate::evaluator::JudgeRequest;
+use graft::dataset::{Diagnostic, ImageRef, Severity, Source};
+use graft::evaluate::evaluator::{JudgeReply, JudgeRequest};
 use wasmtime::component::{Resource, ResourceTable};
 use wasmtime::{ResourceLimiter, Result};
 
@@ -63,6 +64,8 @@ pub struct State {
     output_bytes: u64,
     log_bytes: u64,
     assets: u64,
+    requests: u64,
+    tokens: u64,
     diagnostics: u64,
     by_code: HashMap<String, (Severity, u64)>,
 }
@@ -82,6 +85,8 @@ impl State {
             output_bytes: 0,
             log_bytes: 0,
             assets: 0,
+            requests: 0,
+            tokens: 0,
             diagnostics: 0,
             by_code: HashMap::new(),
         }
@@ -152,6 +157,28 @@ impl State {
             return Err(Exceeded::OutputBytes(self.limits.output_bytes));
         }
         Ok(())
+    }
+
+    /// Counts a question to the model; gives the most tokens that the reply may have.
+    fn count_request(&mut self, wanted: u32) -> Result<u32, Exceeded> {
+        self.requests += 1;
+        if self.requests > self.limits.requests {
+            return Err(Exceeded::Requests(self.limits.requests));
+        }
+        let left = self.limits.tokens.saturating_sub(self.tokens);
+        match (u32::try_from(left).unwrap_or(u32::MAX), wanted) {
+            (0, _) => Err(Exceeded::Tokens(self.limits.tokens)),
+            (left, 0) => Ok(left),
+            (left, wanted) => Ok(wanted.min(left)),
+        }
+    }
+
+    fn count_tokens(&mut self, reply: &JudgeReply) -> Result<(), Exceeded> {
+        self.tokens += u64::from(reply.prompt_tokens) + u64::from(reply.generated_tokens);
+        match self.tokens > self.limits.tokens {
+            true => Err(Exceeded::Tokens(self.limits.tokens)),
+            false => Ok(()),
+        }
     }
 }
 
@@ -296,19 +323,33 @@ impl dataset::HostSink for State {
 
 impl model::Host for State {
     fn generate(&mut self, request: model::Request) -> Result<Result<model::Reply, types::Error>> {
-        let images = request.images.into_iter().map(translate::image);
+        let max_tokens = self.count_request(request.max_tokens).map_err(Stop::from)?;
+        let images = request.images.into_iter().map(shown);
         let request = JudgeRequest {
             turns: request.turns.into_iter().map(translate::turn).collect(),
             images: images.collect::<Result<_, _>>().map_err(Stop::BadValue)?,
-            max_tokens: request.max_tokens,
+            max_tokens,
             seed: request.seed,
         };
-        let reply = self.ask(move |caller| caller.generate(&request))?;
-        Ok(reply.map(|reply| model::Reply {
+        let reply = match self.ask(move |caller| caller.generate(&request))? {
+            Ok(reply) => reply,
+            Err(error) => return Ok(Err(error)),
+        };
+        self.count_tokens(&reply).map_err(Stop::from)?;
+        Ok(Ok(model::Reply {
             text: reply.text,
             tokens_in: reply.prompt_tokens,
             tokens_out: reply.generated_tokens,
         }))
+    }
+}
+
+/// An image of a question to the model. Its name is the caller's to check: it knows those of the
+/// sample.
+fn shown(image: dataset::ImageRef) -> Result<ImageRef, String> {
+    match image {
+        dataset::ImageRef::Asset(name) => Ok(ImageRef::Path(PathBuf::from(name))),
+        other => translate::image(other),
     }
 }
 

@@ -27,6 +27,10 @@ pub struct Limits {
     pub output_bytes: u64,
     /// Samples.
     pub samples: u64,
+    /// Questions that an evaluator may ask a model it was granted, in a run.
+    pub requests: u64,
+    /// Tokens of all those questions and of the replies to them.
+    pub tokens: u64,
     /// Bytes of all log lines.
     pub log_bytes: u64,
     /// Remarks in all.
@@ -48,6 +52,8 @@ impl Default for Limits {
             assets: 1_000_000,
             output_bytes: 64 << 30,
             samples: 100_000_000,
+            requests: 1_000_000,
+            tokens: 1_000_000_000,
             log_bytes: 1 << 20,
             diagnostics: 1_000_000,
             diagnostics_per_code: 100,

@@ -13,6 +13,7 @@ const SHIPPED: &[(&str, &[u8])] = &[
     ("exact-match", include_bytes!("../shipped/exact-match.wasm")),
     ("gqa", include_bytes!("../shipped/gqa.wasm")),
     ("json-fields", include_bytes!("../shipped/json-fields.wasm")),
+    ("judge", include_bytes!("../shipped/judge.wasm")),
     (
         "label-studio",
         include_bytes!("../shipped/label-studio.wasm"),

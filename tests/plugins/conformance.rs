@@ -8,6 +8,7 @@ mod exact_match;
 mod golden;
 mod guest;
 mod hostile;
+mod judge;
 mod loading;
 mod ubiai;
 
@@ -17,12 +18,12 @@ use std::sync::Arc;
 use desk::{Desk, Full, Memory, plugins};
 use graft::dataset::{ConvertError, Converter};
 use graft::evaluate::{EvaluateError, Evaluator, Remarks};
-use graft_plugins::{Grants, Host, Limits, Plugin, World};
+use graft_plugins::{Host, Limits, Plugin, World};
 
 fn each(mut check: impl FnMut(&str, Plugin)) {
     let host = Host::new(Limits::default(), None).unwrap();
     for (from, name, bytes) in plugins() {
-        let plugin = host.load_bytes(&name, &bytes, &Grants::default()).unwrap();
+        let plugin = host.load_bytes(&name, &bytes, &desk::GRANTED).unwrap();
         check(&format!("{from} {name}"), plugin);
     }
 }

@@ -172,6 +172,10 @@ pub fn texts(sample: &Sample) -> Vec<&str> {
     texts.collect()
 }
 
+/// What shipped plugins ask for, all together.
+#[allow(dead_code)] // not every test that includes this file
+pub const GRANTED: Grants = Grants { model: true };
+
 /// The plugins of the library, and those built from source if `GRAFT_REBUILT_PLUGINS` names their
 /// folder, as (where from, name, component).
 pub fn plugins() -> Vec<(&'static str, String, Vec<u8>)> {
@@ -213,7 +217,7 @@ fn named(name: &str) -> Vec<Plugin> {
     plugins()
         .into_iter()
         .filter(|(_, other, _)| other == name)
-        .map(|(_, name, bytes)| host.load_bytes(&name, &bytes, &Grants::default()).unwrap())
+        .map(|(_, name, bytes)| host.load_bytes(&name, &bytes, &GRANTED).unwrap())
         .collect()
 }
 

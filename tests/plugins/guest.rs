@@ -89,8 +89,19 @@ pub fn converter_with(pages: &str, more: &str, body: &str) -> Vec<u8> {
 /// An evaluator with one metric `m` whose `score` does what `body` says; its result is the address
 /// `$answer`. `start` does what `start` says before it gives its run.
 pub fn evaluator(start: &str, body: &str) -> Vec<u8> {
+    evaluator_with("", "evaluator-plugin", start, body)
+}
+
+/// The same in the world `judge-plugin`: `$generate` asks the model.
+pub fn judge(body: &str) -> Vec<u8> {
+    let import = r#"(import "graft:plugin/model@0.1.0" "generate"
+      (func $generate (param i32 i32 i32 i32 i32 i64 i32)))"#;
+    evaluator_with(import, "judge-plugin", "", body)
+}
+
+fn evaluator_with(imports: &str, world: &str, start: &str, body: &str) -> Vec<u8> {
     let module = format!(
-        r#"(module
+        r#"(module {imports}
   (import "[export]graft:plugin/evaluator@0.1.0" "[resource-new]run" (func $new (param i32) (result i32)))
   (memory (export "memory") 2)
   (global $answer i32 (i32.const 8192))
@@ -126,5 +137,5 @@ pub fn evaluator(start: &str, body: &str) -> Vec<u8> {
     (i64.store offset=8 (global.get $answer) (i64.const 0))
     (global.get $answer)))"#
     );
-    component(&module, "evaluator-plugin")
+    component(&module, world)
 }

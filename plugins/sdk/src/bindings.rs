@@ -28,3 +28,21 @@ pub mod evaluator {
         },
     });
 }
+
+/// What the world `judge-plugin` imports beside `evaluator-plugin`. A plugin that calls it is of both, and
+/// so of `judge-plugin`.
+pub mod judge {
+    wit_bindgen::generate!({
+        path: "../wit/0.1.0",
+        inline: "
+            package graft:asking;
+            world asking { import graft:plugin/model@0.1.0; }
+        ",
+        world: "graft:asking/asking",
+        with: {
+            "graft:plugin/types@0.1.0": crate::bindings::converter::graft::plugin::types,
+            "graft:plugin/dataset@0.1.0": crate::bindings::converter::graft::plugin::dataset,
+            "graft:plugin/model@0.1.0": generate,
+        },
+    });
+}

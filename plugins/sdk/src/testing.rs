@@ -1,9 +1,10 @@
-//! What surrounds a converter in its own tests: an export in memory, companion files that are only
-//! names, and a desk where remarks pile up.
+//! What surrounds a plugin in its own tests: an export in memory, companion files that are only
+//! names, a desk where remarks pile up, and a model that says what it is told to.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
+use crate::model::{Ask, Question, Reply};
 use crate::{
     Converter, Diagnostic, Error, Host, ImageFormat, ImageInfo, Level, Part, Sample, Sink, Source,
     Summary,
@@ -95,6 +96,50 @@ impl Host for Desk {
     }
     fn list_assets(&self, _: &str, _: Option<&str>, _: u32) -> Result<Vec<String>, Error> {
         Ok(Vec::new())
+    }
+}
+
+/// A model that gives the replies it was made with, in order, and remembers what it was asked.
+#[derive(Debug, Default)]
+pub struct Script {
+    /// What it was asked.
+    pub asked: Vec<Question>,
+    replies: VecDeque<Result<String, Error>>,
+}
+
+impl Script {
+    /// It will say these.
+    pub fn of<'t>(replies: impl IntoIterator<Item = &'t str>) -> Self {
+        let replies = replies.into_iter().map(|text| Ok(text.to_owned()));
+        Self {
+            asked: Vec::new(),
+            replies: replies.collect(),
+        }
+    }
+
+    /// And then fail in this way.
+    pub fn then(mut self, error: Error) -> Self {
+        self.replies.push_back(Err(error));
+        self
+    }
+}
+
+impl Ask for Script {
+    fn ask(&mut self, question: &Question) -> Result<Reply, Error> {
+        self.asked.push(question.clone());
+        let ended = || Err(Error::Internal("the script is at its end".into()));
+        let text = self.replies.pop_front().unwrap_or_else(ended)?;
+        let words = |text: &str| text.split_whitespace().count() as u32;
+        let turns = question.turns.iter().flat_map(|turn| &turn.content);
+        let asked = turns.map(|part| match part {
+            Part::Text(text) => words(text),
+            Part::Image(_) => 1,
+        });
+        Ok(Reply {
+            tokens_in: asked.sum(),
+            tokens_out: words(&text),
+            text,
+        })
     }
 }
 

@@ -16,6 +16,7 @@ mod demo;
 mod divergence;
 mod failure;
 mod interrupt;
+mod judge_arguments;
 mod machine;
 mod model_arguments;
 mod npy;

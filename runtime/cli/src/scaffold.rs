@@ -30,6 +30,7 @@ const SDK: &[(&str, &str)] = files! {
     "sdk/src/images.rs" from "sdk/src/images.rs"
     "sdk/src/json.rs" from "sdk/src/json.rs"
     "sdk/src/lib.rs" from "sdk/src/lib.rs"
+    "sdk/src/model.rs" from "sdk/src/model.rs"
     "sdk/src/options.rs" from "sdk/src/options.rs"
     "sdk/src/parts.rs" from "sdk/src/parts.rs"
     "sdk/src/place.rs" from "sdk/src/place.rs"

@@ -9,7 +9,7 @@ use super::features::{Digest, ImageRows};
 use crate::Result;
 use crate::adapter::Attached;
 use crate::cancel::Cancel;
-use crate::dataset::{ImageFolder, Sample, prompt};
+use crate::dataset::{ImageFolder, ImageRef, Sample, prompt};
 use crate::model::Model;
 use crate::sampler::Sampling;
 use crate::session::{
@@ -71,6 +71,15 @@ pub struct Answer {
     pub image_digests: Vec<[u8; 32]>,
 }
 
+/// A conversation that the model is to go on with.
+pub(super) struct Asked<'a> {
+    pub messages: Vec<Message>,
+    /// In the order of the messages that show them.
+    pub images: &'a [ImageRef],
+    /// What errors call it.
+    pub id: &'a str,
+}
+
 impl Answerer {
     /// Ready to answer with the base model alone.
     ///
@@ -125,7 +134,12 @@ impl Answerer {
 
     /// The conversation that [`Answerer::answer`] puts to the model, and the answer hoped for.
     pub fn question(&self, sample: &Sample) -> (Vec<Message>, String) {
-        let (mut messages, hoped) = prompt::question(sample);
+        let (messages, hoped) = prompt::question(sample);
+        (self.instructed(messages), hoped)
+    }
+
+    /// With the instructions of the options in front, if the conversation has none of its own.
+    fn instructed(&self, mut messages: Vec<Message>) -> Vec<Message> {
         let has_system = messages.first().is_some_and(|m| m.role == Role::System);
         if let (Some(system), false) = (&self.options.system, has_system) {
             let system = Message {
@@ -135,7 +149,7 @@ impl Answerer {
             };
             messages.insert(0, system);
         }
-        (messages, hoped)
+        messages
     }
 
     /// Answers a sample's last question.
@@ -144,15 +158,38 @@ impl Answerer {
     /// If an image cannot be read or the model has no vision part for it, the template refuses the
     /// conversation, or it does not fit the context.
     pub fn answer(&mut self, sample: &Sample, cancel: &Cancel) -> Result<Answer> {
+        let (messages, _) = prompt::question(sample);
+        let (max_tokens, sampling) = (self.options.max_tokens, Sampling::default());
+        self.reply(
+            Asked {
+                messages,
+                images: &sample.images,
+                id: &sample.id,
+            },
+            max_tokens,
+            sampling,
+            cancel,
+        )
+    }
+
+    /// Goes on with a conversation; errors as [`Answerer::answer`].
+    pub(super) fn reply(
+        &mut self,
+        asked: Asked<'_>,
+        max_tokens: usize,
+        sampling: Sampling,
+        cancel: &Cancel,
+    ) -> Result<Answer> {
+        cancel.check()?;
         let begun = Instant::now();
-        let (messages, _) = self.question(sample);
+        let messages = self.instructed(asked.messages);
         let model = Arc::clone(self.model());
-        if model.vision().is_none() && !sample.images.is_empty() {
+        if model.vision().is_none() && !asked.images.is_empty() {
             return Err(SessionError::NoVision.into());
         }
         let images = self
             .images
-            .of(&model, self.session.adapters(), &sample.images, &sample.id)?;
+            .of(&model, self.session.adapters(), asked.images, asked.id)?;
         // Rows are looked up anew under the set at work, so the history is never run again with those of another.
         let images = images.into_iter();
         let (image_digests, rows): (Vec<Digest>, Vec<Item>) = images
@@ -165,8 +202,8 @@ impl Answerer {
         self.session.feed_items(items[known..].to_vec())?;
         let prompt_tokens = self.session.position();
         let options = GenerateOptions {
-            max_tokens: self.options.max_tokens,
-            sampling: Sampling::default(),
+            max_tokens,
+            sampling,
             stop: self
                 .template
                 .stop()

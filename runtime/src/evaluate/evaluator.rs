@@ -3,13 +3,13 @@
 //! An [`Evaluator`] is native code or a WebAssembly plugin; who calls it cannot tell. It has no
 //! clock and no randomness but the seed it is given, so a report can be repeated.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::JudgeUsed;
 use crate::cancel::Cancel;
 use crate::dataset::converter::LogLevel;
 use crate::dataset::{Diagnostic, ImageRef, Sample, Turn};
-
-use std::sync::Arc;
 
 /// A rule of scoring.
 pub trait Evaluator: Send + Sync {
@@ -100,9 +100,12 @@ pub trait EvaluateHost: Send + Sync {
     /// The default refuses: a model is granted to an evaluator, never assumed.
     fn generate(&self, request: &JudgeRequest) -> Result<JudgeReply, EvaluateError> {
         let _ = request;
-        Err(EvaluateError::Denied(
-            "this evaluation grants no model to the evaluator".into(),
-        ))
+        Err(EvaluateError::no_model())
+    }
+
+    /// The model that [`EvaluateHost::generate`] asks and how much it was asked; none by default.
+    fn judge(&self) -> Option<JudgeUsed> {
+        None
     }
 }
 
@@ -113,7 +116,7 @@ pub struct JudgeRequest {
     pub turns: Vec<Turn>,
     /// Its images.
     pub images: Vec<ImageRef>,
-    /// The most tokens of the answer.
+    /// The most tokens of the answer; 0 for as many as the host allows.
     pub max_tokens: u32,
     /// Seed of the sampling.
     pub seed: u64,
@@ -186,4 +189,11 @@ pub enum EvaluateError {
     /// The plugin broke a rule of its sandbox; the error inside says which.
     #[error(transparent)]
     Plugin(Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl EvaluateError {
+    /// Nothing but a grant gives an evaluator a model.
+    pub(super) fn no_model() -> Self {
+        Self::Denied("this evaluation grants no model to the evaluator".into())
+    }
 }

@@ -1,11 +1,12 @@
 //! Asking a model every question of a data set and scoring what it says.
 //!
 //! An [`Answerer`] turns a sample into the model's answer, a [`Scorer`] holds an [`Evaluator`] to
-//! its word, and [`run`] brings the two together and writes predictions and report.
+//! its word, a [`Judge`] lets it ask a model, and [`run`] brings the two together and writes predictions and report.
 
 mod answer;
 pub mod evaluator;
 mod features;
+mod judge;
 mod report;
 mod run;
 mod score;
@@ -15,6 +16,7 @@ pub use evaluator::{
     EvaluateError, EvaluateHost, Evaluator, EvaluatorDescription, EvaluatorRun, Metric, Prediction,
     Score,
 };
-pub use report::{AdapterUsed, EvaluateReport, FailedSample, MetricValue, ModelUsed};
+pub use judge::Judge;
+pub use report::{AdapterUsed, EvaluateReport, FailedSample, JudgeUsed, MetricValue, ModelUsed};
 pub use run::{EvaluateOptions, EvaluateProgress, run};
 pub use score::{Remarks, Scorer};

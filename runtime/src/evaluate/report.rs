@@ -27,6 +27,10 @@ pub struct EvaluateReport {
     pub metrics: Vec<MetricValue>,
     /// The evaluator, as the caller calls it.
     pub evaluator: String,
+    /// Its options, as they were given.
+    pub options: serde_json::Value,
+    /// Seed of what it leaves to chance.
+    pub seed: u64,
     /// Samples asked.
     pub samples: usize,
     /// Samples with a score.
@@ -39,6 +43,9 @@ pub struct EvaluateReport {
     pub model: ModelUsed,
     /// The adapters at work.
     pub adapters: Vec<AdapterUsed>,
+    /// The model that the evaluator asked, if it was granted one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub judge: Option<JudgeUsed>,
     /// SHA-256 over the samples asked, the bytes of their images included.
     pub data_sha256: String,
     /// Most tokens an answer could have; 0 for no limit but the context's.
@@ -97,6 +104,23 @@ pub struct AdapterUsed {
     pub strength: f32,
     /// SHA-256 over its sites, scales and values.
     pub sha256: String,
+}
+
+/// Who judged, and how much.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct JudgeUsed {
+    /// The model.
+    pub model: ModelUsed,
+    /// The adapters at work in it.
+    pub adapters: Vec<AdapterUsed>,
+    /// Questions that it replied to.
+    pub requests: u64,
+    /// Positions of all questions, image tokens included.
+    pub prompt_tokens: u64,
+    /// Tokens of all replies.
+    pub generated_tokens: u64,
+    /// Seconds spent on them.
+    pub seconds: f64,
 }
 
 /// A sample without a score.

@@ -117,16 +117,21 @@ pub fn run(
         .into());
     }
     let metrics = scorer.metrics().to_vec();
+    let host = scorer.host();
+    let (evaluator_options, seed) = scorer.setting();
     let totals = scorer.finish().map_err(interrupted)?;
     let report = EvaluateReport {
         metrics: MetricValue::all(&metrics, &totals),
         evaluator: options.evaluator.clone(),
+        options: evaluator_options,
+        seed,
         samples: samples.len(),
         scored: samples.len() - tally.failed,
         failed: tally.failed,
         failures: tally.failures,
         model: ModelUsed::of(answerer.model()),
         adapters: AdapterUsed::all(answerer.adapters()),
+        judge: host.judge(),
         data_sha256: data.finish(),
         max_tokens: answerer.options().max_tokens,
         finish: tally.finish,

@@ -3,7 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{EvaluateError, EvaluateHost, Evaluator, EvaluatorRun, Metric, Prediction, Score};
+use serde_json::Value;
+
+use super::evaluator::{JudgeReply, JudgeRequest};
+use super::{
+    EvaluateError, EvaluateHost, Evaluator, EvaluatorRun, Judge, JudgeUsed, Metric, Prediction,
+    Score,
+};
 use crate::cancel::Cancel;
 use crate::dataset::converter::LogLevel;
 use crate::dataset::{Diagnostic, Sample};
@@ -15,6 +21,9 @@ use crate::dataset::{Diagnostic, Sample};
 /// behind its metric in [`Scorer::finish`].
 pub struct Scorer {
     run: Box<dyn EvaluatorRun>,
+    host: Arc<dyn EvaluateHost>,
+    options: Value,
+    seed: u64,
     metrics: Vec<Metric>,
     sums: BTreeMap<String, Mean>,
 }
@@ -62,7 +71,11 @@ impl Scorer {
             return Err(EvaluateError::BadScore(reason));
         }
         Ok(Self {
-            run: evaluator.start(options, seed, host)?,
+            run: evaluator.start(options, seed, Arc::clone(&host))?,
+            host,
+            // The evaluator took them, so they are JSON.
+            options: serde_json::from_str(options).unwrap_or_default(),
+            seed,
             metrics,
             sums: BTreeMap::new(),
         })
@@ -71,6 +84,16 @@ impl Scorer {
     /// What it measures.
     pub fn metrics(&self) -> &[Metric] {
         &self.metrics
+    }
+
+    /// The evaluator's options, and the seed of its chance.
+    pub(super) fn setting(&self) -> (Value, u64) {
+        (self.options.clone(), self.seed)
+    }
+
+    /// What surrounds the evaluator; it knows of a judge when [`Scorer::finish`] is through as well.
+    pub(super) fn host(&self) -> Arc<dyn EvaluateHost> {
+        Arc::clone(&self.host)
     }
 
     /// Scores one answer.
@@ -172,11 +195,12 @@ fn check_parts(known: usize) -> Result<(), EvaluateError> {
     }
 }
 
-/// A host that keeps what an evaluator remarks and grants it no model.
+/// A host that keeps what an evaluator remarks, and grants it a model only if it is told to.
 #[derive(Debug, Default)]
 pub struct Remarks {
     cancel: Cancel,
     kept: Mutex<Vec<Diagnostic>>,
+    judge: Mutex<Option<Judge>>,
 }
 
 impl Remarks {
@@ -193,12 +217,18 @@ impl Remarks {
 
     /// What was remarked, in order.
     pub fn remarks(&self) -> Vec<Diagnostic> {
-        self.kept().clone()
+        locked(&self.kept).clone()
     }
 
-    fn kept(&self) -> MutexGuard<'_, Vec<Diagnostic>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Lets the evaluator ask `judge` from now on.
+    pub fn grant(&self, judge: Judge) {
+        *locked(&self.judge) = Some(judge);
     }
+}
+
+/// A lock that a panic of its last holder does not close.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl EvaluateHost for Remarks {
@@ -207,7 +237,7 @@ impl EvaluateHost for Remarks {
     }
 
     fn report(&self, diagnostic: Diagnostic) {
-        let mut kept = self.kept();
+        let mut kept = locked(&self.kept);
         if kept.len() < Self::MOST {
             kept.push(diagnostic);
         }
@@ -215,6 +245,17 @@ impl EvaluateHost for Remarks {
 
     fn log(&self, level: LogLevel, message: &str) {
         level.log(message);
+    }
+
+    fn generate(&self, request: &JudgeRequest) -> Result<JudgeReply, EvaluateError> {
+        match &mut *locked(&self.judge) {
+            Some(judge) => judge.generate(request, &self.cancel),
+            None => Err(EvaluateError::no_model()),
+        }
+    }
+
+    fn judge(&self) -> Option<JudgeUsed> {
+        locked(&self.judge).as_ref().map(Judge::used)
     }
 }
 

@@ -1,6 +1,9 @@
 //! Where on a page a span stands.
 
+use graft_plugin::Error;
 use graft_plugin::json::{Node, Value};
+
+use crate::Remarks;
 
 /// Members that hold it.
 const KEYS: [&str; 6] = [
@@ -35,6 +38,25 @@ impl Area {
         Some(read(node).ok_or_else(|| "its box is not four numbers".into()))
     }
 
+    /// The same; a box that cannot be read is told and left out.
+    pub fn of_span(span: &Node<'_>, remarks: &Remarks<'_>) -> Result<Option<Self>, Error> {
+        match Self::of(span).transpose() {
+            Ok(area) => Ok(area),
+            Err(reason) => {
+                let message = format!("{reason}: left out");
+                remarks.warn("ubiai-bad-box", message, span.at, None)?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// The area between two opposite corners, if they are numbers. Exporters swap them when a box was
+    /// drawn from right to left.
+    pub fn between([a, b, c, d]: [f64; 4]) -> Option<Self> {
+        let finite = [a, b, c, d].iter().all(|n| n.is_finite());
+        finite.then(|| Self([a.min(c), b.min(d), a.max(c), b.max(d)]))
+    }
+
     /// Whether it leaves an image of this size. Boxes may count pixels or thousandths.
     pub fn leaves(&self, width: u32, height: u32) -> bool {
         let [left, top, right, bottom] = self.0;
@@ -48,7 +70,8 @@ impl Area {
         format!("[{left},{top},{right},{bottom}]")
     }
 
-    fn around(self, other: Self) -> Self {
+    /// The smallest area that holds both.
+    pub fn around(self, other: Self) -> Self {
         let ([a, b, c, d], [e, f, g, h]) = (self.0, other.0);
         Self([a.min(e), b.min(f), c.max(g), d.max(h)])
     }
@@ -77,9 +100,7 @@ fn read(node: &Node<'_>) -> Option<Area> {
     let [Some(a), Some(b), Some(c), Some(d)] = numbers else {
         return None;
     };
-    let finite = [a, b, c, d].iter().all(|n| n.is_finite());
-    // Exporters swap corners when a box was drawn from right to left.
-    finite.then(|| Area([a.min(c), b.min(d), a.max(c), b.max(d)]))
+    Area::between([a, b, c, d])
 }
 
 #[cfg(test)]

@@ -49,6 +49,8 @@ pub struct Document {
     pub relations: Vec<Relation>,
     /// Images of pages, where the export lists them; a page without one is empty.
     pub page_images: Vec<String>,
+    /// It was a page before it was text, whatever its name ends in.
+    pub is_scan: bool,
 }
 
 impl Document {
@@ -84,14 +86,7 @@ impl Document {
             _ => spans.items(),
         };
         for span in list {
-            let area = match Area::of(span).transpose() {
-                Ok(area) => area,
-                Err(reason) => {
-                    let message = format!("{reason}: left out");
-                    remarks.warn("ubiai-bad-box", message, span.at, None)?;
-                    None
-                }
-            };
+            let area = Area::of_span(span, remarks)?;
             match read_span(span, &written) {
                 Ok((mut span, faithful)) => {
                     span.area = area;
@@ -114,7 +109,7 @@ impl Document {
                 }
             }
         }
-        sort_for_reading(&mut document.spans);
+        document.sort_for_reading();
         for relation in node.get("relations").map(Node::items).unwrap_or_default() {
             let index = |key| relation.get(key).and_then(Node::index);
             let (Some(head), Some(child)) = (index("head"), index("child")) else {
@@ -145,21 +140,21 @@ impl Document {
             _ => format!("document-{}", index + 1),
         }
     }
-}
 
-/// Sorts by page, then as the text runs; where it is not counted throughout, from top to bottom and
-/// left to right.
-fn sort_for_reading(spans: &mut [Span]) {
-    if spans.iter().all(|span| span.start.is_some()) {
-        spans.sort_by_key(|span| (span.page, span.start));
-        return;
+    /// Sorts the spans by page, then as the text runs; where it is not counted throughout, from top to
+    /// bottom and left to right.
+    pub fn sort_for_reading(&mut self) {
+        if self.spans.iter().all(|span| span.start.is_some()) {
+            self.spans.sort_by_key(|span| (span.page, span.start));
+            return;
+        }
+        let place = |span: &Span| span.area.map_or((0.0, 0.0), |Area([x, y, ..])| (y, x));
+        self.spans.sort_by(|a, b| {
+            let ((ay, ax), (by, bx)) = (place(a), place(b));
+            let down = ay.total_cmp(&by).then(ax.total_cmp(&bx));
+            a.page.cmp(&b.page).then(down)
+        });
     }
-    let place = |span: &Span| span.area.map_or((0.0, 0.0), |Area([x, y, ..])| (y, x));
-    spans.sort_by(|a, b| {
-        let ((ay, ax), (by, bx)) = (place(a), place(b));
-        let down = ay.total_cmp(&by).then(ax.total_cmp(&bx));
-        a.page.cmp(&b.page).then(down)
-    });
 }
 
 /// The images that the member `pages` lists, by page.

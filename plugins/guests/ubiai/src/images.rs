@@ -23,7 +23,7 @@ pub fn of(
     let (at, pointer) = (0, Some("/documentName"));
     let Some(name) = named(document, page, choices, remarks)? else {
         let name = document.name.as_deref().unwrap_or_default().to_lowercase();
-        if !SCANNED.iter().any(|ending| name.ends_with(ending)) {
+        if !was_scanned(document, &name) {
             return Ok(Some(Vec::new()));
         }
         let message = format!(
@@ -74,7 +74,7 @@ fn named(
     if ENDINGS.iter().any(|ending| lower.ends_with(ending)) {
         return Ok(Some(prefixed(name)));
     }
-    if !document.is_paged() && !SCANNED.iter().any(|ending| lower.ends_with(ending)) {
+    if !document.is_paged() && !was_scanned(document, &lower) {
         return Ok(None);
     }
     let stem = prefixed(stem(name));
@@ -87,6 +87,11 @@ fn named(
         .iter()
         .filter(|file| shows(file, &stem, page, document.is_paged()));
     Ok(fitting.next().cloned())
+}
+
+/// Whether a document called `name`, in small letters, was pages before it was text.
+fn was_scanned(document: &Document, name: &str) -> bool {
+    document.is_scan || SCANNED.iter().any(|ending| name.ends_with(ending))
 }
 
 fn stem(name: &str) -> &str {

@@ -2,16 +2,19 @@
 //!
 //! Reads relation JSON (`tokens` and `relations`), entity JSON (`annotation` or `annotations`) and spaCy
 //! lists (`["text", {"entities": [[start, end, label]]}]`), as one array or one record after the other;
-//! tagged tokens (IOB); and records of prompts and responses.
+//! tagged tokens (IOB), also those of scans with boxes and images; forms as FUNSD has them; and records of
+//! prompts and responses.
 
 // The error is a record of the interface; it is made once, at the end of a conversion.
 #![allow(clippy::result_large_err)]
 
 mod area;
 mod document;
+mod forms;
 mod images;
 mod pairs;
 mod prompts;
+mod scanned;
 mod tagged;
 
 use std::collections::HashMap;
@@ -19,13 +22,14 @@ use std::collections::HashMap;
 use document::Document;
 use graft_plugin::json::{self, Dialect};
 use graft_plugin::options::Options;
+use graft_plugin::place::Place;
 use graft_plugin::records::{Record, Records};
 use graft_plugin::{
     Converter, Diagnostic, Error, Format, Host, Part, Role, Sample, Severity, Sink, Source,
-    Summary, Turn, Value, export_converter,
+    Summary, Turn, Value, export_converter, invalid_input,
 };
 use pairs::Pair;
-use tagged::Tagged;
+use tagged::{Parts, Tagged};
 
 /// Bytes of the largest document.
 const LARGEST_RECORD: usize = 64 << 20;
@@ -77,6 +81,16 @@ impl Converter for Ubiai {
             extensions: &["tsv", "txt", "iob"],
         },
         Format {
+            id: "ubiai-ocr",
+            title: "UBIAI, tagged words of scans",
+            extensions: &["txt"],
+        },
+        Format {
+            id: "funsd",
+            title: "FUNSD, a form with links",
+            extensions: &["json"],
+        },
+        Format {
             id: "ubiai-prompts",
             title: "UBIAI, prompts and responses",
             extensions: &["json", "jsonl"],
@@ -95,8 +109,8 @@ impl Converter for Ubiai {
     "turns": {"enum": ["document", "pair"], "default": "document",
       "description": "One sample per document and page, or one per question"},
     "image_prefix": {"type": "string", "default": "", "description": "Put before every image name"},
-    "notation": {"enum": ["auto", "json", "python", "iob"], "default": "auto",
-      "description": "python for exports that print lists with single quotes, iob for tagged tokens"}
+    "notation": {"enum": ["auto", "json", "python", "iob", "ocr"], "default": "auto",
+      "description": "python for exports that print lists with single quotes, iob for tagged tokens, ocr for those of scans"}
   }
 }"#;
 
@@ -108,6 +122,13 @@ impl Converter for Ubiai {
         {
             return 80;
         }
+        if is_archive(head) {
+            // To say what to do with it.
+            return if text.contains("_box.txt") { 60 } else { 0 };
+        }
+        if tagged::is_likely(head) {
+            return 75;
+        }
         if let Some((record, _)) = json::first_record(head)
             && prompts::is_one(&record)
         {
@@ -115,10 +136,13 @@ impl Converter for Ubiai {
             return if certain { 80 } else { 40 };
         }
         let has = |key: &str| text.contains(key);
+        let is_form = has("\"form\"") && has("\"linking\"");
         if has("\"tokens\"") && has("\"entityLabel\"") {
             95
-        } else if has("\"documentName\"") && has("\"annotation") {
+        } else if is_form || (has("\"documentName\"") && has("\"annotation")) {
             85
+        } else if is_spacy(&text) {
+            75
         } else if has("entities") && has("{") && (name.ends_with(".txt") || name.ends_with(".json"))
         {
             30
@@ -145,11 +169,16 @@ impl Converter for Ubiai {
             one_pair_a_sample: options.choice("turns", &["document", "pair"])? == "pair",
             image_prefix: text("image_prefix", "")?,
         };
-        let notation = match options.choice("notation", &["auto", "json", "python", "iob"])? {
+        let notations = ["auto", "json", "python", "iob", "ocr"];
+        let notation = match options.choice("notation", &notations)? {
             "python" => Notation::Records(Dialect::Python),
             "json" => Notation::Records(Dialect::Json),
-            "iob" => Notation::Tagged,
-            _ => guess(input)?,
+            "iob" => Notation::Tagged(None),
+            "ocr" => match scanned::beside(&input.name(), host)? {
+                Some(boxes) => Notation::Tagged(Some(boxes)),
+                None => return Err(no_boxes(&input.name())),
+            },
+            _ => guess(input, host)?,
         };
         let total = input.size();
         let mut conversion = Conversion {
@@ -171,27 +200,69 @@ impl Converter for Ubiai {
                     conversion.take(samples, &record)?;
                 }
             }
-            Notation::Tagged => {
+            Notation::Tagged(boxes) => {
                 // Tags know no relations.
                 let choices = Choices {
                     nearest: true,
                     ..choices
                 };
-                let mut documents = Tagged::new(input, LARGEST_RECORD)?;
-                while let Some(record) = documents.next_record()? {
-                    let remarks = Remarks {
-                        record: &record,
-                        host,
-                    };
-                    let document = tagged::document(&record, &remarks)?;
-                    let ids = &mut conversion.ids;
-                    let samples = of_document(document, 0, &choices, ids, &remarks)?;
-                    conversion.take(samples, &record)?;
+                match boxes {
+                    None => tagged_documents(input, &choices, &mut conversion)?,
+                    Some(mut boxes) => pages(input, &mut *boxes, &choices, &mut conversion)?,
                 }
             }
         }
         Ok(conversion.summary)
     }
+}
+
+/// Takes the documents of a file of tagged tokens in.
+fn tagged_documents(
+    input: &mut dyn Source,
+    choices: &Choices,
+    conversion: &mut Conversion<'_>,
+) -> Result<(), Error> {
+    let mut documents = Tagged::new(input, Parts::Documents, LARGEST_RECORD)?;
+    while let Some(record) = documents.next_record()? {
+        let remarks = Remarks {
+            record: &record,
+            host: conversion.host,
+        };
+        let document = tagged::document(&record, &[], &remarks)?;
+        let samples = of_document(document, 0, choices, &mut conversion.ids, &remarks)?;
+        conversion.take(samples, &record)?;
+    }
+    Ok(())
+}
+
+/// Takes the pages of a file of tagged words in, whose boxes and images are in the file `boxes`.
+fn pages(
+    input: &mut dyn Source,
+    boxes: &mut dyn Source,
+    choices: &Choices,
+    conversion: &mut Conversion<'_>,
+) -> Result<(), Error> {
+    let mut pages = Tagged::new(input, Parts::Pages, LARGEST_RECORD)?;
+    let mut boxes = Tagged::new(boxes, Parts::Pages, LARGEST_RECORD)?;
+    while let Some(record) = pages.next_record()? {
+        let remarks = Remarks {
+            record: &record,
+            host: conversion.host,
+        };
+        let boxes = boxes.next_record()?;
+        let samples = match scanned::page(&record, boxes.as_ref(), &remarks)? {
+            Some(page) => {
+                let document = Document {
+                    name: page.image.map(|name| name.replace('\\', "/")),
+                    ..tagged::document(&record, &page.areas, &remarks)?
+                };
+                of_document(document, 0, choices, &mut conversion.ids, &remarks)?
+            }
+            None => Vec::new(),
+        };
+        conversion.take(samples, &record)?;
+    }
+    Ok(())
 }
 
 /// What has come of the records so far.
@@ -218,26 +289,63 @@ impl Conversion<'_> {
 /// How an export is written.
 enum Notation {
     Records(Dialect),
-    Tagged,
+    /// With the file that has the words' boxes, if there is one.
+    Tagged(Option<Box<dyn Source>>),
 }
 
 /// Whether the text is tagged tokens, JSON or Python: only Python opens a list with a round bracket or a single
 /// quote. A pipe is taken for JSON.
-fn guess(input: &mut dyn Source) -> Result<Notation, Error> {
+fn guess(input: &mut dyn Source, host: &dyn Host) -> Result<Notation, Error> {
     let head = match input.read_at(0, 4096) {
         Ok(head) => head,
         Err(Error::Unsupported(_)) => return Ok(Notation::Records(Dialect::Json)),
         Err(error) => return Err(error),
     };
+    if is_archive(&head) {
+        return Err(archive(&input.name()));
+    }
     let bare = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&head);
     if bare.starts_with(tagged::START.as_bytes()) {
-        return Ok(Notation::Tagged);
+        return Ok(Notation::Tagged(None));
+    }
+    if tagged::is_likely(bare) {
+        return Ok(Notation::Tagged(scanned::beside(&input.name(), host)?));
     }
     let mut telling = head.iter().filter(|b| matches!(b, b'"' | b'\'' | b'('));
     Ok(Notation::Records(match telling.next() {
         Some(b'\'' | b'(') => Dialect::Python,
         _ => Dialect::Json,
     }))
+}
+
+/// Whether `text` begins as a spaCy list: a list of lists of a text and its entities.
+fn is_spacy(text: &str) -> bool {
+    let text = text.trim_start_matches('\u{feff}').trim_start();
+    let inner = text.strip_prefix('[').map(str::trim_start);
+    let in_list = inner.is_some_and(|inner| inner.starts_with(['[', '(']));
+    in_list
+        && ["{\"entities\"", "{'entities'"]
+            .iter()
+            .any(|key| text.contains(key))
+}
+
+/// Whether a file that begins with `head` is a zip archive.
+fn is_archive(head: &[u8]) -> bool {
+    head.starts_with(b"PK\x03\x04") || head.starts_with(b"PK\x05\x06")
+}
+
+fn archive(name: &str) -> Error {
+    let message = "this is a zip archive: unpack it, give the .json file in it (of an OCR export the .txt file \
+                   with words and tags) and name the folder with --assets";
+    let at = Place::START.location(name);
+    invalid_input("ubiai-archive", message, Some(at))
+}
+
+fn no_boxes(name: &str) -> Error {
+    let message = "of an OCR export give x.txt, and with --assets the folder that has x_image.txt or x_box.txt \
+                   beside it";
+    let at = Place::START.location(name);
+    invalid_input("ubiai-no-boxes", message, Some(at))
 }
 
 /// Ids given so far, by hash: exports may have more documents than memory has names.
@@ -276,6 +384,10 @@ fn samples(
         };
         sample.id = ids.fresh(std::mem::take(&mut sample.id)).0;
         return Ok(vec![sample]);
+    }
+    if forms::is_one(&node) {
+        let document = forms::read(&node, choices, &remarks)?;
+        return of_document(document, node.at, choices, ids, &remarks);
     }
     match Document::read(&node, &remarks)? {
         Some(document) => of_document(document, node.at, choices, ids, &remarks),
@@ -389,6 +501,13 @@ struct Remarks<'a> {
 }
 
 impl Remarks<'_> {
+    /// The last part of the name of the file that is read.
+    fn file_name(&self) -> String {
+        let name = self.record.location(0, None).source;
+        let last = name.rsplit(['/', '\\']).next();
+        last.unwrap_or_default().to_owned()
+    }
+
     fn warn(
         &self,
         code: &str,

@@ -8,6 +8,7 @@ use graft_plugin::window::Window;
 use graft_plugin::{Error, Location, Source, invalid_input};
 
 use crate::Remarks;
+use crate::area::Area;
 use crate::document::{Document, Span};
 
 /// What every document begins with.
@@ -18,32 +19,50 @@ const LONGEST_LINE: usize = 1 << 20;
 /// The documents of a file.
 pub struct Tagged<'s> {
     window: Window<'s>,
+    parts: Parts,
     largest: usize,
     count: u64,
 }
 
+/// What divides a file of tagged tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parts {
+    /// Lines of `-DOCSTART-`; a blank line ends a sentence.
+    Documents,
+    /// Blank lines.
+    Pages,
+}
+
 impl<'s> Tagged<'s> {
-    /// Reads `source`, whose documents have at most `largest` bytes.
-    pub fn new(source: &'s mut dyn Source, largest: usize) -> Result<Self, Error> {
+    /// Reads `source`, whose parts have at most `largest` bytes.
+    pub fn new(source: &'s mut dyn Source, parts: Parts, largest: usize) -> Result<Self, Error> {
         let mut window = Window::new(source);
         window.skip_mark(MALFORMED)?;
         Ok(Self {
             window,
+            parts,
             largest,
             count: 0,
         })
     }
 
-    /// The lines of the next document as one record.
+    /// The lines of the next document or page as one record.
     pub fn next_record(&mut self) -> Result<Option<Record>, Error> {
         let mut text = String::new();
+        if self.parts == Parts::Pages {
+            self.window.skip_blanks()?;
+        }
         let place = self.window.place();
         while self.window.fill(1)? {
             let Some(length) = self.window.line(LONGEST_LINE)? else {
                 return Err(self.fault("tagged-line", "a line is too long for a token and its tag"));
             };
             let line = &self.window.bytes()[..length];
-            if line.starts_with(START.as_bytes()) && !text.is_empty() {
+            let ends = match self.parts {
+                Parts::Documents => line.starts_with(START.as_bytes()) && !text.is_empty(),
+                Parts::Pages => line.trim_ascii().is_empty(),
+            };
+            if ends {
                 break;
             }
             let Ok(line) = std::str::from_utf8(line) else {
@@ -78,12 +97,40 @@ impl<'s> Tagged<'s> {
     }
 }
 
-/// The document that the lines of `record` make.
-pub fn document(record: &Record, remarks: &Remarks<'_>) -> Result<Document, Error> {
+/// Whether `head`, the beginning of a file, is tagged tokens without a line that says so.
+pub fn is_likely(head: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(head);
+    // The last line may be cut.
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    let whole = lines.iter().filter(|line| line.ends_with('\n'));
+    let mut tags = whole
+        .map(|line| line.trim())
+        .filter(|line| !line.is_empty())
+        .map(|line| line.rsplit_once('\t').map(|(_, tag)| tag.trim()));
+    let labelled = |tag: &str| {
+        let label = tag.strip_prefix(['B', 'I', 'E', 'S']);
+        label.is_some_and(|label| label.starts_with('-') && label.len() > 1)
+    };
+    let mut labels = 0;
+    let all = tags.all(|tag| {
+        let is_label = tag.is_some_and(labelled);
+        labels += usize::from(is_label);
+        is_label || tag == Some("O")
+    });
+    all && labels > 0
+}
+
+/// The document that the lines of `record` make; `areas` are those of the lines, if they are known.
+pub fn document(
+    record: &Record,
+    areas: &[Option<Area>],
+    remarks: &Remarks<'_>,
+) -> Result<Document, Error> {
     let mut document = Document::default();
     let mut open = false;
     let (mut at, mut token) = (0, 0);
-    for line in record.text().split_inclusive('\n') {
+    for (index, line) in record.text().split_inclusive('\n').enumerate() {
+        let area = areas.get(index).copied().flatten();
         let start = at;
         at += line.len();
         let line = line.trim_end();
@@ -111,11 +158,15 @@ pub fn document(record: &Record, remarks: &Remarks<'_>) -> Result<Document, Erro
                 if let Some((_, end)) = &mut span.tokens {
                     *end = token;
                 }
+                span.area = match (span.area, area) {
+                    (Some(one), Some(other)) => Some(one.around(other)),
+                    (one, other) => one.or(other),
+                };
             }
             ("B" | "I" | "E" | "S", _) => document.spans.push(Span {
                 start: Some(token),
                 page: 1,
-                area: None,
+                area,
                 label: label.to_owned(),
                 text: word.to_owned(),
                 tokens: Some((token, token)),

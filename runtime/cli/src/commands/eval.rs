@@ -10,13 +10,14 @@ use graft::evaluate::{
     AnswerOptions, Answerer, EvaluateOptions, EvaluateReport, Remarks, Scorer, run as evaluate,
 };
 use graft::train::TrainError;
-use graft_plugins::{Cache, Grants, Host, Limits};
+use graft_plugins::{Cache, Host, Limits};
 use serde_json::{Map, Value};
 
 use super::convert::option;
 use super::run::rate;
 use crate::Setting;
 use crate::failure::Failure;
+use crate::judge_arguments::{JudgeArguments, Shared};
 use crate::model_arguments::{ModelArguments, check_context};
 use crate::progress::{Progress, short};
 use crate::table::{Table, cut};
@@ -26,10 +27,12 @@ use crate::trust_arguments::TrustArguments;
 ///
 ///   graft eval -m model.gguf --mmproj mmproj.gguf --adapter invoices.gguf \
 ///     --data held-out.json --metric exact-match --report report.json
+///   graft eval -m model.gguf --data held-out.json --metric judge --judge self
 ///
 /// The last turn of each sample is the answer hoped for; the turns before it are the question. A
 /// metric is a WebAssembly plugin: the name of a shipped one (exact-match, vqa-accuracy, anls,
-/// rouge-l, json-fields, pope, gqa, science-qa) or a file.
+/// rouge-l, json-fields, pope, gqa, science-qa, judge) or a file. One that asks a model, as judge
+/// does, gets the one that --judge or --judge-model grants it.
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub struct EvalArguments {
@@ -73,19 +76,20 @@ pub struct EvalArguments {
     seed: u64,
     #[command(flatten)]
     trust: TrustArguments,
+    #[command(flatten)]
+    judging: JudgeArguments,
 }
 
 /// Runs the command.
 pub fn run(arguments: &EvalArguments, setting: &Setting) -> Result<(), Failure> {
     let samples = llava_json::read(&arguments.data).map_err(graft::Error::from)?;
     let host = Host::new(Limits::default(), Cache::of_user())?;
+    let (grants, trust) = (arguments.judging.grants(), arguments.trust.trust()?);
     let metric = host
-        .load_trusted(
-            &arguments.metric,
-            &Grants::default(),
-            &arguments.trust.trust()?,
-        )?
+        .load_trusted(&arguments.metric, &grants, &trust)
+        .map_err(|error| arguments.judging.refusal(&arguments.metric, error))?
         .into_evaluator()?;
+    arguments.judging.check(metric.info())?;
     let remarks = Arc::new(Remarks::new(setting.cancel.clone()));
     let options: Map<String, Value> = arguments.options.iter().cloned().collect();
     let options = Value::Object(options).to_string();
@@ -111,6 +115,16 @@ pub fn run(arguments: &EvalArguments, setting: &Setting) -> Result<(), Failure> 
         system: arguments.system.clone(),
         ..AnswerOptions::default()
     };
+    let judge = arguments.judging.open(Shared {
+        opened: &opened,
+        template: arguments.template.as_deref(),
+        images: images.clone(),
+        context: arguments.ctx,
+        threads: arguments.model.threads,
+    })?;
+    if let Some(judge) = judge {
+        remarks.grant(judge);
+    }
     let mut answerer = Answerer::new(&opened.model, template, images, asking)?;
     answerer.set_adapters(opened.attached())?;
     let options = EvaluateOptions {
@@ -192,6 +206,19 @@ fn show(
         report.generated_tokens,
         rate((report.prompt_tokens + report.generated_tokens, answering))
     )?;
+    if let Some(judge) = &report.judge {
+        let judging = std::time::Duration::from_secs_f64(judge.seconds);
+        writeln!(
+            out,
+            "{:14}{}, {} questions in {}, {} tokens of them, {} of replies",
+            "judge",
+            judge.model.name,
+            judge.requests,
+            short(judging),
+            judge.prompt_tokens,
+            judge.generated_tokens
+        )?;
+    }
     for path in [&arguments.predictions, &arguments.report]
         .into_iter()
         .flatten()
