@@ -185,6 +185,12 @@ GRAFT_API void graft_buffer_release(graft_buffer *buffer GRAFT_OPT) GRAFT_NOEXCE
 typedef void (*graft_destroy_fn)(void *userdata);
 /* Told how far work is; `total` 0 means not known. 0 goes on, anything else stops as a raised cancel token does. */
 typedef int32_t (*graft_progress_fn)(void *userdata, const char *stage, uint64_t done, uint64_t total);
+#define GRAFT_SEVERITY_NOTE    0u     /* worth knowing; nothing was lost */
+#define GRAFT_SEVERITY_WARNING 1u     /* something was skipped or guessed */
+#define GRAFT_SEVERITY_ERROR   2u     /* the data is wrong */
+/* Gets a remark about data: its code ("no-tab"), a sentence with its place, and all of it as a JSON object. */
+typedef int32_t (*graft_diagnostic_fn)(void *userdata, uint32_t severity, const char *code, const char *message,
+                                       const char *json);
 
 /* ------------------------------------------------------------------------------------------------------ cancel */
 
@@ -346,10 +352,10 @@ GRAFT_API graft_status graft_model_tensors(const graft_model *model, graft_buffe
                                            GRAFT_NOEXCEPT;
 
 /* [token] */
-/* [chat] */
 /* [image] */
-/* [session] */
+/* [chat] */
 /* [adapter] */
+/* [session] */
 /* [job] */
 /* [dataset] */
 /* [plan] */
@@ -406,13 +412,6 @@ GRAFT_API graft_status graft_plugin_info(const graft_plugin *plugin, graft_buffe
 GRAFT_API graft_status graft_plugin_detect(const graft_plugin *plugin, const void *head, size_t size,
                                            const char *name GRAFT_OPT, uint32_t *out, graft_error **err GRAFT_OPT)
                                            GRAFT_NOEXCEPT;
-
-#define GRAFT_SEVERITY_NOTE    0u     /* worth knowing; nothing was lost */
-#define GRAFT_SEVERITY_WARNING 1u     /* something was skipped or guessed */
-#define GRAFT_SEVERITY_ERROR   2u     /* the data is wrong */
-/* Gets a remark about data: its code ("no-tab"), a sentence with its place, and all of it as a JSON object. */
-typedef int32_t (*graft_diagnostic_fn)(void *userdata, uint32_t severity, const char *code, const char *message,
-                                       const char *json);
 
 typedef struct graft_convert_request {
     uint32_t struct_size;

@@ -63,6 +63,7 @@ pub fn compile_all(sources: &[&str], further: &[&str]) -> PathBuf {
         .args(["-g", "-O1", "-Wall", "-Wextra", "-Werror", "-pedantic"])
         .args(["-DGRAFT_STATIC", "-D_POSIX_C_SOURCE=200809L"])
         .args(further)
+        .args(words("GRAFT_C_FLAGS"))
         .arg("-I")
         .arg(release().join("include"))
         .args(sources.iter().map(|s| root().join("tests/abi").join(s)))
@@ -75,7 +76,22 @@ pub fn compile_all(sources: &[&str], further: &[&str]) -> PathBuf {
 
 /// Runs a program, which must end well, and returns what it printed.
 pub fn run(program: &Path, arguments: &[&Path]) -> String {
-    succeed(Command::new(program).args(arguments))
+    let mut words = words("GRAFT_C_RUNNER").into_iter();
+    let mut run = match words.next() {
+        Some(runner) => {
+            let mut run = Command::new(runner);
+            run.args(words).arg(program);
+            run
+        }
+        None => Command::new(program),
+    };
+    succeed(run.args(arguments))
+}
+
+/// What `.ci/abi` wants programs compiled with, or run under: sanitizers, valgrind.
+fn words(variable: &str) -> Vec<String> {
+    let text = std::env::var(variable).unwrap_or_default();
+    text.split_whitespace().map(Into::into).collect()
 }
 
 /// Runs a tool or program, which must end well, and returns what it printed.
