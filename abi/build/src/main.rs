@@ -5,6 +5,7 @@
 //! graft-abi-build --prefix /usr/local              installs there
 //! graft-abi-build --prefix /usr --destdir pkg      installs under pkg/usr, for packages
 //! graft-abi-build --minimal                        without plugins, for small devices
+//! graft-abi-build --reference                      docs/c-reference.md
 //! ```
 //!
 //! cargo makes a static library of everything; what a program gets is linked from that one by the system's own tools
@@ -12,6 +13,7 @@
 
 mod library;
 mod package;
+mod reference;
 mod symbols;
 
 use std::env;
@@ -40,6 +42,9 @@ struct Arguments {
     /// Keep debug information that says what types functions take
     #[arg(long)]
     debug: bool,
+    /// Write docs/c-reference.md from the header, and nothing else
+    #[arg(long)]
+    reference: bool,
     /// Tests only: let every function fail when GRAFT_FAILPOINT names it
     #[arg(long, hide = true)]
     failpoints: bool,
@@ -74,6 +79,9 @@ fn build(arguments: &Arguments) -> Result<(), String> {
     let root = root
         .ok_or("the build crate is not in the workspace")?
         .to_owned();
+    if arguments.reference {
+        return reference::write(&root);
+    }
     let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
     let setting = Setting {
         minimal: arguments.minimal,
