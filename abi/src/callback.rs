@@ -1,9 +1,13 @@
 //! Functions of the caller's, as we call them.
 
 use std::ffi::{CStr, c_char, c_void};
+use std::ops::ControlFlow;
+use std::ptr;
 
 use graft::cancel::Cancel;
+use graft::dataset::{Diagnostic, Severity};
 
+use crate::error::c_text;
 use crate::structs::Plain;
 
 /// A pointer that callers get back and that we never follow.
@@ -26,6 +30,18 @@ pub type graft_destroy_fn = Option<unsafe extern "C" fn(userdata: UserData)>;
 #[allow(non_camel_case_types)]
 pub type graft_progress_fn = Option<
     unsafe extern "C" fn(userdata: UserData, stage: *const c_char, done: u64, total: u64) -> i32,
+>;
+
+/// Told what is wrong with some input; anything but 0 stops it.
+#[allow(non_camel_case_types)]
+pub type graft_diagnostic_fn = Option<
+    unsafe extern "C" fn(
+        userdata: UserData,
+        severity: u32,
+        code: *const c_char,
+        message: *const c_char,
+        location: *const c_char,
+    ) -> i32,
 >;
 
 /// Calls the caller's `destroy` once, when it is dropped.
@@ -72,6 +88,43 @@ impl Progress {
             if answer != 0 {
                 cancel.raise();
             }
+        }
+    }
+}
+
+/// Remarks of a call, for the caller's function on the caller's thread.
+#[derive(Debug)]
+pub struct Diagnostics {
+    function: graft_diagnostic_fn,
+    userdata: UserData,
+}
+
+impl Diagnostics {
+    /// Tells `function`, or nobody.
+    pub fn new(function: graft_diagnostic_fn, userdata: UserData) -> Self {
+        Self { function, userdata }
+    }
+
+    /// Tells a remark; breaks off if the caller's function asks to stop.
+    pub fn tell(&self, diagnostic: &Diagnostic) -> ControlFlow<()> {
+        let Some(function) = self.function else {
+            return ControlFlow::Continue(());
+        };
+        let severity = match diagnostic.severity {
+            Severity::Note => 0,
+            Severity::Warning => 1,
+            Severity::Error => 2,
+        };
+        let (code, message) = (c_text(&diagnostic.code), c_text(&diagnostic.message));
+        let at = diagnostic.at.as_ref();
+        let place = at.and_then(|at| serde_json::to_string(at).ok());
+        let place = place.map(|place| c_text(&place));
+        let location = place.as_ref().map_or(ptr::null(), |place| place.as_ptr());
+        let (code, message) = (code.as_ptr(), message.as_ptr());
+        // SAFETY: the caller gave this function for this pointer; the texts outlive the call.
+        match unsafe { function(self.userdata, severity, code, message, location) } {
+            0 => ControlFlow::Continue(()),
+            _ => ControlFlow::Break(()),
         }
     }
 }
