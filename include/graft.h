@@ -186,9 +186,9 @@ typedef void (*graft_destroy_fn)(void *userdata);
 /* Told how far work is; `total` 0 means not known. 0 goes on, anything else stops as a raised cancel token does. */
 typedef int32_t (*graft_progress_fn)(void *userdata, const char *stage, uint64_t done, uint64_t total);
 
-/* Told what is wrong with some input: GRAFT_SEVERITY_*, a stable name of the kind of remark ("image-missing"), a sentence,
- * and where, as JSON (source, line, column, byte_offset, record_index, field), or NULL. 0 goes on, anything else stops as
- * a raised cancel token does. */
+/* Told what is wrong with some input: GRAFT_SEVERITY_*, a stable name of the kind of remark ("image-missing"), a
+ * sentence, and where, as JSON (source, line, column, byte_offset, record_index, field), or NULL. 0 goes on,
+ * anything else stops as a raised cancel token does. */
 typedef int32_t (*graft_diagnostic_fn)(void *userdata, uint32_t severity, const char *code, const char *message,
                                        const char *location_json GRAFT_OPT);
 #define GRAFT_SEVERITY_NOTE    0u     /* worth knowing; nothing was lost */
@@ -376,7 +376,7 @@ typedef struct graft_event {
     uint32_t kind;                    /* GRAFT_EVENT_*; skip those you do not know */
     uint64_t done;
     uint64_t total;                   /* 0: not known */
-    const char *text;                 /* or NULL; text and metrics live until the next graft_job_next_event of the job */
+    const char *text;                 /* or NULL; it and metrics live until the job's next graft_job_next_event */
     size_t text_len;                  /* bytes of it, without the NUL */
     const struct graft_train_metrics *metrics; /* or NULL */
     graft_status status;
@@ -391,8 +391,9 @@ typedef struct graft_event {
 GRAFT_API graft_status graft_job_wait(graft_job *job, uint64_t timeout_ms, graft_error **err GRAFT_OPT) GRAFT_NOEXCEPT;
 /* The next event: GRAFT_OK, GRAFT_PENDING if none came within timeout_ms, GRAFT_DONE after the last one. */
 GRAFT_API graft_status graft_job_next_event(graft_job *job, uint64_t timeout_ms, graft_event *out) GRAFT_NOEXCEPT;
-/* A descriptor that is readable while graft_job_next_event would not return GRAFT_PENDING. Only wait for it: do not read
- * from it, and do not close it; it closes with the job. GRAFT_E_UNSUPPORTED where there are no descriptors. Class A. */
+/* A descriptor that is readable while graft_job_next_event would not return GRAFT_PENDING. Only wait for it: do not
+ * read from it, and do not close it; it closes with the job. GRAFT_E_UNSUPPORTED where there are no descriptors.
+ * Class A. */
 GRAFT_API graft_status graft_job_event_fd(graft_job *job, intptr_t *out, graft_error **err GRAFT_OPT) GRAFT_NOEXCEPT;
 /* Raises the job's own cancel token, and does not wait. Class A. */
 GRAFT_API void graft_job_cancel(graft_job *job) GRAFT_NOEXCEPT;
@@ -531,9 +532,9 @@ typedef struct graft_plan {
 GRAFT_API graft_status graft_plan_session(const graft_model *model, uint32_t n_context, uint32_t n_chunk,
                                           uint64_t memory_budget, graft_plan *out, graft_buffer **details GRAFT_OPT,
                                           graft_error **err GRAFT_OPT) GRAFT_NOEXCEPT;
-/* A training as graft_trainer_create would begin it. Every sample is tokenized; images are not opened, and nothing large
- * is allocated. If nothing fits options->memory_budget, `fits` is 0 and the plan is the leanest one. `details` gets the
- * bytes of each part, what was chosen, and what each choice saves. */
+/* A training as graft_trainer_create would begin it. Every sample is tokenized; images are not opened, and nothing
+ * large is allocated. If nothing fits options->memory_budget, `fits` is 0 and the plan is the leanest one. `details`
+ * gets the bytes of each part, what was chosen, and what each choice saves. */
 GRAFT_API graft_status graft_plan_training(const graft_model *model, const graft_dataset *data,
                                            const graft_dataset *eval_data GRAFT_OPT,
                                            const graft_train_options *options GRAFT_OPT, graft_plan *out,
@@ -575,23 +576,24 @@ typedef struct graft_train_metrics {
 #define GRAFT_LACK_LENGTH 3u          /* a file may not grow longer */
 } graft_train_metrics;
 
-/* Told after every update, and when the run begins or ceases to wait for room on the disk. 0 goes on, 1 pauses, 2 ends the
- * run here and makes what is learned its result (while it waits: pauses), anything else fails with GRAFT_E_CALLBACK after
- * the update that it is told of. The metrics live as long as the call. */
+/* Told after every update, and when the run begins or ceases to wait for room on the disk. 0 goes on, 1 pauses, 2
+ * ends the run here and makes what is learned its result (while it waits: pauses), anything else fails with
+ * GRAFT_E_CALLBACK after the update that it is told of. The metrics live as long as the call. */
 typedef int32_t (*graft_train_fn)(void *userdata, const graft_train_metrics *metrics);
 
-/* Prepares every sample - images go through the vision tower, which takes its time - and the values that learn. The memory
- * of the plan is reserved before: GRAFT_E_BUDGET if it does not fit memory_budget or the runtime's limit. A run folder must
- * be new, or be the one that resume_from goes on in; one trainer at a time uses it (GRAFT_E_BUSY). What is learned depends
- * on options, data and model alone, not on how often it is paused, cancelled or resumed. */
+/* Prepares every sample - images go through the vision tower, which takes its time - and the values that learn. The
+ * memory of the plan is reserved before: GRAFT_E_BUDGET if it does not fit memory_budget or the runtime's limit. A
+ * run folder must be new, or be the one that resume_from goes on in; one trainer at a time uses it (GRAFT_E_BUSY).
+ * What is learned depends on options, data and model alone, not on how often it is paused, cancelled or resumed. */
 GRAFT_API graft_status graft_trainer_create(graft_model *model, const graft_dataset *data,
                                             const graft_dataset *eval_data GRAFT_OPT,
                                             const graft_train_options *options GRAFT_OPT, graft_trainer **out,
                                             graft_error **err GRAFT_OPT) GRAFT_NOEXCEPT GRAFT_MUST_USE;
-/* Does n_steps updates, with the evaluations, records and checkpoints that fall due. GRAFT_DONE when the run is over and
- * its results are written; GRAFT_OK otherwise, also when it was paused on the way. While the disk is full it waits.
- * After GRAFT_E_CANCELLED the updates that are done stay, and the next call goes on as if nothing had happened; so it does
- * after other failures, except GRAFT_E_NUMERIC and GRAFT_E_STATE, after which graft_trainer_resume goes back. */
+/* Does n_steps updates, with the evaluations, records and checkpoints that fall due. GRAFT_DONE when the run is over
+ * and its results are written; GRAFT_OK otherwise, also when it was paused on the way. While the disk is full it
+ * waits. After GRAFT_E_CANCELLED the updates that are done stay, and the next call goes on as if nothing had
+ * happened; so it does after other failures, except GRAFT_E_NUMERIC and GRAFT_E_STATE, after which
+ * graft_trainer_resume goes back. */
 GRAFT_API graft_status graft_trainer_step(graft_trainer *trainer, uint64_t n_steps, graft_cancel *cancel GRAFT_OPT,
                                           graft_train_metrics *out GRAFT_OPT, graft_error **err GRAFT_OPT)
                                           GRAFT_NOEXCEPT;
@@ -599,33 +601,35 @@ GRAFT_API graft_status graft_trainer_step(graft_trainer *trainer, uint64_t n_ste
 GRAFT_API graft_status graft_trainer_run(graft_trainer *trainer, graft_train_fn function GRAFT_OPT,
                                          void *userdata GRAFT_OPT, graft_cancel *cancel GRAFT_OPT,
                                          graft_error **err GRAFT_OPT) GRAFT_NOEXCEPT;
-/* graft_trainer_run in the background: the trainer is busy until the job ends. Its events are METRICS and CHECKPOINT. */
+/* graft_trainer_run in the background: the trainer is busy until the job ends. Its events are METRICS and
+ * CHECKPOINT. */
 GRAFT_API graft_status graft_trainer_start(graft_trainer *trainer, graft_job **out, graft_error **err GRAFT_OPT)
                                            GRAFT_NOEXCEPT GRAFT_MUST_USE;
-/* The call at work ends after its update, and a wait for room on the disk ends; without a call at work the next one ends
- * before its first update. Class A. */
+/* The call at work ends after its update, and a wait for room on the disk ends; without a call at work the next one
+ * ends before its first update. Class A. */
 GRAFT_API void graft_trainer_pause(graft_trainer *trainer) GRAFT_NOEXCEPT;
 /* Where the run stands, as of the latest update. Class A. */
 GRAFT_API graft_status graft_trainer_metrics(const graft_trainer *trainer, graft_train_metrics *out) GRAFT_NOEXCEPT;
 /* The mean loss on eval_data as things stand; it counts for nothing else. GRAFT_E_STATE without eval_data. */
 GRAFT_API graft_status graft_trainer_evaluate(graft_trainer *trainer, graft_cancel *cancel GRAFT_OPT, double *out,
                                               graft_error **err GRAFT_OPT) GRAFT_NOEXCEPT;
-/* Saves a checkpoint as the folder `path`, or, for NULL, in the run folder. It is written whole and renamed; an older one
- * of that name is replaced, anything else is left alone and refused. It does not wait for room on the disk. An evaluation
- * that a cancel interrupted is finished before. `out`, which may be NULL, gets the path. */
+/* Saves a checkpoint as the folder `path`, or, for NULL, in the run folder. It is written whole and renamed; an
+ * older one of that name is replaced, anything else is left alone and refused. It does not wait for room on the
+ * disk. An evaluation that a cancel interrupted is finished before. `out`, which may be NULL, gets the path. */
 GRAFT_API graft_status graft_trainer_checkpoint(graft_trainer *trainer, const char *path GRAFT_OPT,
-                                                graft_buffer **out GRAFT_OPT, graft_error **err GRAFT_OPT) GRAFT_NOEXCEPT;
-/* Goes back, or on, to a checkpoint of this run: `path`, the latest in the folder `path`, or, for NULL, the latest in the
- * run folder, whose record of later updates is dropped. One of another model, data or options is refused and changes
- * nothing. */
+                                                graft_buffer **out GRAFT_OPT, graft_error **err GRAFT_OPT)
+                                                GRAFT_NOEXCEPT;
+/* Goes back, or on, to a checkpoint of this run: `path`, the latest in the folder `path`, or, for NULL, the latest
+ * in the run folder, whose record of later updates is dropped. One of another model, data or options is refused and
+ * changes nothing. */
 GRAFT_API graft_status graft_trainer_resume(graft_trainer *trainer, const char *path GRAFT_OPT,
                                             graft_error **err GRAFT_OPT) GRAFT_NOEXCEPT;
-/* What is learned so far, as an adapter of its own that sessions can attach at once; training goes on without changing it.
- * GRAFT_E_STATE where the projector learns alone. */
+/* What is learned so far, as an adapter of its own that sessions can attach at once; training goes on without
+ * changing it. GRAFT_E_STATE where the projector learns alone. */
 GRAFT_API graft_status graft_trainer_adapter(graft_trainer *trainer, graft_adapter **out, graft_error **err GRAFT_OPT)
                                              GRAFT_NOEXCEPT;
-/* Writes what is learned so far: "gguf" (also for NULL) and "mmproj", the vision half with a projector that learned, are
- * files that replace an older one, "peft" is a folder, which must be new or empty. */
+/* Writes what is learned so far: "gguf" (also for NULL) and "mmproj", the vision half with a projector that learned,
+ * are files that replace an older one, "peft" is a folder, which must be new or empty. */
 GRAFT_API graft_status graft_trainer_export(graft_trainer *trainer, const char *path, const char *format GRAFT_OPT,
                                             graft_error **err GRAFT_OPT) GRAFT_NOEXCEPT;
 GRAFT_API void graft_trainer_release(graft_trainer *trainer GRAFT_OPT) GRAFT_NOEXCEPT;
