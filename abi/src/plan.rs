@@ -19,6 +19,9 @@ use crate::structs::{CStruct, c_struct};
 use crate::train_options::graft_train_options;
 use crate::trainer::setup;
 
+/// No session has more positions.
+const MOST_CONTEXT: u32 = 1 << 24;
+
 c_struct! {
     /// What some work will take.
     graft_plan {
@@ -119,6 +122,10 @@ pub extern "C" fn graft_plan_session(
     call::call("graft_plan_session", err, || {
         let model = model.get()?;
         out.check("out")?;
+        if n_context > MOST_CONTEXT {
+            let message = format!("n_context is {n_context}; {MOST_CONTEXT} is the most");
+            return Err(Fault::argument(message).with("field", "n_context"));
+        }
         let options = SessionOptions {
             context_length: n_context as usize,
             chunk: n_chunk as usize,

@@ -1,7 +1,6 @@
 //! Trainers: runs that learn an adapter from a data set.
 
 use std::ffi::CStr;
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -222,28 +221,33 @@ impl TrainerObject {
             if run.trainer().done() - first >= most && !run.is_over() {
                 return Ok((GRAFT_OK, metrics::GRAFT_TRAIN_READY));
             }
-            let mut wish = Wish::GoOn;
+            let mut waiting = Wish::GoOn;
             let advance = run.advance(cancel, &mut |event| {
-                if let ControlFlow::Break(other) = self.hear(event, told) {
-                    // What waits for room ends by pausing.
-                    self.pause.raise();
-                    wish = other;
+                match self.hear(event, told) {
+                    Wish::GoOn => return,
+                    Wish::Pause | Wish::End => waiting = Wish::Pause,
+                    failed @ Wish::Fail(_) => waiting = failed,
                 }
+                // The wait ends.
+                self.pause.raise();
             })?;
-            match advance {
+            let wish = match advance {
                 Advance::Over => return Ok((GRAFT_DONE, metrics::GRAFT_TRAIN_FINISHED)),
                 Advance::NoRoom if !self.pause.is_raised() => {
                     let message = "interrupted while there was no room on the disk; what could not be written is \
                                    written first when the run goes on";
                     return Err(Fault::new(GRAFT_E_CANCELLED, message));
                 }
-                Advance::NoRoom => {}
+                Advance::NoRoom => waiting,
                 Advance::Step => {
                     let now = graft_train_metrics::of(run, metrics::GRAFT_TRAIN_RUNNING);
                     self.publish(now);
-                    wish = told(Heard::Metrics(&now));
+                    match told(Heard::Metrics(&now)) {
+                        Wish::GoOn => waiting,
+                        wish => wish,
+                    }
                 }
-            }
+            };
             match wish {
                 Wish::GoOn => {}
                 Wish::Pause => self.pause.raise(),
@@ -257,17 +261,13 @@ impl TrainerObject {
         }
     }
 
-    /// Hands on what happens within an update; breaks off if the program wants the run to stop.
-    fn hear(
-        &self,
-        event: RunEvent<'_>,
-        told: &mut dyn FnMut(Heard<'_>) -> Wish,
-    ) -> ControlFlow<Wish> {
+    /// Hands on what happens within an update, and says what the program wants then.
+    fn hear(&self, event: RunEvent<'_>, told: &mut dyn FnMut(Heard<'_>) -> Wish) -> Wish {
         let mut now = self.metrics();
         match event {
             RunEvent::Saved(path) => {
                 told(Heard::Saved(path));
-                return ControlFlow::Continue(());
+                return Wish::GoOn;
             }
             RunEvent::Paused { error, lack, .. } => {
                 tracing::warn!("the run waits for room on the disk: {error}");
@@ -278,13 +278,10 @@ impl TrainerObject {
                 now.state = metrics::GRAFT_TRAIN_RUNNING;
                 now.lack = metrics::GRAFT_LACK_NONE;
             }
-            _ => return ControlFlow::Continue(()),
+            _ => return Wish::GoOn,
         }
         self.publish(now);
-        match told(Heard::Metrics(&now)) {
-            Wish::GoOn => ControlFlow::Continue(()),
-            wish => ControlFlow::Break(wish),
-        }
+        told(Heard::Metrics(&now))
     }
 }
 

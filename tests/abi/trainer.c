@@ -136,6 +136,7 @@ static void plans(const char *model_path) {
     OK(graft_plan_session(model, 256, 0, plan.peak_bytes - 1, &lean, NULL, &error));
     CHECK(!lean.fits);
     FAILS(graft_plan_session(NULL, 256, 0, 0, &plan, NULL, &error), GRAFT_E_HANDLE, "NULL");
+    FAILS(graft_plan_session(model, UINT32_MAX, UINT32_MAX, 0, &plan, NULL, &error), GRAFT_E_ARGUMENT, "the most");
     FAILS(graft_plan_session(model, 256, 0, 0, NULL, NULL, &error), GRAFT_E_ARGUMENT, "out is NULL");
 
     /* A runtime with a limit: what lives is counted, and comes back. */
@@ -306,7 +307,7 @@ static void *raise_later(void *cancel) {
 static void cancelling(void) {
     graft_train_options options = usual();
     options.batch_size = 24; /* so that it is raised within an update */
-    options.max_steps = 100000;
+    options.max_steps = UINT64_MAX;
     graft_trainer *trainer = trainer_of(&options, NULL);
     graft_cancel *cancel = NULL;
     pthread_t thread;
@@ -473,6 +474,7 @@ static void refused_options(void) {
     REFUSED(options.learning_rate = NAN, "lr", "from 0 on");
     REFUSED(options.dropout = 1, "dropout", "below 1");
     REFUSED(options.rank = 100000, "rank", "16384");
+    REFUSED(options.extra_json = "{\"batch\": 18446744073709551615}", "batch", "1048576");
     REFUSED(options.early_stop_delta = -1, "early_stop_delta", "from 0 on");
     REFUSED(options.early_stop = 2, "eval_every", "eval_data");
     REFUSED(options.extra_json = "{\"rnak\": 3}", "extra_json", "rnak");

@@ -1,5 +1,6 @@
 //! Data sets, plans, trainers and jobs through the C interface.
 
+#[allow(dead_code)] // conversions are not what is looked at here
 #[path = "../plugins/desk.rs"]
 mod desk;
 mod program;

@@ -154,6 +154,9 @@ impl TrainOptions {
             if value == 0 {
                 return refuse(option, "0".into(), "it must be at least 1");
             }
+            if value > 1 << 20 {
+                return refuse(option, value.to_string(), "it must be at most 1048576");
+            }
         }
         if self.rank > 1 << 14 {
             return refuse("--rank", self.rank.to_string(), "it must be at most 16384");
@@ -261,7 +264,7 @@ impl TrainOptions {
     /// Updates of a run that sees `packs` packs (samples, without packing) in an epoch.
     pub fn updates(&self, packs: usize) -> u64 {
         let group = self.batch * self.grad_accum;
-        let epochs = || self.epochs * packs.div_ceil(group) as u64;
+        let epochs = || self.epochs.saturating_mul(packs.div_ceil(group) as u64);
         self.steps.unwrap_or_else(epochs)
     }
 
@@ -397,6 +400,7 @@ mod tests {
         };
         assert!(TrainOptions::default().check().is_ok());
         assert!(refused(|o| o.rank = 0));
+        assert!(refused(|o| o.batch = usize::MAX));
         assert!(refused(|o| o.lr = f64::NAN));
         assert!(refused(|o| o.dropout = 1.0));
         assert!(refused(|o| o.steps = Some(0)));

@@ -561,7 +561,8 @@ impl Pace {
         match (self.0.front(), self.0.back()) {
             (Some(first), Some(last)) if self.0.len() > 1 => {
                 let each = last.duration_since(*first) / (self.0.len() as u32 - 1);
-                each.mul_f64(updates as f64)
+                let all = each.as_secs_f64() * updates as f64;
+                Duration::try_from_secs_f64(all).unwrap_or(Duration::MAX)
             }
             _ => Duration::ZERO,
         }
