@@ -356,10 +356,278 @@ GRAFT_API graft_status graft_model_tensors(const graft_model *model, graft_buffe
 /* [chat] */
 /* [adapter] */
 /* [session] */
-/* [job] */
-/* [dataset] */
-/* [plan] */
-/* [trainer] */
+/* -------------------------------------------------------------------------------------------------------- jobs */
+
+/* As a timeout: until it comes. */
+#define GRAFT_FOREVER UINT64_MAX
+#define GRAFT_EVENT_PROGRESS   1u     /* done of total */
+#define GRAFT_EVENT_METRICS    2u     /* of a trainer: where it stands */
+#define GRAFT_EVENT_CHECKPOINT 3u     /* of a trainer: one was saved; text is its path */
+#define GRAFT_EVENT_FINISHED   4u     /* the last event: the job came to status */
+typedef struct graft_event {
+    uint32_t struct_size;
+    uint32_t kind;                    /* GRAFT_EVENT_*; skip those you do not know */
+    uint64_t done;
+    uint64_t total;                   /* 0: not known */
+    const char *text;                 /* or NULL; it and metrics live until the job's next graft_job_next_event */
+    size_t text_len;                  /* bytes of it, without the NUL */
+    const struct graft_train_metrics *metrics; /* or NULL */
+    graft_status status;
+    uint32_t reserved_0;
+} graft_event;
+
+/* A job is a call that runs on a thread of its own. It never calls the program: what happens waits as events until the
+ * program asks. Of PROGRESS and METRICS the latest 1024 wait, of others all. */
+
+/* Waits for the end: what the call came to, with its error, however often it is asked; GRAFT_PENDING if timeout_ms
+ * milliseconds were not enough. Class A. */
+GRAFT_API graft_status graft_job_wait(graft_job *job, uint64_t timeout_ms, graft_error **err GRAFT_OPT) GRAFT_NOEXCEPT;
+/* The next event: GRAFT_OK, GRAFT_PENDING if none came within timeout_ms, GRAFT_DONE after the last one. */
+GRAFT_API graft_status graft_job_next_event(graft_job *job, uint64_t timeout_ms, graft_event *out) GRAFT_NOEXCEPT;
+/* A descriptor that is readable while graft_job_next_event would not return GRAFT_PENDING. Only wait for it: do not
+ * read from it, and do not close it; it closes with the job. GRAFT_E_UNSUPPORTED where there are no descriptors.
+ * Class A. */
+GRAFT_API graft_status graft_job_event_fd(graft_job *job, intptr_t *out, graft_error **err GRAFT_OPT) GRAFT_NOEXCEPT;
+/* Raises the job's own cancel token, and does not wait. Class A. */
+GRAFT_API void graft_job_cancel(graft_job *job) GRAFT_NOEXCEPT;
+/* Cancels, waits for the end, and lets it go. Class A. */
+GRAFT_API void graft_job_release(graft_job *job GRAFT_OPT) GRAFT_NOEXCEPT;
+
+/* ---------------------------------------------------------------------------------------------------- datasets */
+
+/* Reads LLaVA's JSON, an array or one record per line, whole. Relative names of images count from image_folder, or from
+ * the folder of the file. Images are looked at when a trainer is made. */
+GRAFT_API graft_status graft_dataset_open(const char *path, const char *image_folder GRAFT_OPT, graft_dataset **out,
+                                          graft_error **err GRAFT_OPT) GRAFT_NOEXCEPT GRAFT_MUST_USE;
+GRAFT_API void graft_dataset_retain(graft_dataset *dataset) GRAFT_NOEXCEPT;
+GRAFT_API void graft_dataset_release(graft_dataset *dataset GRAFT_OPT) GRAFT_NOEXCEPT;
+/* Its samples. */
+GRAFT_API graft_status graft_dataset_count(const graft_dataset *dataset, uint64_t *out) GRAFT_NOEXCEPT;
+/* A sample, counted from 0, as a JSON object of LLaVA's form; GRAFT_E_NOT_FOUND beyond the last. */
+GRAFT_API graft_status graft_dataset_sample(const graft_dataset *dataset, uint64_t index, graft_buffer **out,
+                                            graft_error **err GRAFT_OPT) GRAFT_NOEXCEPT;
+
+typedef struct graft_dataset_check_options {
+    uint32_t struct_size;
+    uint32_t max_length;              /* most positions of a sample, images included; 0: what training takes, 2048 */
+    const graft_model *model;         /* who is to learn; NULL looks at ids and images alone */
+    const char *template_name;        /* the conversation template; NULL: the model's */
+    graft_cancel *cancel;             /* NULL: nothing stops it */
+} graft_dataset_check_options;
+
+/* Looks at every sample and decodes every image, and tells the function what training would find out later: images that
+ * are missing ("image-missing") or none ("image-unusable"), conversations that the template refuses ("conversation"),
+ * more or fewer images than are shown ("image-count"), images for a model that sees none ("no-vision"), ids that come
+ * twice ("duplicate-id"), samples of which nothing is learned ("no-answer", "role-name") or that are cut ("cut"). The
+ * number of errors among them goes to n_errors; a sample with one makes graft_trainer_create fail. */
+GRAFT_API graft_status graft_dataset_check(const graft_dataset *dataset,
+                                           const graft_dataset_check_options *options GRAFT_OPT,
+                                           graft_diagnostic_fn function GRAFT_OPT, void *userdata GRAFT_OPT,
+                                           uint64_t *n_errors GRAFT_OPT, graft_error **err GRAFT_OPT) GRAFT_NOEXCEPT;
+
+
+/* ----------------------------------------------------------------------------------------------- train options */
+
+typedef struct graft_train_options {
+    uint32_t struct_size;
+    uint32_t flags;
+#define GRAFT_TRAIN_RSLORA            0x001u /* what is learned counts alpha / sqrt(rank) times, not alpha / rank */
+#define GRAFT_TRAIN_PROJECTOR         0x002u /* the projector of images learns as well */
+#define GRAFT_TRAIN_NEW_PROJECTOR     0x004u /* and begins with random values */
+#define GRAFT_TRAIN_PACKING           0x008u /* samples run together, as many as fit in max_length */
+#define GRAFT_TRAIN_GROUP_BY_LENGTH   0x010u /* samples of like length make an update */
+#define GRAFT_TRAIN_GROUP_BY_MODALITY 0x020u /* the same, and only with images or only without */
+#define GRAFT_TRAIN_NO_SHUFFLE        0x040u /* samples come in their order */
+#define GRAFT_TRAIN_KEEP_BEST         0x080u /* the checkpoint with the lowest loss on eval_data is the result */
+#define GRAFT_TRAIN_AS_CHECKPOINT     0x100u /* what learns and the course are those of the checkpoint in resume_from */
+    /* What learns. */
+    uint32_t rank;                    /* 0: 16 */
+    float alpha;                      /* 0: 32 */
+    float dropout;                    /* probability that an input of a pair is dropped */
+    /* How much at once. */
+    uint32_t batch_size;              /* samples of a micro-batch; 0: 1 */
+    uint32_t accumulation;            /* micro-batches of an update; 0: 1 */
+    uint32_t max_length;              /* most positions of a sample, which is cut there; 0: 2048 */
+    const char *targets;              /* "q_proj,v_proj", a regular expression over full names, "none" for the projector
+                                       * alone; NULL: "all-linear" */
+    const graft_adapter *initial;     /* the adapter to go on from; NULL: a new one */
+    const char *template_name;        /* the conversation template; NULL: the model's */
+    /* The course. */
+    double learning_rate;             /* 0: 2e-4 */
+    double projector_learning_rate;   /* 0: 2e-5, or 1e-3 where the projector learns alone */
+    double weight_decay;
+    double warmup_ratio;              /* part of the updates in which the rate rises; 0: 0.03; below 0: none */
+    double max_grad_norm;             /* 0: 1; below 0: no limit */
+    uint64_t epochs;                  /* passes over the data; 0: 1 */
+    uint64_t max_steps;               /* updates, instead of passes; 0: those of the passes */
+    uint64_t seed;                    /* of the initial values, the order and dropout; 0: 42 */
+    uint32_t optimizer;
+#define GRAFT_OPTIMIZER_ADAMW      0u
+#define GRAFT_OPTIMIZER_ADAMW_8BIT 1u /* moments in 8 bits: less memory, another result, nearly as good */
+    uint32_t schedule;
+#define GRAFT_SCHEDULE_COSINE   0u    /* falls to 0 like half a cosine */
+#define GRAFT_SCHEDULE_LINEAR   1u    /* falls to 0 evenly */
+#define GRAFT_SCHEDULE_CONSTANT 2u
+    /* Evaluation, on data that are not learned from. */
+    uint64_t eval_every;              /* updates between looks; 0: one at the end */
+    uint64_t early_stop;              /* looks in a row without an improvement that end the run; 0: never */
+    double early_stop_delta;          /* the loss must fall by more than this to be an improvement */
+    /* Files. */
+    const char *run_folder;           /* gets record, checkpoints and results; NULL: nothing is written by itself */
+    const char *resume_from;          /* a checkpoint, or a folder with some, to go on from; NULL: from the beginning */
+    const char *log_folder;           /* gets TensorBoard's files; NULL: tb in the run folder */
+    uint64_t save_every;              /* updates between checkpoints; 0: one at the end */
+    uint32_t keep;                    /* checkpoints kept, the latest; 0: 2 */
+#define GRAFT_KEEP_ALL 0xffffffffu
+    /* Memory: the same result in another time. What is 0 is chosen: the fastest way that fits memory_budget. */
+    uint32_t kept_layers;             /* layers that keep their values from forward to backward; others compute twice */
+    uint64_t memory_budget;           /* most bytes at once, mapped files included; 0: no limit */
+    const char *scratch_folder;       /* for what lies on the disk of a run without a folder; NULL: the system's */
+    const char *feature_cache;        /* keeps features of images for later runs; NULL: nothing does */
+    uint32_t weights_place;
+#define GRAFT_PLACE_MEMORY 1u
+#define GRAFT_PLACE_DISK   2u
+    uint32_t inputs_place;            /* inputs of layers between forward and backward */
+    uint32_t features_place;          /* features of images */
+    uint32_t moments_place;           /* AdamW's moments */
+    uint32_t gradients;
+#define GRAFT_GRADIENTS_WHOLE 1u      /* are used when all are there */
+#define GRAFT_GRADIENTS_LAYER 2u      /* a layer's at once: needs batch_size 1, accumulation 1, no max_grad_norm */
+    uint32_t saved_activations;       /* this one changes the result, a little */
+#define GRAFT_SAVED_F32  0u
+#define GRAFT_SAVED_BF16 1u
+    const char *extra_json;           /* options by the names in a run folder's config.json; NULL: none. They win. */
+    graft_progress_fn progress;       /* told while samples are prepared: "samples", "evaluation samples" */
+    void *progress_userdata;
+    graft_cancel *cancel;             /* stops the preparation; NULL: nothing does */
+} graft_train_options;
+
+/* ------------------------------------------------------------------------------------------------------- plans */
+
+/* What some work will take, before it takes it. */
+typedef struct graft_plan {
+    uint32_t struct_size;
+    uint32_t fits;                    /* 1 if it fits the budget given and what the runtime's limit has left, else 0 */
+    uint64_t peak_bytes;              /* most bytes at once, mapped files included: what a budget is compared with */
+    uint64_t anonymous_bytes;         /* the same without mapped files: what the runtime's limit counts */
+    uint64_t smallest_bytes;          /* the smallest budget that works */
+    uint64_t fastest_bytes;           /* a budget above this makes nothing faster */
+    uint64_t steps;                   /* of a training: updates */
+    uint64_t n_trained;               /* values that learn */
+    uint64_t n_samples;               /* samples with something to learn */
+    uint64_t tokens;                  /* their positions */
+    uint64_t n_images;                /* different images, those of the evaluation data among them */
+    uint32_t longest;                 /* positions of what runs at once */
+    uint32_t recomputed_layers;       /* layers that are computed twice to need less memory */
+} graft_plan;
+
+/* A session of n_context positions (0: the model's, at most 4096) that runs n_chunk of a prompt at once (0: the usual).
+ * `details`, which may be NULL, gets the bytes of each part as JSON. Nothing is allocated. */
+GRAFT_API graft_status graft_plan_session(const graft_model *model, uint32_t n_context, uint32_t n_chunk,
+                                          uint64_t memory_budget, graft_plan *out, graft_buffer **details GRAFT_OPT,
+                                          graft_error **err GRAFT_OPT) GRAFT_NOEXCEPT;
+/* A training as graft_trainer_create would begin it. Every sample is tokenized; images are not opened, and nothing
+ * large is allocated. If nothing fits options->memory_budget, `fits` is 0 and the plan is the leanest one. `details`
+ * gets the bytes of each part, what was chosen, and what each choice saves. */
+GRAFT_API graft_status graft_plan_training(const graft_model *model, const graft_dataset *data,
+                                           const graft_dataset *eval_data GRAFT_OPT,
+                                           const graft_train_options *options GRAFT_OPT, graft_plan *out,
+                                           graft_buffer **details GRAFT_OPT, graft_error **err GRAFT_OPT)
+                                           GRAFT_NOEXCEPT;
+
+/* ---------------------------------------------------------------------------------------------------- trainers */
+
+typedef struct graft_train_metrics {
+    uint32_t struct_size;
+    uint32_t state;
+#define GRAFT_TRAIN_READY    0u       /* at the beginning, or where the last call was asked to stop */
+#define GRAFT_TRAIN_RUNNING  1u       /* a call is at work */
+#define GRAFT_TRAIN_PAUSED   2u       /* paused, or cancelled: the updates that are done stay */
+#define GRAFT_TRAIN_WAITING  3u       /* a call waits for room on the disk, and goes on by itself; see lack */
+#define GRAFT_TRAIN_FINISHED 4u       /* nothing is left to do */
+#define GRAFT_TRAIN_FAILED   5u       /* a call has failed */
+    uint64_t step;                    /* updates done */
+    uint64_t steps;                   /* updates of the whole run */
+    uint64_t tokens;                  /* positions of the latest update */
+    uint64_t learned_tokens;          /* learned ones among them */
+    uint64_t all_tokens;              /* positions since the trainer was made or went back to a checkpoint */
+    uint64_t eval_step;               /* updates done when eval_data were looked at last; 0: not yet */
+    uint64_t best_step;               /* updates done when their loss was lowest; 0: not yet */
+    uint64_t planned_bytes;           /* most bytes that the run takes at once, mapped files included */
+    double loss;                      /* mean over the learned tokens of the latest update */
+    double mean_loss;                 /* a running mean of the losses */
+    double learning_rate;             /* of the latest update */
+    double grad_norm;                 /* norm of its gradient before clipping */
+    double step_seconds;              /* how long it took */
+    double remaining_seconds;         /* how long the rest will take; 0: not known */
+    double eval_loss;                 /* mean loss on eval_data at eval_step */
+    double best_loss;                 /* the lowest, at best_step */
+    uint32_t eval_since_best;         /* looks at eval_data since the last improvement */
+    uint32_t lack;                    /* what a call waits for */
+#define GRAFT_LACK_NONE   0u
+#define GRAFT_LACK_SPACE  1u          /* the disk is full */
+#define GRAFT_LACK_QUOTA  2u          /* the user's quota is used up */
+#define GRAFT_LACK_LENGTH 3u          /* a file may not grow longer */
+} graft_train_metrics;
+
+/* Told after every update, and when the run begins or ceases to wait for room on the disk. 0 goes on, 1 pauses, 2
+ * ends the run here and makes what is learned its result (while it waits: pauses), anything else fails with
+ * GRAFT_E_CALLBACK after the update that it is told of. The metrics live as long as the call. */
+typedef int32_t (*graft_train_fn)(void *userdata, const graft_train_metrics *metrics);
+
+/* Prepares every sample - images go through the vision tower, which takes its time - and the values that learn. The
+ * memory of the plan is reserved before: GRAFT_E_BUDGET if it does not fit memory_budget or the runtime's limit. A
+ * run folder must be new, or be the one that resume_from goes on in; one trainer at a time uses it (GRAFT_E_BUSY).
+ * What is learned depends on options, data and model alone, not on how often it is paused, cancelled or resumed. */
+GRAFT_API graft_status graft_trainer_create(graft_model *model, const graft_dataset *data,
+                                            const graft_dataset *eval_data GRAFT_OPT,
+                                            const graft_train_options *options GRAFT_OPT, graft_trainer **out,
+                                            graft_error **err GRAFT_OPT) GRAFT_NOEXCEPT GRAFT_MUST_USE;
+/* Does n_steps updates, with the evaluations, records and checkpoints that fall due. GRAFT_DONE when the run is over
+ * and its results are written; GRAFT_OK otherwise, also when it was paused on the way. While the disk is full it
+ * waits. After GRAFT_E_CANCELLED the updates that are done stay, and the next call goes on as if nothing had
+ * happened; so it does after other failures, except GRAFT_E_NUMERIC and GRAFT_E_STATE, after which
+ * graft_trainer_resume goes back. */
+GRAFT_API graft_status graft_trainer_step(graft_trainer *trainer, uint64_t n_steps, graft_cancel *cancel GRAFT_OPT,
+                                          graft_train_metrics *out GRAFT_OPT, graft_error **err GRAFT_OPT)
+                                          GRAFT_NOEXCEPT;
+/* The same up to the end: GRAFT_DONE, or GRAFT_OK when it was paused. */
+GRAFT_API graft_status graft_trainer_run(graft_trainer *trainer, graft_train_fn function GRAFT_OPT,
+                                         void *userdata GRAFT_OPT, graft_cancel *cancel GRAFT_OPT,
+                                         graft_error **err GRAFT_OPT) GRAFT_NOEXCEPT;
+/* graft_trainer_run in the background: the trainer is busy until the job ends. Its events are METRICS and
+ * CHECKPOINT. */
+GRAFT_API graft_status graft_trainer_start(graft_trainer *trainer, graft_job **out, graft_error **err GRAFT_OPT)
+                                           GRAFT_NOEXCEPT GRAFT_MUST_USE;
+/* The call at work ends after its update, and a wait for room on the disk ends; without a call at work the next one
+ * ends before its first update. Class A. */
+GRAFT_API void graft_trainer_pause(graft_trainer *trainer) GRAFT_NOEXCEPT;
+/* Where the run stands, as of the latest update. Class A. */
+GRAFT_API graft_status graft_trainer_metrics(const graft_trainer *trainer, graft_train_metrics *out) GRAFT_NOEXCEPT;
+/* The mean loss on eval_data as things stand; it counts for nothing else. GRAFT_E_STATE without eval_data. */
+GRAFT_API graft_status graft_trainer_evaluate(graft_trainer *trainer, graft_cancel *cancel GRAFT_OPT, double *out,
+                                              graft_error **err GRAFT_OPT) GRAFT_NOEXCEPT;
+/* Saves a checkpoint as the folder `path`, or, for NULL, in the run folder. It is written whole and renamed; an
+ * older one of that name is replaced, anything else is left alone and refused. It does not wait for room on the
+ * disk. An evaluation that a cancel interrupted is finished before. `out`, which may be NULL, gets the path. */
+GRAFT_API graft_status graft_trainer_checkpoint(graft_trainer *trainer, const char *path GRAFT_OPT,
+                                                graft_buffer **out GRAFT_OPT, graft_error **err GRAFT_OPT)
+                                                GRAFT_NOEXCEPT;
+/* Goes back, or on, to a checkpoint of this run: `path`, the latest in the folder `path`, or, for NULL, the latest
+ * in the run folder, whose record of later updates is dropped. One of another model, data or options is refused and
+ * changes nothing. */
+GRAFT_API graft_status graft_trainer_resume(graft_trainer *trainer, const char *path GRAFT_OPT,
+                                            graft_error **err GRAFT_OPT) GRAFT_NOEXCEPT;
+/* What is learned so far, as an adapter of its own that sessions can attach at once; training goes on without
+ * changing it. GRAFT_E_STATE where the projector learns alone. */
+GRAFT_API graft_status graft_trainer_adapter(graft_trainer *trainer, graft_adapter **out, graft_error **err GRAFT_OPT)
+                                             GRAFT_NOEXCEPT;
+/* Writes what is learned so far: "gguf" (also for NULL) and "mmproj", the vision half with a projector that learned,
+ * are files that replace an older one, "peft" is a folder, which must be new or empty. */
+GRAFT_API graft_status graft_trainer_export(graft_trainer *trainer, const char *path, const char *format GRAFT_OPT,
+                                            graft_error **err GRAFT_OPT) GRAFT_NOEXCEPT;
+GRAFT_API void graft_trainer_release(graft_trainer *trainer GRAFT_OPT) GRAFT_NOEXCEPT;
+
 /* ----------------------------------------------------------------------------------------------------- plugins */
 
 /* A plugin is a WebAssembly component in a sandbox: it has no files, no network and no clock, and every limit ends it

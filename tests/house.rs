@@ -81,6 +81,11 @@ const MAP: &[(&str, &str, &str)] = &[
         "pub fn step",
     ),
     (
+        "Where does an update get its evaluation, record and checkpoint?",
+        "runtime/src/train/run.rs",
+        "pub fn advance",
+    ),
+    (
         "Where is a checkpoint saved?",
         "runtime/src/train/checkpoint.rs",
         "pub fn save",

@@ -50,6 +50,11 @@ pub fn value<T>(
     }
 }
 
+/// The same for work in the background, whose failure waits to be asked for.
+pub fn background(function: &'static str, body: impl FnOnce() -> Outcome) -> Outcome {
+    caught(function, body).unwrap_or_else(Err)
+}
+
 thread_local! {
     /// How many calls this thread is in, one inside the other.
     static DEPTH: Cell<usize> = const { Cell::new(0) };

@@ -1,6 +1,7 @@
 //! Functions of the caller's, as we call them.
 
 use std::ffi::{CStr, c_char, c_void};
+use std::ops::ControlFlow;
 
 use graft::cancel::Cancel;
 use graft::dataset::{Diagnostic, Severity};
@@ -99,21 +100,21 @@ pub const GRAFT_SEVERITY_ERROR: u32 = 2;
 
 /// Remarks of a call, for the caller's function on the caller's thread.
 #[derive(Debug)]
-pub struct Remarks {
+pub struct Diagnostics {
     function: graft_diagnostic_fn,
     userdata: UserData,
 }
 
-impl Remarks {
+impl Diagnostics {
     /// Tells `function`, or nobody.
     pub fn new(function: graft_diagnostic_fn, userdata: UserData) -> Self {
         Self { function, userdata }
     }
 
-    /// Hands a remark over; raises `cancel` if the caller's function asks to stop.
-    pub fn tell(&self, diagnostic: &Diagnostic, cancel: &Cancel) {
+    /// Tells a remark; breaks off if the caller's function asks to stop.
+    pub fn tell(&self, diagnostic: &Diagnostic) -> ControlFlow<()> {
         let Some(function) = self.function else {
-            return;
+            return ControlFlow::Continue(());
         };
         let severity = match diagnostic.severity {
             Severity::Note => GRAFT_SEVERITY_NOTE,
@@ -128,8 +129,9 @@ impl Remarks {
         );
         let (code, message, json) = (code.as_ptr(), message.as_ptr(), json.as_ptr());
         // SAFETY: the caller gave this function for this pointer; the texts outlive the call.
-        if unsafe { function(self.userdata, severity, code, message, json) } != 0 {
-            cancel.raise();
+        match unsafe { function(self.userdata, severity, code, message, json) } {
+            0 => ControlFlow::Continue(()),
+            _ => ControlFlow::Break(()),
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::adapter::{bindings, graft_adapter_binding};
 use crate::buffer::{self, Buffer};
 use crate::call::{self, DONE};
 use crate::callback::{
-    Progress, Remarks as Listener, UserData, graft_diagnostic_fn, graft_progress_fn,
+    Diagnostics, Progress, UserData, graft_diagnostic_fn, graft_progress_fn,
 };
 use crate::cancel::CancelToken;
 use crate::dataset::DatasetObject;
@@ -138,10 +138,9 @@ impl graft_evaluation_request {
         let report = run(&mut answerer, &data.samples, &options, scorer, &cancel, |done| {
             progress.tell(c"asking", done.done as u64, done.samples as u64, &cancel);
         });
-        let listener = Listener::new(self.on_diagnostic, self.userdata);
-        for remark in remarks.remarks() {
-            listener.tell(&remark, &cancel);
-        }
+        let listener = Diagnostics::new(self.on_diagnostic, self.userdata);
+        let heard = remarks.remarks();
+        let _ = heard.iter().try_for_each(|remark| listener.tell(remark));
         Ok(report?)
     }
 

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::status::{self, graft_status};
 
 /// Why a call failed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Fault {
     status: graft_status,
     message: String,

@@ -11,38 +11,51 @@
 //! * [`fault`] and [`status_of`]: from errors of the engine to statuses.
 #![allow(unsafe_code)] // the border with C
 
+mod adapter;
 mod buffer;
 mod call;
 mod callback;
 mod cancel;
+mod dataset;
 mod device;
 mod error;
 mod exclusive;
 mod fault;
 mod gguf;
 mod handle;
+mod job;
 mod library;
 mod log;
+mod metrics;
 mod model;
+mod plan;
 #[cfg(feature = "plugins")]
 mod plugin;
 mod pointer;
 mod runtime;
+mod signal;
 mod source;
 mod status;
 mod status_of;
 mod structs;
+mod train_options;
+mod trainer;
 
 /// Every struct of the interface as Rust lays it out, for the comparison with `graft.h`.
 pub fn layouts() -> Vec<structs::Layout> {
     let mut layouts = vec![
-        structs::layout::<device::graft_device_info>(),
         structs::layout::<gguf::graft_write_options>(),
+        structs::layout::<dataset::graft_dataset_check_options>(),
+        structs::layout::<device::graft_device_info>(),
+        structs::layout::<job::graft_event>(),
         structs::layout::<model::graft_model_info>(),
         structs::layout::<model::graft_model_options>(),
+        structs::layout::<plan::graft_plan>(),
         structs::layout::<runtime::graft_memory_stats>(),
         structs::layout::<runtime::graft_runtime_options>(),
         structs::layout::<source::graft_source>(),
+        structs::layout::<metrics::graft_train_metrics>(),
+        structs::layout::<train_options::graft_train_options>(),
     ];
     #[cfg(feature = "plugins")]
     layouts.extend([

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::buffer::{self, Buffer};
 use crate::call::{self, DONE};
-use crate::callback::{Progress, Remarks, UserData, graft_diagnostic_fn, graft_progress_fn};
+use crate::callback::{Diagnostics, Progress, UserData, graft_diagnostic_fn, graft_progress_fn};
 use crate::cancel::CancelToken;
 use crate::error::ErrorOut;
 use crate::fault::Fault;
@@ -243,7 +243,7 @@ fn limits(default: &Limits, asked: &graft_plugin_limits) -> Limits {
 /// Tells the caller's functions.
 struct Watch {
     progress: Progress,
-    remarks: Remarks,
+    listener: Diagnostics,
     cancel: Cancel,
     diagnostics: u64,
 }
@@ -256,7 +256,9 @@ impl ConversionWatch for Watch {
 
     fn remark(&mut self, diagnostic: Diagnostic) {
         self.diagnostics += 1;
-        self.remarks.tell(&diagnostic, &self.cancel);
+        if self.listener.tell(&diagnostic).is_break() {
+            self.cancel.raise();
+        }
     }
 }
 
@@ -381,7 +383,7 @@ pub extern "C" fn graft_plugin_convert(
         };
         let mut watch = Watch {
             progress: Progress::new(request.on_progress, request.userdata),
-            remarks: Remarks::new(request.on_diagnostic, request.userdata),
+            listener: Diagnostics::new(request.on_diagnostic, request.userdata),
             cancel,
             diagnostics: 0,
         };

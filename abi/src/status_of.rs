@@ -297,7 +297,12 @@ fn train(error: &TrainError) -> Sorted {
         E::RunExists { path } => at(status::GRAFT_E_STATE, path),
         E::RunBusy { path } => at(status::GRAFT_E_BUSY, path),
         E::Checkpoint { path, .. } | E::Features { path } => at(status::GRAFT_E_FORMAT, path),
-        E::Option { option, .. } => about(status::GRAFT_E_ARGUMENT, "field", option),
+        E::Option { option, .. } => {
+            // Named as on the command line.
+            let field = option.trim_start_matches('-').replace('-', "_");
+            about(status::GRAFT_E_ARGUMENT, "field", field)
+        }
+        E::OptionsJson { .. } => about(status::GRAFT_E_ARGUMENT, "field", "extra_json"),
         E::NoVision { id } | E::Images { id, .. } => about(status::GRAFT_E_ARGUMENT, "sample", id),
         _ => plain(status::GRAFT_E_ARGUMENT),
     }

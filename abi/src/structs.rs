@@ -35,6 +35,8 @@ unsafe impl Plain for usize {}
 unsafe impl Plain for isize {}
 // SAFETY: numbers.
 unsafe impl Plain for f32 {}
+// SAFETY: numbers.
+unsafe impl Plain for f64 {}
 // SAFETY: a pointer, which is looked up and never followed.
 unsafe impl<K> Plain for crate::handle::Handle<K> {}
 // SAFETY: a pointer; its type's invariant is the caller's promise.

@@ -11,8 +11,8 @@ use golden::open;
 use graft::cancel::Cancel;
 use graft::model::llava::splice;
 use graft::train::{
-    EarlyStop, Evaluation, Example, Levers, Place, RunEnd, RunEvent, RunFolder, TrainOptions,
-    Trainer, Workload, checkpoint, plan, run,
+    EarlyStop, Evaluation, Example, Levers, Place, Run, RunEnd, RunEvent, RunFolder, TrainOptions,
+    Trainer, Workload, checkpoint, plan,
 };
 
 fn examples() -> Vec<Example> {
@@ -63,16 +63,9 @@ fn steps_of(folder: &Path) -> Vec<u64> {
 #[test]
 fn a_run_that_was_stopped_goes_on_as_if_it_had_not_been() {
     let whole = tempfile::tempdir().unwrap();
-    let mut uninterrupted = trainer(options());
-    let mut folder = RunFolder::create(whole.path(), &options()).unwrap();
-    let end = run(
-        &mut uninterrupted,
-        &mut folder,
-        None,
-        &Cancel::new(),
-        |_| {},
-    )
-    .unwrap();
+    let folder = RunFolder::create(whole.path(), &options()).unwrap();
+    let mut uninterrupted = Run::new(trainer(options()), Some(folder), None).unwrap();
+    let end = uninterrupted.to_end(&Cancel::new(), &mut |_| {}).unwrap();
     assert_eq!(end, RunEnd::Done);
     assert_eq!(steps_of(whole.path()), [1, 2, 3, 4]);
     assert_eq!(
@@ -82,21 +75,21 @@ fn a_run_that_was_stopped_goes_on_as_if_it_had_not_been() {
     );
 
     let parts = tempfile::tempdir().unwrap();
-    let mut stopped = trainer(options());
-    let mut folder = RunFolder::create(parts.path(), &options()).unwrap();
+    let folder = RunFolder::create(parts.path(), &options()).unwrap();
+    let mut stopped = Run::new(trainer(options()), Some(folder), None).unwrap();
     let cancel = Cancel::new();
-    let end = run(&mut stopped, &mut folder, None, &cancel, |event| {
+    let end = stopped.to_end(&cancel, &mut |event| {
         if let RunEvent::Step { report, .. } = event
             && report.step == 2
         {
             cancel.raise();
         }
     });
-    let RunEnd::Interrupted(saved) = end.unwrap() else {
+    let RunEnd::Interrupted(Some(saved)) = end.unwrap() else {
         panic!("the flag was raised");
     };
     assert_eq!(checkpoint::latest(parts.path()).unwrap(), saved);
-    drop(folder);
+    drop(stopped);
 
     // One more step that no checkpoint knows of: as after a crash.
     std::fs::write(
@@ -108,9 +101,10 @@ fn a_run_that_was_stopped_goes_on_as_if_it_had_not_been() {
     let mut resumed = trainer(options());
     resumed.resume(&saved).unwrap();
     assert_eq!(resumed.done(), 2);
-    let mut folder = RunFolder::reopen(parts.path(), resumed.done()).unwrap();
-    run(&mut resumed, &mut folder, None, &Cancel::new(), |_| {}).unwrap();
-    assert_eq!(bits(&resumed), bits(&uninterrupted));
+    let folder = RunFolder::reopen(parts.path(), resumed.done()).unwrap();
+    let mut resumed = Run::new(resumed, Some(folder), None).unwrap();
+    resumed.to_end(&Cancel::new(), &mut |_| {}).unwrap();
+    assert_eq!(bits(resumed.trainer()), bits(uninterrupted.trainer()));
     assert_eq!(steps_of(parts.path()), [1, 2, 3, 4]);
     assert_eq!(
         std::fs::read(parts.path().join("adapter.gguf")).unwrap(),
@@ -224,8 +218,7 @@ fn damaged_checkpoints_are_refused_and_change_nothing() {
 #[test]
 fn evaluation_looks_and_does_not_learn() {
     let whole = tempfile::tempdir().unwrap();
-    let mut folder = RunFolder::create(whole.path(), &options()).unwrap();
-    let mut watched = trainer(options());
+    let folder = RunFolder::create(whole.path(), &options()).unwrap();
     // Longer than anything the run itself has.
     let ids: Vec<i32> = (1..40).collect();
     let held_out = [Example {
@@ -235,28 +228,23 @@ fn evaluation_looks_and_does_not_learn() {
     }];
     let mut losses = Vec::new();
     let evaluation = Evaluation {
-        examples: &held_out,
+        examples: held_out.into(),
         every: 2,
         stop: None,
         keep_best: false,
     };
-    run(
-        &mut watched,
-        &mut folder,
-        Some(evaluation),
-        &Cancel::new(),
-        |event| {
-            if let RunEvent::Evaluated { loss, .. } = event {
-                losses.push(loss);
-            }
-        },
-    )
-    .unwrap();
+    let mut watched = Run::new(trainer(options()), Some(folder), Some(evaluation)).unwrap();
+    let mut watch = |event: RunEvent<'_>| {
+        if let RunEvent::Evaluated { loss, .. } = event {
+            losses.push(loss);
+        }
+    };
+    watched.to_end(&Cancel::new(), &mut watch).unwrap();
     assert_eq!(losses.len(), 2);
     assert!(losses.iter().all(|l| l.is_finite() && *l > 0.0));
     let mut alone = trainer(options());
     while alone.step().unwrap().is_some() {}
-    assert_eq!(bits(&alone), bits(&watched));
+    assert_eq!(bits(&alone), bits(watched.trainer()));
     let model: &Arc<_> = alone.model();
     graft::adapter::Adapter::open(&whole.path().join("adapter.gguf"), model).unwrap();
 }
@@ -283,7 +271,7 @@ fn judged(
         features: Vec::new(),
     }];
     let mut judged = trainer(options.clone());
-    let mut folder = match resume {
+    let folder = match resume {
         Some(saved) => {
             judged.resume(saved)?;
             RunFolder::reopen(folder, judged.done())?
@@ -292,25 +280,20 @@ fn judged(
     };
     let cancel = Cancel::new();
     let evaluation = Evaluation {
-        examples: &held_out,
+        examples: held_out.into(),
         every: 2,
         stop: rule,
         keep_best,
     };
-    let end = run(
-        &mut judged,
-        &mut folder,
-        Some(evaluation),
-        &cancel,
-        |event| {
-            if let RunEvent::Step { report, .. } = event
-                && report.step == until
-            {
-                cancel.raise();
-            }
-        },
-    )?;
-    Ok((judged, end))
+    let mut run = Run::new(judged, Some(folder), Some(evaluation))?;
+    let end = run.to_end(&cancel, &mut |event| {
+        if let RunEvent::Step { report, .. } = event
+            && report.step == until
+        {
+            cancel.raise();
+        }
+    })?;
+    Ok((run.into_trainer(), end))
 }
 
 #[test]

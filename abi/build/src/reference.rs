@@ -9,7 +9,10 @@ use std::path::Path;
 /// # Errors
 /// If the header cannot be read, or the pages cannot be written.
 pub fn write(root: &Path) -> Result<(), String> {
-    let (header, page) = (root.join("include/graft.h"), root.join("docs/c-reference.md"));
+    let (header, page) = (
+        root.join("include/graft.h"),
+        root.join("docs/c-reference.md"),
+    );
     let text = fs::read_to_string(&header)
         .map_err(|e| format!("cannot read {}: {e}", header.display()))?;
     fs::write(&page, of(&text)).map_err(|e| format!("cannot write {}: {e}", page.display()))
@@ -80,7 +83,10 @@ impl Page {
             line => *text += &format!(" {line}"),
         }
         if ends {
-            self.text += &format!("\n{}\n", text.trim().replace('<', "\\<").replace('*', "\\*"));
+            self.text += &format!(
+                "\n{}\n",
+                text.trim().replace('<', "\\<").replace('*', "\\*")
+            );
             *comment = None;
         }
     }
@@ -112,7 +118,10 @@ mod tests {
 
     #[test]
     fn the_pages_in_the_repository_are_the_headers() {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .ancestors()
+            .nth(2)
+            .unwrap();
         let read = |path: &str| fs::read_to_string(root.join(path)).unwrap();
         let (written, made) = (read("docs/c-reference.md"), of(&read("include/graft.h")));
         assert!(
@@ -126,6 +135,9 @@ mod tests {
         let header = "#define X\n/* ---- errors */\n\n/* What\n * failed. */\nGRAFT_API int f(void) GRAFT_NOEXCEPT;\n\n\
                       #ifdef __cplusplus\n}\n#endif\n";
         let page = of(header);
-        assert!(page.ends_with("\n## Errors\n\nWhat failed.\n\n```c\nint f(void);\n```\n"), "{page}");
+        assert!(
+            page.ends_with("\n## Errors\n\nWhat failed.\n\n```c\nint f(void);\n```\n"),
+            "{page}"
+        );
     }
 }

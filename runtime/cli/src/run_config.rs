@@ -286,11 +286,9 @@ impl RunArguments {
             batch: self.batch,
             grad_accum: self.grad_accum,
             lr: self.lr,
-            projector_lr: self.projector_lr.unwrap_or(match self.targets.as_str() {
-                // The rates of LLaVA's two phases.
-                "none" => 1e-3,
-                _ => 2e-5,
-            }),
+            projector_lr: self
+                .projector_lr
+                .unwrap_or_else(|| TrainOptions::usual_projector_lr(&self.targets)),
             schedule: match self.schedule {
                 ScheduleName::Cosine => ScheduleKind::Cosine,
                 ScheduleName::Linear => ScheduleKind::Linear,

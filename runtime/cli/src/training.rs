@@ -5,13 +5,11 @@ use std::sync::Arc;
 
 use graft::adapter::Adapter;
 use graft::cancel::Cancel;
-use graft::dataset::{ImageFolder, Sample, llava_json};
-use graft::memory::Arena;
-use graft::model::{Model, ModelOptions};
-use graft::tokenizer::ChatTemplate;
+use graft::dataset::DataSet;
+use graft::model::ModelOptions;
 use graft::train::{
-    Best, Evaluation, Example, FeatureCache, Lack, Place, Preparation, Prepared, RunEnd, RunEvent,
-    RunFolder, TrainError, TrainPlan, Trainer, Workload, checkpoint, plan, prepare, run,
+    Best, DataPart, Evaluation, Lack, Run, RunEnd, RunEvent, RunFolder, Setup, SetupEvent,
+    TrainError, TrainPlan, Workload, checkpoint,
 };
 
 use crate::failure::Failure;
@@ -19,110 +17,81 @@ use crate::model_arguments::{about, open_model};
 use crate::progress::Progress;
 use crate::run_config::RunConfig;
 
-/// An opened base model with its data, nothing prepared yet.
-pub struct Subject {
-    pub model: Arc<Model>,
-    pub template: ChatTemplate,
-    pub samples: Vec<Sample>,
-    pub images: ImageFolder,
-    /// Samples to look at only, and their images.
-    pub held_out: Option<(Vec<Sample>, ImageFolder)>,
-    /// The adapter to go on from.
-    pub initial: Option<Arc<Adapter>>,
+/// Opens what a configuration names.
+pub fn open(config: &RunConfig, threads: usize) -> Result<Setup, Failure> {
+    let options = ModelOptions {
+        mmproj: config.mmproj.clone(),
+        threads,
+    };
+    let model = open_model(&config.model, &options)?;
+    let initial = match &config.init_adapter {
+        Some(path) => Some(Adapter::open(path, &model).map_err(|e| about(path, e))?),
+        None => None,
+    };
+    let data = |path: &Path| -> Result<Arc<DataSet>, Failure> {
+        let read = DataSet::open(path, config.image_dir.as_deref());
+        Ok(Arc::new(read.map_err(graft::Error::from)?))
+    };
+    Ok(Setup {
+        template: model.chat_template(config.template.as_deref())?,
+        model,
+        data: data(&config.data)?,
+        held_out: config.eval_data.as_deref().map(data).transpose()?,
+        initial,
+        options: config.options.clone(),
+        budget: config.memory,
+        feature_cache: config.feature_cache.clone(),
+    })
 }
 
-impl Subject {
-    /// Opens what a configuration names.
-    pub fn open(config: &RunConfig, threads: usize) -> Result<Self, Failure> {
-        let options = ModelOptions {
-            mmproj: config.mmproj.clone(),
-            threads,
-        };
-        let model = open_model(&config.model, &options)?;
-        let initial = match &config.init_adapter {
-            Some(path) => Some(Adapter::open(path, &model).map_err(|e| about(path, e))?),
-            None => None,
-        };
-        Ok(Self {
-            template: model.chat_template(config.template.as_deref())?,
-            model,
-            samples: llava_json::read(&config.data).map_err(graft::Error::from)?,
-            images: images(config, &config.data),
-            held_out: match &config.eval_data {
-                Some(data) => {
-                    let samples = llava_json::read(data).map_err(graft::Error::from)?;
-                    Some((samples, images(config, data)))
-                }
-                None => None,
-            },
-            initial,
-        })
-    }
+/// What there is to learn, without looking at the images; a failure says in which file.
+pub fn workload(setup: &Setup) -> Result<Workload, Failure> {
+    let measure = |data: &DataSet| setup.measure(data).map_err(|e| about(&data.path, e));
+    let work = measure(&setup.data)?;
+    Ok(match &setup.held_out {
+        Some(data) => work.with_evaluation(&measure(data)?),
+        None => work,
+    })
+}
 
-    /// What there is to learn, without looking at the images.
-    pub fn workload(&self, config: &RunConfig) -> Result<Workload, Failure> {
-        let measure = |samples, data: &Path| {
-            let max_len = config.options.max_len;
-            Workload::measure(&self.model, &self.template, samples, max_len)
-                .map_err(|e| about(data, e))
-        };
-        let work = measure(&self.samples, &config.data)?;
-        match (&self.held_out, &config.eval_data) {
-            (Some((samples, _)), Some(data)) => Ok(work.with_evaluation(&measure(samples, data)?)),
-            _ => Ok(work),
+/// What a run will take.
+pub fn planned(setup: &Setup, work: &Workload) -> Result<TrainPlan, Failure> {
+    setup.plan(work).map_err(|error| match error {
+        graft::Error::Train(TrainError::NothingToLearn { .. } | TrainError::NoImages) => {
+            about(&setup.data.path, error)
         }
-    }
+        other => other.into(),
+    })
+}
 
-    /// What a run will take.
-    pub fn plan(&self, config: &RunConfig, work: &Workload) -> Result<TrainPlan, Failure> {
-        let initial = self.initial.as_deref();
-        let planned = plan(&self.model, &config.options, work, initial, config.memory);
-        planned.map_err(|error| match error {
-            graft::Error::Train(TrainError::NothingToLearn { .. } | TrainError::NoImages) => {
-                about(&config.data, error)
-            }
-            other => other.into(),
-        })
-    }
-
-    /// The examples of some samples; warnings go to stderr.
-    pub fn examples(
-        &self,
-        label: &'static str,
-        (samples, images): (&[Sample], &ImageFolder),
-        cache: Option<&FeatureCache>,
-        max_len: usize,
-        arena: &Arena,
-        cancel: &Cancel,
-    ) -> Result<Vec<Example>, Failure> {
-        let mut progress = Progress::new(label, samples.len() as u64);
-        let preparation = Preparation {
-            model: &self.model,
-            template: &self.template,
+/// Shows how far the making of examples is; warnings go to stderr.
+fn preparing() -> impl FnMut(SetupEvent<'_>) {
+    let mut shown: Option<Progress> = None;
+    move |event| match event {
+        SetupEvent::Prepared {
+            part,
+            samples,
+            all,
             images,
-            cache,
-            max_len,
-            arena,
-        };
-        let Prepared { examples, warnings } = prepare(&preparation, samples, cancel, |done| {
-            progress.at(done.samples as u64, &format!("{} images", done.images))
-        })?;
-        progress.finish();
-        const SHOWN: usize = 10;
-        for warning in warnings.iter().take(SHOWN) {
-            eprintln!("warning: {warning}");
+        } => {
+            let label = match part {
+                DataPart::Training => "preparing",
+                DataPart::HeldOut => "eval data",
+            };
+            let progress = shown.get_or_insert_with(|| Progress::new(label, all as u64));
+            progress.at(samples as u64, &format!("{images} images"));
         }
-        if warnings.len() > SHOWN {
-            eprintln!("warning: {} more like these", warnings.len() - SHOWN);
+        SetupEvent::Noticed { warnings, .. } => {
+            shown.take().map(Progress::finish);
+            const SHOWN: usize = 10;
+            for warning in warnings.iter().take(SHOWN) {
+                eprintln!("warning: {warning}");
+            }
+            if warnings.len() > SHOWN {
+                eprintln!("warning: {} more like these", warnings.len() - SHOWN);
+            }
         }
-        Ok(examples)
-    }
-}
-
-fn images(config: &RunConfig, data: &Path) -> ImageFolder {
-    match &config.image_dir {
-        Some(folder) => ImageFolder::new(folder),
-        None => ImageFolder::beside(data),
+        _ => {}
     }
 }
 
@@ -146,59 +115,14 @@ pub struct Trained {
 /// Trains as configured, in `folder`, from the beginning or from a checkpoint.
 pub fn train(
     config: &RunConfig,
-    subject: &mut Subject,
+    setup: &mut Setup,
     folder: &Path,
     resume: Option<&Path>,
     cancel: &Cancel,
 ) -> Result<Trained, Failure> {
-    let max_len = config.options.max_len;
-    let planned = subject.plan(config, &subject.workload(config)?)?;
-    let mut options = config.options.clone();
-    options.levers = planned.levers.clone();
-    options.levers.folder = Some(folder.to_owned());
-    let on_disk = planned.levers.features == Some(Place::Disk);
-    let cache = match (subject.model.vision(), &config.feature_cache) {
-        (Some(vision), Some(cache)) => Some(FeatureCache::open(cache, vision)?),
-        (Some(vision), None) if on_disk => {
-            Some(FeatureCache::open(&folder.join("features"), vision)?)
-        }
-        _ => None,
-    };
-    let arena = Arena::new(planned.memory);
-    let examples = subject.examples(
-        "preparing",
-        (&subject.samples, &subject.images),
-        cache.as_ref(),
-        max_len,
-        &arena,
-        cancel,
-    )?;
-    let held_out = match &subject.held_out {
-        Some((samples, images)) => subject.examples(
-            "eval data",
-            (samples, images),
-            cache.as_ref(),
-            max_len,
-            &arena,
-            cancel,
-        )?,
-        None => Vec::new(),
-    };
-    // There is no room for it twice.
-    let initial = subject.initial.take().map(Arc::unwrap_or_clone);
-    std::fs::create_dir_all(folder).map_err(|source| graft::Error::Io {
-        action: "create",
-        path: folder.to_owned(),
-        source,
-    })?;
-    let mut trainer = match Trainer::new(Arc::clone(&subject.model), options, examples, initial) {
-        Ok(trainer) => trainer,
-        Err(error) => {
-            // Nothing is in it unless it was there before.
-            let _ = std::fs::remove_dir(folder);
-            return Err(error.into());
-        }
-    };
+    let plan = planned(setup, &workload(setup)?)?;
+    let ready = setup.trainer(&plan, Some(folder), cancel, &mut preparing())?;
+    let mut trainer = ready.trainer;
     let mut folder = match resume {
         Some(checkpoint) => {
             trainer.resume(checkpoint)?;
@@ -212,79 +136,64 @@ pub fn train(
     if let Some(log) = &config.log_dir {
         folder.log_to(log);
     }
-    let evaluation = (!held_out.is_empty()).then_some(Evaluation {
-        examples: &held_out,
+    let resume_with = format!("graft train --resume {}", folder.path().display());
+    let evaluation = Evaluation {
+        examples: ready.held_out,
         every: config.eval_every,
         stop: config.stop(),
         keep_best: config.keep_best,
-    });
-    let resume_with = format!("graft train --resume {}", folder.path().display());
-    let mut trained = Trained {
-        end: RunEnd::Done,
-        plan: planned,
-        first_loss: None,
-        last_loss: None,
-        eval_loss: None,
-        best: None,
-        stopped_after: None,
-        steps: 0,
-        tokens: 0,
-        seconds: 0.0,
     };
-    let mut progress = Progress::new("training", trainer.steps());
-    trained.end = run(
-        &mut trainer,
-        &mut folder,
-        evaluation,
-        cancel,
-        |event| match event {
-            RunEvent::Step { report, remaining } => {
-                let smooth = trained
-                    .last_loss
-                    .map_or(report.loss, |l| 0.9 * l + 0.1 * report.loss);
-                trained.first_loss.get_or_insert(report.loss);
-                trained.last_loss = Some(smooth);
-                trained.tokens += report.tokens;
-                progress.at_with(report.step, remaining, &format!("loss {smooth:.4}"));
-            }
-            RunEvent::Evaluated {
-                step,
-                loss,
-                standing,
-            } => {
-                trained.eval_loss = Some(loss);
-                let compared = match standing.best {
-                    Some(best) if best.step == step => ", the lowest so far".into(),
-                    Some(best) => {
-                        format!(", the lowest was {:.4} at step {}", best.loss, best.step)
-                    }
-                    None => String::new(),
-                };
-                progress.say(&format!(
-                    "step {step}: loss on the evaluation data {loss:.4}{compared}"
-                ));
-            }
-            RunEvent::Paused { error, lack, kept } => {
-                progress.say(&paused(error, lack));
-                let end = match kept {
-                    Some(kept) => {
-                        format!("`{resume_with}` then goes on from {}", kept.display())
-                    }
-                    None => "nothing is saved yet".into(),
-                };
-                progress.say(&format!("Ctrl-C ends the run; {end}"));
-            }
-            RunEvent::WentOn => progress.say("there is room again, the run goes on"),
-            _ => {}
-        },
-    )?;
-    trained.seconds = progress.finish().as_secs_f64();
-    trained.steps = trainer.done();
-    trained.best = trainer.standing().best;
-    trained.stopped_after = (trainer.standing().is_over(config.stop())
-        && trainer.done() < trainer.steps())
-    .then_some(trainer.standing().since);
-    Ok(trained)
+    let mut run = Run::new(trainer, Some(folder), Some(evaluation))?;
+    let mut progress = Progress::new("training", run.trainer().steps());
+    let end = run.to_end(cancel, &mut |event| match event {
+        RunEvent::Step { report, tally } => {
+            let smooth = tally.mean_loss.unwrap_or(report.loss);
+            progress.at_with(report.step, tally.remaining, &format!("loss {smooth:.4}"));
+        }
+        RunEvent::Evaluated {
+            step,
+            loss,
+            standing,
+        } => {
+            let compared = match standing.best {
+                Some(best) if best.step == step => ", the lowest so far".into(),
+                Some(best) => {
+                    format!(", the lowest was {:.4} at step {}", best.loss, best.step)
+                }
+                None => String::new(),
+            };
+            progress.say(&format!(
+                "step {step}: loss on the evaluation data {loss:.4}{compared}"
+            ));
+        }
+        RunEvent::Paused { error, lack, kept } => {
+            progress.say(&paused(error, lack));
+            let end = match kept {
+                Some(kept) => {
+                    format!("`{resume_with}` then goes on from {}", kept.display())
+                }
+                None => "nothing is saved yet".into(),
+            };
+            progress.say(&format!("Ctrl-C ends the run; {end}"));
+        }
+        RunEvent::WentOn => progress.say("there is room again, the run goes on"),
+        _ => {}
+    })?;
+    let (tally, trainer) = (run.tally(), run.trainer());
+    let standing = trainer.standing();
+    let early = standing.is_over(config.stop()) && trainer.done() < trainer.steps();
+    Ok(Trained {
+        end,
+        plan,
+        first_loss: tally.first_loss,
+        last_loss: tally.mean_loss,
+        eval_loss: tally.evaluated.map(|evaluated| evaluated.loss),
+        best: standing.best,
+        stopped_after: early.then_some(standing.since),
+        steps: trainer.done(),
+        tokens: tally.tokens,
+        seconds: progress.finish().as_secs_f64(),
+    })
 }
 
 /// That work waits for room on the disk, in words.

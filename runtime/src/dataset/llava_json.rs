@@ -280,6 +280,49 @@ fn content(role: Role, value: &str, next: &mut usize, images: usize) -> Result<T
     Ok(Turn { role, content })
 }
 
+/// A sample as a record of this format, its keys in a fixed order. Markers of images inside texts are taken out: they
+/// would shift every later image.
+pub fn record(sample: &Sample) -> Map<String, Value> {
+    let mut names = Vec::new();
+    for image in &sample.images {
+        match image {
+            ImageRef::Path(path) => names.push(path.display().to_string()),
+            ImageRef::Bytes(bytes) => names.push(data_url::write(bytes)),
+        }
+    }
+    let mut record = Map::new();
+    record.insert("id".into(), sample.id.clone().into());
+    match names.len() {
+        0 => None,
+        1 => record.insert("image".into(), names.remove(0).into()),
+        _ => record.insert("image".into(), names.into()),
+    };
+    let turns = sample.turns.iter().map(|turn| {
+        let from = match turn.role {
+            Role::User => "human",
+            Role::Assistant => "gpt",
+            Role::System => "system",
+        };
+        let images = turn
+            .content
+            .iter()
+            .filter(|p| matches!(p, Part::Image(_)))
+            .count();
+        let text = turn.plain_text().replace(MARKER, "");
+        let line = if images > 0 && !text.is_empty() {
+            "\n"
+        } else {
+            ""
+        };
+        serde_json::json!({"from": from, "value": format!("{}{line}{text}", MARKER.repeat(images))})
+    });
+    record.insert("conversations".into(), turns.collect());
+    for (key, value) in &sample.extra {
+        record.entry(key).or_insert_with(|| value.clone());
+    }
+    record
+}
+
 /// Writes a data set record by record; the file appears when [`Writer::finish`] succeeds.
 #[derive(Debug)]
 pub struct Writer {
@@ -308,8 +351,7 @@ impl Writer {
         self.written
     }
 
-    /// Appends a sample, its keys in a fixed order. Markers of images inside texts are taken out:
-    /// they would shift every later image.
+    /// Appends a sample as [`record`] puts it.
     ///
     /// # Errors
     /// If the disk refuses.
@@ -320,35 +362,7 @@ impl Writer {
             id: sample.id.clone(),
             reason: reason.into(),
         };
-        let mut names = Vec::new();
-        for image in &sample.images {
-            match image {
-                ImageRef::Path(path) => names.push(path.display().to_string()),
-                ImageRef::Bytes(bytes) => names.push(data_url::write(bytes)),
-            }
-        }
-        let mut record = Map::new();
-        record.insert("id".into(), sample.id.clone().into());
-        match names.len() {
-            0 => None,
-            1 => record.insert("image".into(), names.remove(0).into()),
-            _ => record.insert("image".into(), names.into()),
-        };
-        let turns = sample.turns.iter().map(|turn| {
-            let from = match turn.role {
-                Role::User => "human",
-                Role::Assistant => "gpt",
-                Role::System => "system",
-            };
-            let images = turn.content.iter().filter(|p| matches!(p, Part::Image(_))).count();
-            let text = turn.plain_text().replace(MARKER, "");
-            let line = if images > 0 && !text.is_empty() { "\n" } else { "" };
-            serde_json::json!({"from": from, "value": format!("{}{line}{text}", MARKER.repeat(images))})
-        });
-        record.insert("conversations".into(), turns.collect());
-        for (key, value) in &sample.extra {
-            record.entry(key).or_insert_with(|| value.clone());
-        }
+        let record = record(sample);
         let text = serde_json::to_string(&record).map_err(|e| refuse(&e.to_string()))?;
         self.put(if self.written == 0 { b"\n" } else { b",\n" })?;
         self.put(text.as_bytes())?;

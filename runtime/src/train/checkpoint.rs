@@ -130,8 +130,25 @@ impl Trainer {
     /// # Errors
     /// If the disk refuses; older checkpoints are untouched then.
     pub fn save(&mut self, run_folder: &Path) -> Result<PathBuf> {
-        self.check_whole()?;
         let target = named(run_folder, self.done);
+        self.save_as(&target)?;
+        Ok(target)
+    }
+
+    /// Saves the run as the checkpoint `target`; one that is there already is replaced.
+    ///
+    /// # Errors
+    /// If the disk refuses, or something else is there; it is untouched then.
+    pub fn save_as(&mut self, target: &Path) -> Result<()> {
+        self.check_whole()?;
+        let vacant = || fs::read_dir(target).is_ok_and(|mut entries| entries.next().is_none());
+        if target.exists() && !is_one(target) && !vacant() {
+            return Err(refused(target, "something else is there".into()));
+        }
+        let beside = match target.parent() {
+            Some(folder) if folder != Path::new("") => folder,
+            _ => Path::new("."),
+        };
         let io = |action: &'static str, path: &Path| {
             let path = path.to_owned();
             move |source| TrainError::Io {
@@ -143,38 +160,38 @@ impl Trainer {
         let partial = tempfile::Builder::new()
             .prefix(".checkpoint-")
             .suffix(".partial")
-            .tempdir_in(run_folder)
-            .map_err(|e| io("write", run_folder)(without_temporary_name(e)))?;
+            .tempdir_in(beside)
+            .map_err(|e| io("write", beside)(without_temporary_name(e)))?;
         let folder = partial.path();
         // Messages name the checkpoint, not the temporary folder it is written in.
         self.write_results(folder)
-            .map_err(|e| under_final_name(e, &target))?;
+            .map_err(|e| under_final_name(e, target))?;
         self.write_state(&folder.join(TENSORS))
             .map_err(|e| match e {
-                StateError::File(e) => io("write", &target)(e).into(),
+                StateError::File(e) => io("write", target)(e).into(),
                 StateError::Moments(e) => e,
             })?;
         let state = serde_json::to_vec_pretty(&self.state()).expect("plain values become JSON");
         let json = folder.join(STATE);
         File::create(&json)
             .and_then(|mut file| file.write_all(&state))
-            .map_err(io("write", &target))?;
+            .map_err(io("write", target))?;
         let synced = File::open(&json).and_then(|file| file.sync_all());
-        synced.map_err(io("write", &target))?;
+        synced.map_err(io("write", target))?;
         sync_names(folder);
-        if target.exists() && exchange(folder, &target) {
+        if target.exists() && exchange(folder, target) {
             // The temporary name is that of the old one now, which goes away with it.
-            sync_names(run_folder);
-            return Ok(target);
+            sync_names(beside);
+            return Ok(());
         }
         if target.exists() {
-            fs::remove_dir_all(&target).map_err(io("replace", &target))?;
+            fs::remove_dir_all(target).map_err(io("replace", target))?;
         }
-        fs::rename(folder, &target).map_err(io("write", &target))?;
-        sync_names(run_folder);
+        fs::rename(folder, target).map_err(io("write", target))?;
+        sync_names(beside);
         // The folder has its final name now; there is nothing temporary left to delete.
         let _ = partial.keep();
-        Ok(target)
+        Ok(())
     }
 
     /// Writes what the run has learned so far into `folder`: the adapter if it has pairs, and the
@@ -194,7 +211,8 @@ impl Trainer {
         Ok(())
     }
 
-    /// Goes on from the checkpoint in `folder`, which must be of this very run.
+    /// Goes on from the checkpoint in `folder`, which must be of this very run. An update that stopped half-way is
+    /// forgotten.
     ///
     /// # Errors
     /// If it is of another base, other data or other options, or is damaged; nothing has changed then.
@@ -236,6 +254,7 @@ impl Trainer {
         })?;
         self.done = found.step;
         self.standing = found.standing;
+        self.torn = false;
         Ok(())
     }
 

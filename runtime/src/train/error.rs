@@ -25,6 +25,8 @@ pub enum TrainError {
         value: String,
         reason: &'static str,
     },
+    #[error("the options as JSON cannot be used: {reason}")]
+    OptionsJson { reason: String },
     #[error(
         "the adapter to begin from has a pair at {site}, which training does not reach; it trains pairs in the layers of the language model, and the projector as a whole"
     )]

@@ -1,6 +1,7 @@
 //! What a training run is asked to do.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::{GradientPlace, Levers, Place, ScheduleKind, TrainError};
 use crate::model::{Site, SiteKind};
@@ -153,6 +154,9 @@ impl TrainOptions {
             if value == 0 {
                 return refuse(option, "0".into(), "it must be at least 1");
             }
+            if value > 1 << 20 {
+                return refuse(option, value.to_string(), "it must be at most 1048576");
+            }
         }
         if self.rank > 1 << 14 {
             return refuse("--rank", self.rank.to_string(), "it must be at most 16384");
@@ -230,10 +234,37 @@ impl TrainOptions {
         Ok(())
     }
 
+    /// The learning rate of the projector in LLaVA's two phases: where it learns alone, as the targets say, and where
+    /// it learns with an adapter.
+    pub fn usual_projector_lr(targets: &str) -> f64 {
+        match targets == NONE {
+            true => 1e-3,
+            false => 2e-5,
+        }
+    }
+
+    /// The same options, but for those that a JSON object names as this type does.
+    ///
+    /// # Errors
+    /// If it is no object, or an option is unknown or of another type.
+    pub fn with_json(&self, text: &str) -> Result<Self, TrainError> {
+        let refused = |reason: String| TrainError::OptionsJson { reason };
+        let changes: Map<String, Value> =
+            serde_json::from_str(text).map_err(|e| refused(e.to_string()))?;
+        let mut all = serde_json::to_value(self).map_err(|e| refused(e.to_string()))?;
+        for (option, value) in changes {
+            match all.get_mut(&option) {
+                Some(place) => *place = value,
+                None => return Err(refused(format!("there is no option {option}"))),
+            }
+        }
+        serde_json::from_value(all).map_err(|e| refused(e.to_string()))
+    }
+
     /// Updates of a run that sees `packs` packs (samples, without packing) in an epoch.
     pub fn updates(&self, packs: usize) -> u64 {
         let group = self.batch * self.grad_accum;
-        let epochs = || self.epochs * packs.div_ceil(group) as u64;
+        let epochs = || self.epochs.saturating_mul(packs.div_ceil(group) as u64);
         self.steps.unwrap_or_else(epochs)
     }
 
@@ -342,6 +373,25 @@ mod tests {
     }
 
     #[test]
+    fn json_changes_what_it_names_and_nothing_else() {
+        let options = TrainOptions::default();
+        let changed = options.with_json(r#"{"rank": 3, "levers": {"moments": "disk"}}"#);
+        let levers = Levers {
+            moments: Some(Place::Disk),
+            ..Levers::default()
+        };
+        let expected = TrainOptions {
+            rank: 3,
+            levers,
+            ..options.clone()
+        };
+        assert_eq!(changed.unwrap(), expected);
+        for wrong in ["", "[]", r#"{"rank": "three"}"#, r#"{"rnak": 3}"#] {
+            assert!(options.with_json(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
     fn impossible_values_are_refused() {
         let refused = |change: fn(&mut TrainOptions)| {
             let mut options = TrainOptions::default();
@@ -350,6 +400,7 @@ mod tests {
         };
         assert!(TrainOptions::default().check().is_ok());
         assert!(refused(|o| o.rank = 0));
+        assert!(refused(|o| o.batch = usize::MAX));
         assert!(refused(|o| o.lr = f64::NAN));
         assert!(refused(|o| o.dropout = 1.0));
         assert!(refused(|o| o.steps = Some(0)));

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::{Example, FeatureCache, Features, TrainError};
 use crate::Result;
 use crate::cancel::Cancel;
+use crate::dataset::check::Lost;
 use crate::dataset::{ImageFile, ImageFolder, Sample, prompt};
 use crate::memory::Arena;
 use crate::model::{Model, VisionWork, llava};
@@ -96,19 +97,8 @@ pub fn prepare(
         }
         let patches = model.vision().map_or(0, |v| v.tower().shape().patches());
         let sequence = llava::splice(&prompt.ids, &prompt.labels, patches, max_len);
-        let full = prompt.ids.len() + shown * patches.saturating_sub(1);
-        if warning.is_some() {
-            prepared.warnings.push(format!(
-                "sample {id}: a text holds a role's name, so nothing of it is learned"
-            ));
-        } else if sequence.targets().next().is_none() {
-            prepared.warnings.push(format!(
-                "sample {id}: no answer within {max_len} tokens, so nothing of it is learned"
-            ));
-        } else if sequence.len() < full {
-            prepared.warnings.push(format!(
-                "sample {id}: cut from {full} to {max_len} tokens (--max-len)"
-            ));
+        if let Some(lost) = Lost::of(&prompt, warning, &sequence, patches, max_len) {
+            prepared.warnings.push(format!("sample {id}: {lost}"));
         }
         prepared.examples.push(Example {
             id: id.clone(),

@@ -4,7 +4,6 @@ use std::error::Error as _;
 use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
 
-use crate::cancel::Cancel;
 use crate::{Error, Result};
 
 /// Time between two tries, unless somebody chooses.
@@ -54,7 +53,7 @@ pub enum Room<'a> {
 }
 
 /// Calls `attempt` until it does not fail for want of room, with a pause `between` two tries that grows
-/// with the time they take. `None` if `cancel` is raised meanwhile; if it was raised before, after a
+/// with the time they take. `None` if `stop` begins to say so meanwhile; if it did before, after a
 /// minute of trying.
 ///
 /// `attempt` must leave nothing behind when it fails, and do what is left to do when it is called again.
@@ -63,11 +62,11 @@ pub enum Room<'a> {
 /// Those of `attempt` that are not about room.
 pub fn when_there_is_room<T>(
     between: Duration,
-    cancel: &Cancel,
+    stop: impl Fn() -> bool,
     mut tell: impl FnMut(Room<'_>),
     mut attempt: impl FnMut() -> Result<T>,
 ) -> Result<Option<T>> {
-    let last_wait = cancel.is_raised().then_some(LAST_WAIT);
+    let last_wait = stop().then_some(LAST_WAIT);
     let begun = Instant::now();
     let mut told = false;
     loop {
@@ -92,7 +91,7 @@ pub fn when_there_is_room<T>(
         while paused.elapsed() < pause {
             let enough = match last_wait {
                 Some(most) => begun.elapsed() > most,
-                None => cancel.is_raised(),
+                None => stop(),
             };
             if enough {
                 return Ok(None);
@@ -105,6 +104,7 @@ pub fn when_there_is_room<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cancel::Cancel;
     use crate::train::TrainError;
 
     fn failure(kind: ErrorKind) -> Error {
@@ -122,7 +122,7 @@ mod tests {
         let mut told = Vec::new();
         let done = when_there_is_room(
             Duration::from_millis(1),
-            &Cancel::new(),
+            || false,
             |room| told.push(format!("{room:?}")),
             || match left {
                 0 => Ok(7),
@@ -137,7 +137,7 @@ mod tests {
         assert!(told[0].contains("Space") && told[1] == "Found", "{told:?}");
         let refused = when_there_is_room(
             Duration::from_secs(9),
-            &Cancel::new(),
+            || false,
             |room| panic!("{room:?}"),
             || Err::<(), _>(failure(ErrorKind::PermissionDenied)),
         );
@@ -149,7 +149,7 @@ mod tests {
         let cancel = Cancel::new();
         let ended = when_there_is_room(
             Duration::from_secs(3600),
-            &cancel,
+            || cancel.is_raised(),
             |_| cancel.raise(),
             || Err::<(), _>(failure(ErrorKind::QuotaExceeded)),
         );

@@ -1,49 +1,17 @@
-//! A whole run: steps with their record, checkpoints, evaluation, and the adapter at the end.
-//!
-//! ```text
-//! run/
-//!   config.json      everything needed to repeat the run
-//!   metrics.jsonl    one object per step
-//!   loss.svg         their losses as a picture, when the run is over
-//!   tb/              the same for TensorBoard
-//!   checkpoint-N/    see `checkpoint`
-//!   adapter.gguf     the result (and mmproj.gguf if the projector learned, or only that)
-//! ```
+//! A whole run: updates with all that belongs to each - evaluation, record, checkpoints - and the results at the end.
 
 use std::collections::VecDeque;
-use std::fs::{self, OpenOptions, TryLockError};
-use std::io::{BufRead, BufReader, ErrorKind};
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
-
-use super::append_file::AppendFile;
 use super::checkpoint;
-use super::loss_curve::LossCurve;
-use super::room::{self, Lack, Room, when_there_is_room};
-use super::tensorboard::{EventFile, scalar};
-use super::{
-    Best, EarlyStop, Example, PLAN_SLACK, Standing, StepReport, TrainError, TrainPlan, Trainer,
-};
-use crate::atomic_file::AtomicFile;
+use super::room::{Lack, Room, when_there_is_room};
+use super::run_folder::Entry;
+use super::trainer::Look;
+use super::{Best, EarlyStop, Example, RunFolder, Standing, StepReport, TrainError, Trainer};
 use crate::cancel::Cancel;
-use crate::memory::{anonymous_bytes, peak_bytes};
 use crate::{Error, Result};
-
-const METRICS: &str = "metrics.jsonl";
-const CURVE: &str = "loss.svg";
-const CONFIG: &str = "config.json";
-
-/// The folder a run writes.
-#[derive(Debug)]
-pub struct RunFolder {
-    path: PathBuf,
-    metrics: AppendFile,
-    log: PathBuf,
-    events: Option<EventFile>,
-    between_tries: Duration,
-}
 
 /// What happened in a run, for whoever watches.
 #[derive(Debug)]
@@ -53,8 +21,8 @@ pub enum RunEvent<'a> {
     Step {
         /// What it did.
         report: &'a StepReport,
-        /// How long the rest will take, by the latest updates.
-        remaining: Duration,
+        /// What the run has done so far.
+        tally: &'a Tally,
     },
     /// The evaluation data were looked at.
     Evaluated {
@@ -80,13 +48,16 @@ pub enum RunEvent<'a> {
     WentOn,
 }
 
+/// Gets what happens in a run.
+pub type Watch<'a> = dyn FnMut(RunEvent<'_>) + 'a;
+
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RunEnd {
     /// All updates are done; the results lie in the run folder.
     Done,
-    /// It was cancelled; this checkpoint goes on from there.
-    Interrupted(PathBuf),
+    /// It was cancelled; this checkpoint goes on from there. A run without a folder has none.
+    Interrupted(Option<PathBuf>),
     /// It was cancelled while there was no room on the disk.
     NoRoom {
         /// Updates done.
@@ -96,11 +67,22 @@ pub enum RunEnd {
     },
 }
 
+/// What [`Run::advance`] came to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Advance {
+    /// An update is done, with all that belongs to it.
+    Step,
+    /// There is nothing left to do; the results are written.
+    Over,
+    /// It was stopped while there was no room on the disk. What could not be written is written first when it goes on.
+    NoRoom,
+}
+
 /// Data to measure the loss on without learning from them.
-#[derive(Clone, Copy, Debug)]
-pub struct Evaluation<'a> {
+#[derive(Clone, Debug)]
+pub struct Evaluation {
     /// The examples.
-    pub examples: &'a [Example],
+    pub examples: Vec<Example>,
     /// Updates between looks; 0 for one at the end only.
     pub every: u64,
     /// When the run ends early.
@@ -109,439 +91,458 @@ pub struct Evaluation<'a> {
     pub keep_best: bool,
 }
 
-/// What is written of an update, and what of it is not on the disk yet.
-struct Entry {
-    line: Vec<u8>,
-    events: Vec<u8>,
+/// What a run has done since it began or went on.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tally {
+    /// The latest update.
+    pub last: Option<StepReport>,
+    /// Loss of the first update.
+    pub first_loss: Option<f64>,
+    /// A running mean of the losses.
+    pub mean_loss: Option<f64>,
+    /// Positions that went through the model.
+    pub tokens: u64,
+    /// The latest evaluation.
+    pub evaluated: Option<Best>,
+    /// How long the rest will take, by the latest updates; zero where that is not known.
+    pub remaining: Duration,
 }
 
-/// A line of `metrics.jsonl`.
-#[derive(Serialize)]
-struct Line<'a> {
-    #[serde(flatten)]
-    report: &'a StepReport,
-    tokens_per_second: f64,
-    peak_bytes: u64,
-    /// Held now, without mapped files.
-    anonymous_bytes: u64,
-    /// How much of it is more than the plan and its slack: 0, or the plan is wrong.
-    over_plan_bytes: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
+/// A trainer, with what belongs to each of its updates: evaluation, record, checkpoints.
+pub struct Run {
+    trainer: Trainer,
+    folder: Option<RunFolder>,
+    evaluation: Option<Evaluation>,
+    owed: Option<Owed>,
+    /// Updates of the latest checkpoint in the folder.
+    saved: u64,
+    /// It was asked to end before its last update.
+    ended: bool,
+    finished: bool,
+    /// Ends a wait for room, as cancelling does.
+    pause: Cancel,
+    tally: Tally,
+    pace: Pace,
+}
+
+impl fmt::Debug for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Run")
+            .field("done", &self.trainer.done())
+            .field("folder", &self.folder)
+            .field("tally", &self.tally)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What belongs to the latest update and is not done yet.
+struct Owed {
+    report: StepReport,
+    /// The evaluation, if it is due and not at its end.
+    look: Option<Look>,
     eval_loss: Option<f64>,
+    /// What is not on the disk yet.
+    entry: Option<Entry>,
+    /// Whether those who watch have heard of the update.
+    told: bool,
 }
 
-impl RunFolder {
-    /// A folder for a run from the beginning. `config` is what repeats it.
+impl Run {
+    /// A run of `trainer` from where it stands. Without a folder there is no record, and checkpoints are saved only
+    /// where somebody asks for them.
     ///
     /// # Errors
-    /// If the disk refuses, or the folder holds another run.
-    pub fn create(path: &Path, config: &impl Serialize) -> Result<Self> {
-        Self::check_vacant(path)?;
-        fs::create_dir_all(path).map_err(io("create", path))?;
-        if path.join(CONFIG).exists() {
-            // A run that ended before it saved anything: nothing can go on from there.
-            for old in [path.join(METRICS), path.join(CONFIG)] {
-                match fs::remove_file(&old) {
-                    Err(e) if e.kind() != ErrorKind::NotFound => {
-                        return Err(io("replace", &old)(e).into());
-                    }
-                    _ => {}
-                }
-            }
-        }
-        AtomicFile::write(&path.join(CONFIG), &json(config))?;
-        Self::open(path)
+    /// If the evaluation data are others than those the run began with and it depends on them, its best checkpoint is
+    /// gone, or the best is to be kept and there is no folder.
+    pub fn new(
+        trainer: Trainer,
+        folder: Option<RunFolder>,
+        evaluation: Option<Evaluation>,
+    ) -> Result<Self> {
+        let mut run = Self {
+            saved: trainer.done(),
+            trainer,
+            folder,
+            evaluation: evaluation.filter(|e| !e.examples.is_empty()),
+            owed: None,
+            ended: false,
+            finished: false,
+            pause: Cancel::new(),
+            tally: Tally::default(),
+            pace: Pace::default(),
+        };
+        run.check_standing()?;
+        Ok(run)
     }
 
-    /// Whether a run can begin in `path`: it does not exist, or holds no run that could go on.
+    /// The trainer.
+    pub fn trainer(&self) -> &Trainer {
+        &self.trainer
+    }
+
+    /// The trainer alone.
+    pub fn into_trainer(self) -> Trainer {
+        self.trainer
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> Option<&RunFolder> {
+        self.folder.as_ref()
+    }
+
+    /// What it has done since it began or went on.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// Whether there is no update left to do.
+    pub fn is_over(&self) -> bool {
+        let stop = self.evaluation.as_ref().and_then(|e| e.stop);
+        let (trainer, standing) = (&self.trainer, self.trainer.standing());
+        self.ended || trainer.done() >= trainer.steps() || standing.is_over(stop)
+    }
+
+    /// From now on a wait for room on the disk ends also when `pause` is raised.
+    pub fn heed_pause(&mut self, pause: &Cancel) {
+        self.pause = pause.clone();
+    }
+
+    /// Ends the run after the updates that are done: what is left is to write its results.
+    pub fn end(&mut self) {
+        self.ended = true;
+    }
+
+    /// Does the next update with all that belongs to it, or, when none is left, writes the results.
+    ///
+    /// While the disk is full it waits; then it goes on where it was.
     ///
     /// # Errors
-    /// If it holds a run's checkpoint or result, or is no folder.
-    pub fn check_vacant(path: &Path) -> Result<()> {
-        if !path.exists() {
+    /// If the step fails or the disk refuses: the last checkpoint is kept. If `cancel` is raised: the updates that are
+    /// done stay, and calling again goes on as if nothing had happened.
+    pub fn advance(&mut self, cancel: &Cancel, watch: &mut Watch<'_>) -> Result<Advance> {
+        if !self.settle(cancel, watch)? {
+            return Ok(Advance::NoRoom);
+        }
+        if self.is_over() {
+            return Ok(match self.finish(cancel, watch)? {
+                true => Advance::Over,
+                false => Advance::NoRoom,
+            });
+        }
+        cancel.check()?;
+        if let Some(folder) = &mut self.folder {
+            folder.begin(self.trainer.done() + 1)?;
+        }
+        self.trainer.heed(cancel);
+        let Some(report) = self.trainer.step()? else {
+            return Ok(Advance::Over);
+        };
+        self.tally.note(&report, &mut self.pace);
+        let last = report.step == report.steps;
+        let looks = |e: &Evaluation| last || due(e.every, report.step);
+        self.owed = Some(Owed {
+            report,
+            look: self
+                .evaluation
+                .as_ref()
+                .is_some_and(looks)
+                .then(Look::default),
+            eval_loss: None,
+            entry: None,
+            told: false,
+        });
+        Ok(match self.settle(cancel, watch)? {
+            true => Advance::Step,
+            false => Advance::NoRoom,
+        })
+    }
+
+    /// Goes on to the end, until the evaluation data are no longer better for it, or until `cancel` is raised; then
+    /// it saves a checkpoint.
+    ///
+    /// # Errors
+    /// If a step fails or the disk refuses; the last checkpoint is kept.
+    pub fn to_end(&mut self, cancel: &Cancel, watch: &mut Watch<'_>) -> Result<RunEnd> {
+        loop {
+            if cancel.is_raised() && !self.is_over() {
+                return Ok(match self.save(cancel, watch)? {
+                    Some(saved) => RunEnd::Interrupted(saved),
+                    None => self.no_room(),
+                });
+            }
+            match self.advance(cancel, watch) {
+                Ok(Advance::Step) => {}
+                Ok(Advance::Over) => return Ok(RunEnd::Done),
+                Ok(Advance::NoRoom) => return Ok(self.no_room()),
+                // Nothing has changed since the last update; its evaluation goes on to its end.
+                Err(Error::Cancelled) if cancel.is_raised() => self.look(&Cancel::new())?,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Saves a checkpoint in the run folder, if there is one, and returns its path; an evaluation that is under way
+    /// goes on to its end before. `None` if it was stopped while there was no room on the disk.
+    ///
+    /// # Errors
+    /// If the disk refuses; older checkpoints are untouched then.
+    pub fn save(
+        &mut self,
+        cancel: &Cancel,
+        watch: &mut Watch<'_>,
+    ) -> Result<Option<Option<PathBuf>>> {
+        self.look(&Cancel::new())?;
+        if !self.settle(cancel, watch)? {
+            return Ok(None);
+        }
+        match self.folder {
+            Some(_) => Ok(self.checkpoint(cancel, watch)?.map(Some)),
+            None => Ok(Some(None)),
+        }
+    }
+
+    /// Saves the checkpoint `target`, wherever that is; an evaluation that is under way goes on to its end before.
+    /// It does not wait for room on the disk.
+    ///
+    /// # Errors
+    /// If the disk refuses; a checkpoint that was there is untouched then.
+    pub fn save_as(&mut self, target: &Path) -> Result<()> {
+        self.look(&Cancel::new())?;
+        self.trainer.save_as(target)
+    }
+
+    /// Goes on from a checkpoint of this run: `from`, or the latest in `from`. The record of later updates is dropped.
+    ///
+    /// # Errors
+    /// If it is of another run, or damaged; nothing has changed then. If the disk refuses the record.
+    pub fn resume(&mut self, from: &Path) -> Result<()> {
+        self.trainer.resume(&checkpoint::latest(from)?)?;
+        self.owed = None;
+        (self.ended, self.finished) = (false, false);
+        self.saved = self.trainer.done();
+        (self.tally, self.pace) = (Tally::default(), Pace::default());
+        if let Some(folder) = &mut self.folder {
+            folder.rewind(self.trainer.done())?;
+        }
+        self.check_standing()
+    }
+
+    /// The mean loss on the evaluation data as things stand. It does not count for the end of the run. `None` without
+    /// such data.
+    ///
+    /// # Errors
+    /// If `cancel` is raised.
+    pub fn evaluate(&mut self, cancel: &Cancel) -> Result<Option<f64>> {
+        let Some(evaluation) = &self.evaluation else {
+            return Ok(None);
+        };
+        let look = &mut Look::default();
+        let loss = self.trainer.look(&evaluation.examples, look, cancel)?;
+        Ok(Some(loss))
+    }
+
+    /// Does what is owed for the latest update. `false` if it was stopped while there was no room on the disk.
+    fn settle(&mut self, cancel: &Cancel, watch: &mut Watch<'_>) -> Result<bool> {
+        self.look(cancel)?;
+        let Some(mut owed) = self.owed.take() else {
+            return Ok(true);
+        };
+        let settled = self.settle_with(&mut owed, cancel, watch);
+        if !matches!(settled, Ok(true)) {
+            self.owed = Some(owed);
+        }
+        settled
+    }
+
+    fn settle_with(
+        &mut self,
+        owed: &mut Owed,
+        cancel: &Cancel,
+        watch: &mut Watch<'_>,
+    ) -> Result<bool> {
+        let (report, eval_loss) = (owed.report, owed.eval_loss);
+        if let Some(folder) = &mut self.folder
+            && !owed.told
+        {
+            let plan = self.trainer.plan();
+            let entry = owed
+                .entry
+                .get_or_insert_with(|| Entry::new(&report, plan, eval_loss));
+            let (path, between) = (folder.path().to_owned(), folder.between_tries);
+            let stop = || cancel.is_raised() || self.pause.is_raised();
+            let written = write(&path, between, stop, watch, || folder.record(entry))?;
+            if written.is_none() {
+                return Ok(false);
+            }
+        }
+        let step = report.step;
+        if !owed.told {
+            owed.told = true;
+            watch(RunEvent::Step {
+                report: &report,
+                tally: &self.tally,
+            });
+            if let Some(loss) = eval_loss {
+                watch(RunEvent::Evaluated {
+                    step,
+                    loss,
+                    standing: self.trainer.standing(),
+                });
+            }
+        }
+        let best = self.trainer.standing().best.is_some_and(|b| b.step == step);
+        let save_every = self.trainer.options().save_every;
+        let wanted = self.is_over() || due(save_every, step) || (self.keep_best() && best);
+        if wanted && self.folder.is_some() {
+            return Ok(self.checkpoint(cancel, watch)?.is_some());
+        }
+        Ok(true)
+    }
+
+    /// Looks at the evaluation data, if that is due.
+    fn look(&mut self, cancel: &Cancel) -> Result<()> {
+        let (Some(owed), Some(evaluation)) = (&mut self.owed, &self.evaluation) else {
             return Ok(());
-        }
-        let results = [checkpoint::ADAPTER, checkpoint::MMPROJ];
-        let finished = results.iter().any(|name| path.join(name).exists());
-        if finished || !checkpoint::all(path)?.is_empty() {
-            return Err(TrainError::RunExists { path: path.into() }.into());
-        }
-        check_idle(path)
-    }
-
-    /// The folder of a run that goes on after its update number `step`: the record of later ones,
-    /// which will be done again, is dropped.
-    ///
-    /// # Errors
-    /// If the disk refuses.
-    pub fn reopen(path: &Path, step: u64) -> Result<Self> {
-        check_idle(path)?;
-        let metrics = path.join(METRICS);
-        if let Ok(file) = fs::File::open(&metrics) {
-            let mut kept = String::new();
-            for line in BufReader::new(file).lines() {
-                let line = line.map_err(io("read", &metrics))?;
-                let value: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
-                // A line cut short by a crash has no step.
-                if value["step"].as_u64().is_some_and(|s| s <= step) {
-                    kept += &line;
-                    kept.push('\n');
-                }
-            }
-            AtomicFile::write(&metrics, kept.as_bytes())?;
-        }
-        Self::open(path)
-    }
-
-    fn open(path: &Path) -> Result<Self> {
-        let metrics = path.join(METRICS);
-        let record = OpenOptions::new().create(true).append(true).open(&metrics);
-        let record = record.map_err(io("open", &metrics))?;
-        // Held until the run ends, however it ends. Not every file system can lock.
-        let _ = record.try_lock();
-        sweep(path);
-        Ok(Self {
-            path: path.to_owned(),
-            metrics: AppendFile::new(record).map_err(io("open", &metrics))?,
-            log: path.join("tb"),
-            events: None,
-            between_tries: room::BETWEEN_TRIES,
-        })
-    }
-
-    /// Puts TensorBoard's event files into `folder` instead of `tb` in the run folder.
-    pub fn log_to(&mut self, folder: &Path) {
-        self.log = folder.to_owned();
-    }
-
-    /// Chooses the time between two tries to write when the disk is full; 3 seconds if nobody does.
-    pub fn try_again_every(&mut self, pause: Duration) {
-        self.between_tries = pause;
-    }
-
-    /// Replaces the configuration that the folder was created with.
-    ///
-    /// # Errors
-    /// If the disk refuses; the old one is kept then.
-    pub fn configure(&self, config: &impl Serialize) -> Result<()> {
-        AtomicFile::write(&self.path.join(CONFIG), &json(config))
-    }
-
-    /// Its path.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// The configuration that a run folder was created with.
-    ///
-    /// # Errors
-    /// If there is none, or it is malformed.
-    pub fn config<C: serde::de::DeserializeOwned>(path: &Path) -> Result<C> {
-        let file = path.join(CONFIG);
-        let text = fs::read_to_string(&file).map_err(io("read", &file))?;
-        serde_json::from_str(&text).map_err(|e| {
-            TrainError::Checkpoint {
-                path: file,
-                reason: e.to_string(),
-            }
-            .into()
-        })
-    }
-
-    /// Begins the events of a run whose next update is number `first`.
-    fn begin(&mut self, first: u64) -> Result<()> {
-        let events = EventFile::create(&self.log, first);
-        self.events = Some(events.map_err(io("write", &self.log))?);
+        };
+        let Some(look) = &mut owed.look else {
+            return Ok(());
+        };
+        let loss = self.trainer.look(&evaluation.examples, look, cancel)?;
+        let delta = evaluation.stop.map_or(0.0, |stop| stop.delta);
+        let step = owed.report.step;
+        self.trainer.standing.note(step, loss, delta);
+        self.tally.evaluated = Some(Best { step, loss });
+        owed.eval_loss = Some(loss);
+        owed.look = None;
         Ok(())
     }
 
-    /// Writes what is left to write of an update.
-    fn record(&mut self, entry: &mut Entry) -> Result<()> {
-        let path = self.path.join(METRICS);
-        let written = self.metrics.append(&entry.line);
-        written.map_err(io("write", &path))?;
-        entry.line.clear();
-        if let Some(events) = &mut self.events {
-            let written = events.append(&entry.events);
-            written.map_err(io("write", &self.log))?;
+    /// Saves a checkpoint in the folder.
+    fn checkpoint(&mut self, cancel: &Cancel, watch: &mut Watch<'_>) -> Result<Option<PathBuf>> {
+        let keep_best = self.keep_best();
+        let trainer = &mut self.trainer;
+        let saved = match &self.folder {
+            Some(folder) => {
+                let (path, between) = (folder.path(), folder.between_tries);
+                let stop = || cancel.is_raised() || self.pause.is_raised();
+                write(path, between, stop, watch, || {
+                    folder.save(trainer, keep_best)
+                })?
+            }
+            None => None,
+        };
+        if let Some(path) = &saved {
+            self.saved = self.trainer.done();
+            watch(RunEvent::Saved(path));
         }
-        Ok(())
-    }
-
-    /// Saves a checkpoint, not before its record is on the disk, and deletes old ones.
-    fn save(&self, trainer: &mut Trainer, keep_best: bool) -> Result<PathBuf> {
-        let metrics = self.path.join(METRICS);
-        let synced = self.metrics.file().sync_data();
-        synced.map_err(io("write", &metrics))?;
-        let saved = trainer.save(&self.path)?;
-        let best = trainer.standing().best.filter(|_| keep_best);
-        self.prune(trainer.options().keep, best)?;
         Ok(saved)
     }
 
-    /// Writes the results: what was learned last, or when it was best.
-    fn finish(&self, trainer: &Trainer, keep_best: bool) -> Result<()> {
-        match trainer.standing().best.filter(|_| keep_best) {
-            Some(best) if best.step != trainer.done() => {
-                let folder = checkpoint::named(&self.path, best.step);
-                for name in [checkpoint::ADAPTER, checkpoint::MMPROJ] {
-                    let from = folder.join(name);
-                    if from.exists() {
-                        let bytes = fs::read(&from).map_err(io("read", &from))?;
-                        AtomicFile::write(&self.path.join(name), &bytes)?;
-                    }
-                }
-            }
-            _ => trainer.write_results(&self.path)?,
+    /// Writes the results, once. `false` if it was stopped while there was no room on the disk.
+    fn finish(&mut self, cancel: &Cancel, watch: &mut Watch<'_>) -> Result<bool> {
+        if self.finished || self.folder.is_none() {
+            return Ok(true);
         }
-        // A run that was killed right after its last checkpoint has not deleted the ones before.
-        let best = trainer.standing().best.filter(|_| keep_best);
-        self.prune(trainer.options().keep, best)?;
-        self.draw()
+        // It may have been told to end after an update that none was due at.
+        if self.saved != self.trainer.done() && self.checkpoint(cancel, watch)?.is_none() {
+            return Ok(false);
+        }
+        let keep_best = self.keep_best();
+        let trainer = &self.trainer;
+        if let Some(folder) = &self.folder {
+            let (path, between) = (folder.path(), folder.between_tries);
+            let stop = || cancel.is_raised() || self.pause.is_raised();
+            let written = write(path, between, stop, watch, || {
+                folder.finish(trainer, keep_best)
+            })?;
+            self.finished = written.is_some();
+        }
+        Ok(self.finished)
     }
 
-    /// Draws the course of the run from its record.
-    fn draw(&self) -> Result<()> {
-        let metrics = self.path.join(METRICS);
-        let record = fs::File::open(&metrics).map_err(io("read", &metrics))?;
-        let mut curve = LossCurve::default();
-        for line in BufReader::new(record).lines() {
-            let line = line.map_err(io("read", &metrics))?;
-            let value: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
-            let Some(step) = value["step"].as_u64() else {
-                continue;
-            };
-            curve
-                .training
-                .extend(value["loss"].as_f64().map(|l| (step, l)));
-            let evaluated = value["eval_loss"].as_f64();
-            curve.evaluation.extend(evaluated.map(|l| (step, l)));
-        }
-        if let Some(svg) = curve.svg() {
-            AtomicFile::write(&self.path.join(CURVE), svg.as_bytes())?;
-        }
-        Ok(())
+    fn keep_best(&self) -> bool {
+        self.evaluation.as_ref().is_some_and(|e| e.keep_best)
     }
 
-    /// Deletes all checkpoints but the latest `keep` and the best.
-    fn prune(&self, keep: usize, best: Option<Best>) -> Result<()> {
-        let found = checkpoint::all(&self.path)?;
-        let old = if keep == 0 {
-            0
-        } else {
-            found.len().saturating_sub(keep)
-        };
-        for (step, path) in &found[..old] {
-            if best.is_none_or(|best| best.step != *step) {
-                // Under a name that is swept: nobody takes what a kill leaves of it for a checkpoint.
-                let dying = self.path.join(format!(".checkpoint-{step}.partial"));
-                let gone = fs::rename(path, &dying).and_then(|()| fs::remove_dir_all(&dying));
-                gone.map_err(io("delete", path))?;
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Entry {
-    fn new(report: &StepReport, plan: &TrainPlan, eval_loss: Option<f64>) -> Self {
-        let seconds = report.duration.as_secs_f64().max(1e-9);
-        let anonymous_bytes = anonymous_bytes().unwrap_or(0);
-        let planned = plan.memory.anonymous_peak() + PLAN_SLACK;
-        let line = Line {
-            report,
-            tokens_per_second: report.tokens as f64 / seconds,
-            peak_bytes: peak_bytes().unwrap_or(0),
-            anonymous_bytes,
-            over_plan_bytes: anonymous_bytes.saturating_sub(planned),
-            eval_loss,
-        };
-        let curves = [
-            ("train/loss", Some(report.loss)),
-            ("train/lr", Some(report.lr)),
-            ("train/grad_norm", Some(report.grad_norm)),
-            ("train/tokens_per_second", Some(line.tokens_per_second)),
-            ("eval/loss", eval_loss),
-        ];
-        let events = curves.into_iter().filter_map(|(tag, value)| {
-            let value = value? as f32;
-            Some(scalar(tag, report.step, value))
-        });
-        let events = events.collect::<Vec<_>>().concat();
-        let mut line = serde_json::to_vec(&line).expect("numbers become JSON");
-        line.push(b'\n');
-        Self { line, events }
-    }
-}
-
-/// A configuration as the text of its file.
-fn json(config: &impl Serialize) -> Vec<u8> {
-    let mut text = serde_json::to_vec_pretty(config).expect("a configuration is plain values");
-    text.push(b'\n');
-    text
-}
-
-/// Deletes what a process that was killed has left half-written. The folder is this run's alone.
-fn sweep(path: &Path) {
-    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if name.starts_with('.') && name.ends_with(".partial") {
-            let path = entry.path();
-            // Whatever cannot be deleted harms nobody.
-            let _ = fs::remove_dir_all(&path).or_else(|_| fs::remove_file(&path));
-        }
-    }
-}
-
-/// Refuses a folder in which another run is at work.
-fn check_idle(path: &Path) -> Result<()> {
-    let record = fs::File::open(path.join(METRICS));
-    match record.map(|file| file.try_lock()) {
-        Ok(Err(TryLockError::WouldBlock)) => Err(TrainError::RunBusy { path: path.into() }.into()),
-        _ => Ok(()),
-    }
-}
-
-/// Trains to the end, until the evaluation data are no longer better for it, or until `cancel` is raised.
-///
-/// While the disk is full it waits; then it goes on where it was.
-///
-/// # Errors
-/// If a step fails or the disk refuses; the last checkpoint is kept. If the evaluation data are others
-/// than those the run began with and it depends on them, or its best checkpoint is gone.
-pub fn run(
-    trainer: &mut Trainer,
-    folder: &mut RunFolder,
-    evaluation: Option<Evaluation<'_>>,
-    cancel: &Cancel,
-    watch: impl FnMut(RunEvent<'_>),
-) -> Result<RunEnd> {
-    trainer.heed(cancel);
-    let mut pace = Pace::default();
-    let save_every = trainer.options().save_every;
-    let stop = evaluation.and_then(|e| e.stop);
-    let keep_best = evaluation.is_some_and(|e| e.keep_best);
-    if let Some(evaluation) = &evaluation {
-        check_standing(trainer, folder.path(), evaluation)?;
-    }
-    let mut desk = Desk {
-        path: folder.path().to_owned(),
-        between_tries: folder.between_tries,
-        cancel,
-        watch,
-    };
-    let over =
-        |trainer: &Trainer| trainer.done() >= trainer.steps() || trainer.standing().is_over(stop);
-    if !over(trainer) {
-        folder.begin(trainer.done() + 1)?;
-    }
-    while !over(trainer) {
-        if cancel.is_raised() {
-            let saved = desk.write(|| folder.save(trainer, keep_best))?;
-            return Ok(saved.map_or_else(|| desk.no_room(trainer), RunEnd::Interrupted));
-        }
-        let report = match trainer.step() {
-            Ok(Some(report)) => report,
-            Ok(None) => break,
-            // Nothing has changed since the last update.
-            Err(Error::Cancelled) if cancel.is_raised() => continue,
-            Err(error) => return Err(error),
-        };
-        let (step, last) = (report.step, report.step == report.steps);
-        let due = |every: u64| every > 0 && step.is_multiple_of(every);
-        let eval_loss = match evaluation {
-            Some(e) if last || due(e.every) => {
-                let loss = trainer.evaluate(e.examples)?;
-                let delta = stop.map_or(0.0, |stop| stop.delta);
-                trainer.standing.note(step, loss, delta);
-                Some(loss)
-            }
-            _ => None,
-        };
-        let mut entry = Entry::new(&report, trainer.plan(), eval_loss);
-        if desk.write(|| folder.record(&mut entry))?.is_none() {
-            return Ok(desk.no_room(trainer));
-        }
-        (desk.watch)(RunEvent::Step {
-            report: &report,
-            remaining: pace.remaining(report.steps - step),
-        });
-        if let Some(loss) = eval_loss {
-            (desk.watch)(RunEvent::Evaluated {
-                step,
-                loss,
-                standing: trainer.standing(),
-            });
-        }
-        let best = trainer.standing().best.is_some_and(|b| b.step == step);
-        if over(trainer) || due(save_every) || (keep_best && best) {
-            let Some(path) = desk.write(|| folder.save(trainer, keep_best))? else {
-                return Ok(desk.no_room(trainer));
-            };
-            (desk.watch)(RunEvent::Saved(&path));
-        }
-    }
-    match desk.write(|| folder.finish(trainer, keep_best))? {
-        Some(()) => Ok(RunEnd::Done),
-        None => Ok(desk.no_room(trainer)),
-    }
-}
-
-/// Makes sure that what evaluations have shown so far is of these data, and that the best checkpoint is
-/// still there.
-fn check_standing(trainer: &mut Trainer, folder: &Path, evaluation: &Evaluation<'_>) -> Result<()> {
-    let data = checkpoint::digest(evaluation.examples);
-    let refused = |path: PathBuf, reason: &str| {
-        let reason = reason.into();
-        Err(TrainError::Checkpoint { path, reason }.into())
-    };
-    let standing = &mut trainer.standing;
-    if standing.data.as_ref().is_some_and(|found| *found != data) {
-        if evaluation.keep_best || evaluation.stop.is_some() {
-            let reason = "the evaluation data changed, and its result depends on them";
-            return refused(folder.to_owned(), reason);
-        }
-        *standing = Standing::default();
-    }
-    standing.data = Some(data);
-    if let (true, Some(best)) = (evaluation.keep_best, standing.best) {
-        let path = checkpoint::named(folder, best.step);
-        if !checkpoint::is_one(&path) {
-            return refused(path, "it had the lowest loss so far, and is gone");
-        }
-    }
-    Ok(())
-}
-
-/// Where a run writes, and waits while there is no room.
-struct Desk<'a, W> {
-    path: PathBuf,
-    between_tries: Duration,
-    cancel: &'a Cancel,
-    watch: W,
-}
-
-impl<W: FnMut(RunEvent<'_>)> Desk<'_, W> {
-    /// `None` if the run was cancelled while it waited.
-    fn write<T>(&mut self, attempt: impl FnMut() -> Result<T>) -> Result<Option<T>> {
-        let Self { path, watch, .. } = self;
-        let tell = |room: Room<'_>| match room {
-            Room::Lacking(error, lack) => {
-                let kept = checkpoint::latest(path).ok();
-                let kept = kept.as_deref();
-                watch(RunEvent::Paused { error, lack, kept });
-            }
-            Room::Found => watch(RunEvent::WentOn),
-        };
-        when_there_is_room(self.between_tries, self.cancel, tell, attempt)
-    }
-
-    fn no_room(&self, trainer: &Trainer) -> RunEnd {
+    fn no_room(&self) -> RunEnd {
+        let folder = self.folder.as_ref();
         RunEnd::NoRoom {
-            done: trainer.done(),
-            kept: checkpoint::latest(&self.path).ok(),
+            done: self.trainer.done(),
+            kept: folder.and_then(|folder| checkpoint::latest(folder.path()).ok()),
         }
+    }
+
+    /// Makes sure that what evaluations have shown so far is of these data, and that the best checkpoint is
+    /// still there.
+    fn check_standing(&mut self) -> Result<()> {
+        let Some(evaluation) = &self.evaluation else {
+            return Ok(());
+        };
+        let data = checkpoint::digest(&evaluation.examples);
+        let refused = |path: PathBuf, reason: &str| {
+            let reason = reason.into();
+            Err(TrainError::Checkpoint { path, reason }.into())
+        };
+        let folder = self.folder.as_ref().map_or(Path::new(""), RunFolder::path);
+        if evaluation.keep_best && self.folder.is_none() {
+            return Err(TrainError::Option {
+                option: "--keep-best",
+                value: "there".into(),
+                reason: "the best is kept as a checkpoint: name a run folder",
+            }
+            .into());
+        }
+        let standing = &mut self.trainer.standing;
+        if standing.data.as_ref().is_some_and(|found| *found != data) {
+            if evaluation.keep_best || evaluation.stop.is_some() {
+                let reason = "the evaluation data changed, and its result depends on them";
+                return refused(folder.to_owned(), reason);
+            }
+            *standing = Standing::default();
+        }
+        standing.data = Some(data);
+        if let (true, Some(best)) = (evaluation.keep_best, standing.best) {
+            let path = checkpoint::named(folder, best.step);
+            if !checkpoint::is_one(&path) {
+                return refused(path, "it had the lowest loss so far, and is gone");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether something that is done after every so many updates, 0 for never, is due after this one.
+fn due(every: u64, step: u64) -> bool {
+    every > 0 && step.is_multiple_of(every)
+}
+
+/// Writes in a run's folder, and waits while there is no room; `None` if it was stopped while it waited.
+fn write<T>(
+    folder: &Path,
+    between: Duration,
+    stop: impl Fn() -> bool,
+    watch: &mut Watch<'_>,
+    attempt: impl FnMut() -> Result<T>,
+) -> Result<Option<T>> {
+    let tell = |room: Room<'_>| match room {
+        Room::Lacking(error, lack) => {
+            let kept = checkpoint::latest(folder).ok();
+            let kept = kept.as_deref();
+            watch(RunEvent::Paused { error, lack, kept });
+        }
+        Room::Found => watch(RunEvent::WentOn),
+    };
+    when_there_is_room(between, stop, tell, attempt)
+}
+
+impl Tally {
+    fn note(&mut self, report: &StepReport, pace: &mut Pace) {
+        let smooth = |mean: f64| 0.9 * mean + 0.1 * report.loss;
+        self.first_loss.get_or_insert(report.loss);
+        self.mean_loss = Some(self.mean_loss.map_or(report.loss, smooth));
+        self.tokens += report.tokens;
+        self.remaining = pace.remaining(report.steps - report.step);
+        self.last = Some(*report);
     }
 }
 
@@ -560,18 +561,10 @@ impl Pace {
         match (self.0.front(), self.0.back()) {
             (Some(first), Some(last)) if self.0.len() > 1 => {
                 let each = last.duration_since(*first) / (self.0.len() as u32 - 1);
-                each.mul_f64(updates as f64)
+                let all = each.as_secs_f64() * updates as f64;
+                Duration::try_from_secs_f64(all).unwrap_or(Duration::MAX)
             }
             _ => Duration::ZERO,
         }
-    }
-}
-
-fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> TrainError {
-    let path = path.to_owned();
-    move |source| TrainError::Io {
-        action,
-        path,
-        source,
     }
 }

@@ -147,15 +147,14 @@ pub struct Learning<'a> {
     pub scale: f32,
     /// Called when a layer's gradients are complete.
     pub after_layer: Option<&'a mut AfterLayer<'a>>,
-    /// Ends the pass between two layers, as long as nothing has changed.
-    pub cancel: &'a Cancel,
 }
 
 /// Gets the number of a layer, which no later part of the backward needs, the parameters and the
 /// gradients.
 pub type AfterLayer<'a> = dyn FnMut(usize, &mut Parameters, &mut Gradients) -> Result<()> + 'a;
 
-/// Runs one pack and returns its summed loss; a loss that is not finite has no gradient.
+/// Runs one pack and returns its summed loss; a loss that is not finite has no gradient. A raised `cancel` ends it
+/// between two layers, as long as nothing has changed.
 ///
 /// # Errors
 /// If a token is outside the vocabulary, the disk refuses what lies there, or the pass is cancelled.
@@ -165,6 +164,7 @@ pub fn run(
     parameters: &mut Parameters,
     dropout: DropoutStream,
     learning: Option<Learning<'_>>,
+    cancel: &Cancel,
     buffers: &mut SequenceBuffers,
 ) -> Result<f64> {
     let llama = model.llama();
@@ -182,8 +182,6 @@ pub fn run(
     if buffers.stream_weights {
         llama.release_embedding();
     }
-    let never = Cancel::new();
-    let cancel = learning.as_ref().map_or(&never, |learning| learning.cancel);
     buffers.activations.heed(cancel);
     let training = dropout.view(&parameters.adapter);
     llama.forward_saving(rows, ends, &training, &mut buffers.activations)?;
@@ -215,7 +213,7 @@ pub fn run(
     let learns = parameters.projector.is_some() && packed.pack.image();
     let activations = &mut buffers.activations;
     if after_layer.is_some() {
-        activations.heed(&never);
+        activations.heed(&Cancel::new());
     }
     for layer in activations.visited(llama).rev() {
         let training = dropout.view(&parameters.adapter);

@@ -42,6 +42,15 @@ pub struct StepReport {
     pub duration: Duration,
 }
 
+/// How far a look at other examples is.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Look {
+    /// Packs seen.
+    packs: usize,
+    /// The sum of their losses.
+    sum: f64,
+}
+
 /// A training run: the model is shared and stays as it is, the parameters are its own.
 #[derive(Debug)]
 pub struct Trainer {
@@ -63,7 +72,7 @@ pub struct Trainer {
     /// Ends an update between two layers.
     cancel: Cancel,
     /// Whether an update stopped half-way.
-    torn: bool,
+    pub(super) torn: bool,
     groups: Vec<(String, Group)>,
     pub(super) done: u64,
     pub(super) standing: Standing,
@@ -299,24 +308,36 @@ impl Trainer {
     /// # Errors
     /// If a token is outside the vocabulary.
     pub fn evaluate(&mut self, examples: &[Example]) -> Result<f64> {
+        self.look(examples, &mut Look::default(), &Cancel::new())
+    }
+
+    /// The same, from where `look` stands. A raised `cancel` ends it between two layers; it can go on from there as
+    /// long as nothing is learned in between.
+    pub(super) fn look(
+        &mut self,
+        examples: &[Example],
+        look: &mut Look,
+        cancel: &Cancel,
+    ) -> Result<f64> {
         self.make_room(examples)?;
         self.make_buffers()?;
         let buffers = self.buffers.as_mut().expect("they were made");
         let extents: Vec<_> = examples.iter().map(Example::extent).collect();
         let packs = packs(&extents, &self.options, most_rows(&self.packs));
-        let mut sum = 0.0;
-        for pack in &packs {
-            sum += sequence_step::run(
+        for pack in packs.iter().skip(look.packs) {
+            look.sum += sequence_step::run(
                 &self.model,
                 &Packed { examples, pack },
                 &mut self.parameters,
                 DropoutStream::default(),
                 None,
+                cancel,
                 buffers,
             )?;
+            look.packs += 1;
         }
         let targets: usize = extents.iter().map(|extent| extent.learned).sum();
-        Ok(sum / targets.max(1) as f64)
+        Ok(look.sum / targets.max(1) as f64)
     }
 
     /// Makes the buffers large enough for examples that are longer than the run's own.
@@ -406,7 +427,6 @@ impl Trainer {
                 true => Some(&mut after),
                 false => None,
             },
-            cancel: &self.cancel,
         };
         let dropout = DropoutStream {
             rate: self.options.dropout,
@@ -422,6 +442,7 @@ impl Trainer {
             &mut self.parameters,
             dropout,
             Some(learning),
+            &self.cancel,
             self.buffers.as_mut().expect("they were made"),
         )
     }

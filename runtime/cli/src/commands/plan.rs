@@ -14,7 +14,7 @@ use crate::failure::Failure;
 use crate::model_arguments::{check_context, open_model};
 use crate::progress::{counted, short, short_bytes};
 use crate::run_config::RunArguments;
-use crate::training::Subject;
+use crate::training::{open, planned as plan_of, workload};
 
 /// Show what a training run or a conversation will take: bytes per part, time per update
 ///
@@ -45,10 +45,10 @@ pub fn run(arguments: &PlanArguments, setting: &Setting) -> Result<(), Failure> 
     }
     run.check_data()?;
     let config = run.config(std::path::Path::new(""), run.options(0, 0));
-    let subject = Subject::open(&config, run.threads)?;
-    let work = subject.workload(&config)?;
-    let planned = subject.plan(&config, &work)?;
-    let pace = pace(&subject.model, &config.options, &work, &planned)?;
+    let setup = open(&config, run.threads)?;
+    let work = workload(&setup)?;
+    let planned = plan_of(&setup, &work)?;
+    let pace = pace(&setup.model, &setup.options, &work, &planned)?;
     let mut out = std::io::stdout().lock();
     if setting.json {
         let document = serde_json::json!({

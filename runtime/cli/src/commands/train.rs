@@ -13,7 +13,7 @@ use crate::Setting;
 use crate::failure::Failure;
 use crate::progress::{counted, short, short_bytes};
 use crate::run_config::{RunArguments, RunConfig};
-use crate::training::{Subject, Trained, paused, resumed, train};
+use crate::training::{Trained, open, paused, resumed, train};
 
 /// Train a LoRA adapter on a frozen, quantized base
 ///
@@ -82,10 +82,10 @@ pub fn run(arguments: &TrainArguments, setting: &Setting) -> Result<(), Failure>
     if checkpoint.is_none() {
         RunFolder::check_vacant(&folder)?;
     }
-    let mut subject = Subject::open(&config, arguments.run.threads)?;
+    let mut setup = open(&config, arguments.run.threads)?;
     let trained = train(
         &config,
-        &mut subject,
+        &mut setup,
         &folder,
         checkpoint.as_deref(),
         &setting.cancel,
@@ -111,9 +111,10 @@ fn check_end(end: &RunEnd, folder: &Path) -> Result<(), Failure> {
     let go_on = format!("go on with `graft train --resume {}`", folder.display());
     let sentence = match end {
         RunEnd::Done => return Ok(()),
-        RunEnd::Interrupted(checkpoint) => {
+        RunEnd::Interrupted(Some(checkpoint)) => {
             format!("interrupted; {} is saved, {go_on}", checkpoint.display())
         }
+        RunEnd::Interrupted(None) => format!("interrupted; {go_on}"),
         RunEnd::NoRoom {
             kept: Some(kept), ..
         } => format!(
@@ -172,7 +173,7 @@ fn copy(from: &Path, to: &Path, setting: &Setting) -> Result<(), Failure> {
         true => write().map(Some),
         false => when_there_is_room(
             BETWEEN_TRIES,
-            &setting.cancel,
+            || setting.cancel.is_raised(),
             |room| match room {
                 Room::Lacking(error, lack) => {
                     eprintln!("{}", paused(error, lack));

@@ -14,10 +14,10 @@ use std::time::Instant;
 
 use clap::Args;
 use graft::adapter::{Adapter, Attached, MergeOptions, merge};
-use graft::dataset::{ImageFolder, Sample, llava_json};
+use graft::dataset::{DataSet, Sample};
 use graft::model::{Model, ModelOptions};
 use graft::quantize::Mix;
-use graft::train::{RunEnd, TrainOptions, checkpoint, pace, plan};
+use graft::train::{RunEnd, Setup, TrainOptions, checkpoint, pace};
 use graft_plugins::{Cache, Grants, Host, Limits};
 
 use crate::Setting;
@@ -27,7 +27,7 @@ use crate::failure::Failure;
 use crate::model_arguments::threads;
 use crate::progress::{counted, short, short_bytes};
 use crate::run_config::RunConfig;
-use crate::training::{Subject, Trained, train};
+use crate::training::{Trained, open, train};
 use scoring::{Judge, Scored};
 
 /// The whole story, on a model and data that ship inside: needs no network and no file
@@ -96,13 +96,6 @@ struct Story<'a> {
     begun: Instant,
 }
 
-/// The samples of a part of the data, and where their images are.
-struct Part {
-    data: PathBuf,
-    samples: Vec<Sample>,
-    images: ImageFolder,
-}
-
 impl Story<'_> {
     fn tell(&self, out: &mut Stdout) -> Result<(), Failure> {
         writeln!(
@@ -124,13 +117,15 @@ impl Story<'_> {
         let held_out = self.part(out, "held-out")?;
 
         let config = self.config(&model_file, &mmproj, &learning);
-        let mut subject = Subject {
-            samples: self.fewer(&learning.samples, 300),
-            images: learning.images.clone(),
-            ..Subject::open(&config, self.arguments.threads)?
+        let mut setup = Setup {
+            data: Arc::new(DataSet {
+                samples: self.fewer(&learning.samples, 300),
+                ..learning.clone()
+            }),
+            ..open(&config, self.arguments.threads)?
         };
         self.heading(out, "The plan: what training will take")?;
-        self.show_plan(out, &config, &subject)?;
+        self.show_plan(out, &setup)?;
 
         self.heading(
             out,
@@ -144,34 +139,28 @@ impl Story<'_> {
             self.folder,
             &self.setting.cancel,
         )?;
-        let base = judge.score(&subject.model, Attached::default(), "base")?;
+        let base = judge.score(&setup.model, Attached::default(), "base")?;
         base.say(out, "base")?;
 
         self.heading(out, "Training: a LoRA adapter on the 4-bit base")?;
         let run = self.folder.join("run");
-        let trained = train(&config, &mut subject, &run, None, &self.setting.cancel)?;
+        let trained = train(&config, &mut setup, &run, None, &self.setting.cancel)?;
         if trained.end != RunEnd::Done {
             return Err(Failure::Interrupted(None));
         }
         self.show_training(out, &trained)?;
 
         self.heading(out, "After: the same questions with the adapter attached")?;
-        let adapter = Adapter::open(&run.join(checkpoint::ADAPTER), &subject.model)?;
+        let adapter = Adapter::open(&run.join(checkpoint::ADAPTER), &setup.model)?;
         let attached = Attached::new([(Arc::clone(&adapter), 1.0)]);
-        let with = judge.score(&subject.model, attached.clone(), "adapter")?;
+        let with = judge.score(&setup.model, attached.clone(), "adapter")?;
         with.say(out, "with the adapter")?;
 
         self.heading(
             out,
             "Live: one chat session; the adapter comes and goes between two answers",
         )?;
-        live::chat(
-            out,
-            &subject.model,
-            &adapter,
-            &questions[0],
-            &held_out.images,
-        )?;
+        live::chat(out, &setup.model, &adapter, &questions[0], &held_out.images)?;
 
         self.heading(
             out,
@@ -220,7 +209,7 @@ impl Story<'_> {
     }
 
     /// Converts one of the two exports.
-    fn part(&self, out: &mut Stdout, name: &str) -> Result<Part, Failure> {
+    fn part(&self, out: &mut Stdout, name: &str) -> Result<DataSet, Failure> {
         let plugin = self.host.load(Path::new("ubiai"), &Grants::default())?;
         let export = self.folder.join("digits").join(name);
         let images = export.join("images");
@@ -238,19 +227,15 @@ impl Story<'_> {
         }
         let (records, samples) = (converted.summary.records, converted.summary.samples);
         writeln!(out, "  {name:10}{records} documents, {samples} samples")?;
-        Ok(Part {
-            samples: llava_json::read(&data).map_err(graft::Error::from)?,
-            images: ImageFolder::new(images),
-            data,
-        })
+        Ok(DataSet::open(&data, Some(&images)).map_err(graft::Error::from)?)
     }
 
-    fn config(&self, model: &Path, mmproj: &Path, learning: &Part) -> RunConfig {
+    fn config(&self, model: &Path, mmproj: &Path, learning: &DataSet) -> RunConfig {
         RunConfig {
             graft: env!("CARGO_PKG_VERSION").into(),
             model: model.into(),
             mmproj: Some(mmproj.into()),
-            data: learning.data.clone(),
+            data: learning.path.clone(),
             image_dir: None,
             eval_data: None,
             eval_every: 0,
@@ -273,14 +258,9 @@ impl Story<'_> {
         }
     }
 
-    fn show_plan(
-        &self,
-        out: &mut Stdout,
-        config: &RunConfig,
-        subject: &Subject,
-    ) -> Result<(), Failure> {
-        let work = subject.workload(config)?;
-        let planned = plan(&subject.model, &config.options, &work, None, None)?;
+    fn show_plan(&self, out: &mut Stdout, setup: &Setup) -> Result<(), Failure> {
+        let work = setup.workload()?;
+        let planned = setup.plan(&work)?;
         write_parts(out, &planned)?;
         writeln!(
             out,
@@ -288,13 +268,13 @@ impl Story<'_> {
             "peak",
             short_bytes(planned.peak_bytes)
         )?;
-        let pace = pace(&subject.model, &config.options, &work, &planned)?;
+        let pace = pace(&setup.model, &setup.options, &work, &planned)?;
         let whole = short(pace.whole(&planned, &work));
         writeln!(
             out,
             "  {} of {}, about {whole} on this machine",
             counted(planned.steps, "update"),
-            counted(config.options.batch as u64, "sample")
+            counted(setup.options.batch as u64, "sample")
         )?;
         Ok(())
     }

@@ -24,7 +24,12 @@ fn cpp_answers_as_the_engine_does() {
         ..GenerateOptions::default()
     };
     let wanted = chat
-        .say(QUESTION, Vec::new(), &options, |_| ControlFlow::Continue(()))
+        .say(
+            QUESTION,
+            Vec::new(),
+            &options,
+            |_| ControlFlow::Continue(()),
+        )
         .unwrap();
 
     let mut talk = ffi::open(path.to_str().unwrap()).unwrap();

@@ -1,0 +1,45 @@
+//! Data sets, plans, trainers and jobs through the C interface.
+
+#[allow(dead_code)] // conversions are not what is looked at here
+#[path = "../plugins/desk.rs"]
+mod desk;
+mod program;
+
+use std::path::Path;
+
+use desk::Desk;
+use graft::dataset::Sample;
+use graft::dataset::llava_json::Writer;
+
+/// Writes some samples of the demo's export as a data set.
+fn data_set(path: &Path, samples: &[Sample]) {
+    let mut writer = Writer::create(path).unwrap();
+    samples
+        .iter()
+        .for_each(|sample| writer.write(sample).unwrap());
+    writer.finish().unwrap();
+}
+
+#[test]
+fn a_c_program_trains_pauses_goes_back_and_watches_a_job() {
+    let demo = program::root().join("runtime/cli/demo");
+    let scratch = tempfile::tempdir().unwrap();
+    let images = demo.join("digits/train/images");
+    let export = std::fs::read_to_string(demo.join("digits/train/export.json")).unwrap();
+    let ubiai = desk::converters("ubiai").remove(0);
+    let (converted, samples) = desk::convert(&ubiai, &export, "{}", &Desk::new(&images));
+    converted.unwrap();
+    let [learning, held_out] = ["learning.json", "held-out.json"].map(|n| scratch.path().join(n));
+    data_set(&learning, &samples[..24]);
+    data_set(&held_out, &samples[24..32]);
+    let (model, mmproj) = (demo.join("model.gguf"), demo.join("mmproj.gguf"));
+    let arguments = [
+        &model,
+        &mmproj,
+        &learning,
+        &held_out,
+        &images,
+        scratch.path(),
+    ];
+    program::run(&program::compile("trainer.c"), &arguments.map(Path::new));
+}
