@@ -9,6 +9,7 @@ mod golden;
 mod guest;
 mod hostile;
 mod loading;
+mod released;
 mod ubiai;
 
 use std::path::PathBuf;

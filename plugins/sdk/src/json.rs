@@ -5,6 +5,8 @@
 
 use std::borrow::Cow;
 
+use crate::marks::end_of_plain_text;
+
 /// How deep arrays and objects may nest.
 const DEEPEST: u32 = 128;
 /// Values in one text. A value takes ten times the memory of its shortest notation.
@@ -266,10 +268,7 @@ impl<'a> Parser<'a> {
         let mut run = self.at;
         loop {
             let rest = &self.text.as_bytes()[self.at..];
-            let stop = rest
-                .iter()
-                .position(|&b| b == quote || b == b'\\' || b < b' ');
-            let Some(stop) = stop else {
+            let Some(stop) = end_of_plain_text(rest, quote) else {
                 if self.open {
                     self.at = self.text.len();
                     return Ok(Cow::Borrowed(&self.text[run..]));
@@ -364,7 +363,10 @@ impl<'a> Parser<'a> {
         let is_part = |b: &u8| matches!(b, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E');
         let length = rest.iter().take_while(|b| is_part(b)).count();
         let digits = &self.text[self.at..self.at + length];
-        if digits.parse::<f64>().is_err() {
+        // Nearly every number is a whole one; only others are read to see whether they are numbers.
+        let whole = digits.strip_prefix('-').unwrap_or(digits);
+        let plain = !whole.is_empty() && whole.bytes().all(|b| b.is_ascii_digit());
+        if !plain && digits.parse::<f64>().is_err() {
             return Err(self.error(&format!("`{digits}` is no number")));
         }
         self.at += length;

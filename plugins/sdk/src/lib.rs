@@ -55,6 +55,7 @@ mod converter;
 mod evaluator;
 pub mod images;
 pub mod json;
+mod marks;
 pub mod options;
 pub mod parts;
 pub mod place;
