@@ -1,8 +1,9 @@
 //! How fast the sandbox is: an export of gigabytes through the shipped `ubiai`, the first sample of a
 //! plugin that was compiled before, and a data set of answers through `exact-match`.
 //!
-//! `bench-plugins [MiB of the export, 2048]`. The export is written to a temporary file and names
-//! images that lie beside it; samples are counted and dropped. The targets are in brackets.
+//! `bench-plugins [MiB of the export, 2048] [another build of ubiai]`. The export is written to a
+//! temporary file, once of text alone, once naming images that lie beside it; samples are counted and
+//! dropped. The targets are in brackets.
 
 use std::cell::Cell;
 use std::fs::File;
@@ -26,53 +27,74 @@ const IMAGES: usize = 100;
 const ANSWERS: usize = 100_000;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mib: u64 = std::env::args().nth(1).map_or(Ok(2048), |n| n.parse())?;
+    let mut arguments = std::env::args().skip(1);
+    let mib: u64 = arguments.next().map_or(Ok(2048), |n| n.parse())?;
+    let plugin = arguments.next().unwrap_or("ubiai".into());
+    let plugin = Path::new(&plugin);
     let folder = tempfile::tempdir()?;
     let picture = include_bytes!("../tests/golden/plugins/csv/images/bus.png");
     for image in 0..IMAGES {
         std::fs::write(folder.path().join(format!("form-{image}.png")), picture)?;
     }
-    let export = folder.path().join("export.json");
-    write_export(&export, mib << 20)?;
-
     let cache = folder.path().join("cache");
     let host = Host::new(Limits::default(), Some(Cache::at(&cache)))?;
     let begun = Instant::now();
-    host.load(Path::new("ubiai"), &Grants::default())?;
-    println!("compile ubiai {:>9.1} ms", millis(begun));
-    first_sample(&cache, &folder.path().join("small.json"), folder.path())?;
-
-    let before = resident_mib();
-    let converter = host
-        .load(Path::new("ubiai"), &Grants::default())?
-        .into_converter()?;
-    let begun = Instant::now();
-    let (samples, bytes) = convert(&converter, &export, folder.path())?;
-    let seconds = begun.elapsed().as_secs_f64();
-    println!(
-        "convert {:.0} MB, {samples} samples of {} bytes: {seconds:.2} s, {:.1} MB/s [150], \
-         {:.1} MiB resident at most, {before:.1} before [96]",
-        bytes as f64 / 1e6,
-        bytes / samples.max(1),
-        bytes as f64 / 1e6 / seconds,
-        peak_resident_mib(),
-    );
+    host.load(plugin, &Grants::default())?;
+    println!("compiled in {:.1} ms", millis(begun));
+    first_sample(plugin, &cache, &folder.path().join("small.json"))?;
+    let export = folder.path().join("export.json");
+    for (images, what) in [(false, "text alone"), (true, "text and images")] {
+        write_export(&export, mib << 20, images)?;
+        let before = resident_mib();
+        let converter = host.load(plugin, &Grants::default())?.into_converter()?;
+        let (begun, cpu) = (Instant::now(), cpu_seconds());
+        let (samples, bytes) = convert(&converter, &export)?;
+        let (seconds, cpu) = (begun.elapsed().as_secs_f64(), cpu_seconds() - cpu);
+        let mb = bytes as f64 / 1e6;
+        println!(
+            "{what}: {mb:.0} MB, {samples} samples of {} bytes in {seconds:.2} s, {:.1} MB/s; \
+             {cpu:.2} s of processors, {:.1} MB/s of one [150]; \
+             {:.1} MiB resident at most [96], {before:.1} before",
+            bytes / samples.max(1),
+            mb / seconds,
+            mb / cpu,
+            peak_resident_mib(),
+        );
+    }
     score(&host)
+}
+
+/// Seconds of processors that this process has used, its threads and its calls of the system included;
+/// NaN where the system does not say.
+fn cpu_seconds() -> f64 {
+    /// Of `/proc`, on every Linux.
+    const TICKS: f64 = 100.0;
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = stat.rsplit(") ").next().unwrap_or_default().split(' ');
+    let ticks: Vec<f64> = fields
+        .skip(11)
+        .take(2)
+        .filter_map(|n| n.parse().ok())
+        .collect();
+    match ticks.as_slice() {
+        [user, system] => (user + system) / TICKS,
+        _ => f64::NAN,
+    }
 }
 
 /// From nothing to the first sample, with the plugin in the cache.
 fn first_sample(
+    plugin: &Path,
     cache: &Path,
     export: &Path,
-    assets: &Path,
 ) -> Result<(), Box<dyn std::error::Error>> {
-    write_export(export, 1)?;
+    write_export(export, 1, true)?;
     let mut took: Vec<f64> = Vec::new();
     for _ in 0..21 {
         let begun = Instant::now();
         let host = Host::new(Limits::default(), Some(Cache::at(cache)))?;
-        let plugin = host.load(Path::new("ubiai"), &Grants::default())?;
-        let (samples, _) = convert(&plugin.into_converter()?, export, assets)?;
+        let converter = host.load(plugin, &Grants::default())?.into_converter()?;
+        let (samples, _) = convert(&converter, export)?;
         took.push(millis(begun));
         assert_eq!(samples, 1);
     }
@@ -86,11 +108,8 @@ fn first_sample(
 }
 
 /// Samples and bytes of the export.
-fn convert(
-    converter: &dyn Converter,
-    export: &Path,
-    assets: &Path,
-) -> Result<(u64, u64), ConvertError> {
+fn convert(converter: &dyn Converter, export: &Path) -> Result<(u64, u64), ConvertError> {
+    let assets = export.parent().expect("a folder");
     let mut source = FileSource::open(export)?;
     let bytes = source.size().unwrap_or_default();
     let mut counter = Counter(0);
@@ -139,13 +158,13 @@ fn millis(begun: Instant) -> f64 {
 
 /// Writes documents until the file has `bytes` of them: forms of eight questions, written as UBIAI
 /// writes them, with a box for every span.
-fn write_export(path: &Path, bytes: u64) -> io::Result<()> {
+fn write_export(path: &Path, bytes: u64, images: bool) -> io::Result<()> {
     let mut out = BufWriter::with_capacity(1 << 20, File::create(path)?);
     let mut written = 0;
     let mut index = 0;
     out.write_all(b"[")?;
     while written < bytes {
-        let document = document(index);
+        let document = document(index, images);
         if index > 0 {
             out.write_all(b",\n")?;
         }
@@ -157,7 +176,7 @@ fn write_export(path: &Path, bytes: u64) -> io::Result<()> {
     out.flush()
 }
 
-fn document(index: usize) -> String {
+fn document(index: usize, images: bool) -> String {
     const FIELDS: [(&str, &str); 8] = [
         ("Invoice number:", "INV-2024-000"),
         ("Date of issue:", "14 March 2024"),
@@ -201,9 +220,15 @@ fn document(index: usize) -> String {
             token += count;
         }
     }
+    let pages = match images {
+        true => format!(
+            r#""invoice-{index}.pdf","pages":[{{"image":"form-{}.png"}}]"#,
+            index % IMAGES
+        ),
+        false => format!(r#""invoice-{index}.txt""#),
+    };
     format!(
-        r#"{{"document":"{text}","documentName":"invoice-{index}.pdf","pages":[{{"image":"form-{}.png"}}],"tokens":[{}],"relations":[{}]}}"#,
-        index % IMAGES,
+        r#"{{"document":"{text}","documentName":{pages},"tokens":[{}],"relations":[{}]}}"#,
         tokens.join(","),
         relations.join(",")
     )

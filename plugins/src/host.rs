@@ -50,6 +50,8 @@ impl Host {
             .consume_fuel(true)
             .epoch_interruption(true)
             .max_wasm_stack(limits.stack_bytes)
+            // Not used, but it may not be smaller.
+            .async_stack_size(limits.stack_bytes.max(2 << 20))
             // The same input gives the same output on every machine.
             .wasm_relaxed_simd(false)
             .cranelift_nan_canonicalization(true)

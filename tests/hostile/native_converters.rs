@@ -8,7 +8,9 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 use graft::cancel::Cancel;
 use graft::dataset::assets::ImageHeader;
 use graft::dataset::converter::LogLevel;
-use graft::dataset::{ConvertError, ConvertHost, Converter as _, ImageRef, Part, Role, Sample, Source};
+use graft::dataset::{
+    ConvertError, ConvertHost, Converter as _, ImageRef, Part, Role, Sample, Source,
+};
 use graft_plugin as sdk;
 use graft_plugin::testing::{Memory, Samples};
 use graft_plugins::{Grants, Host, Limits, WasmConverter, shipped};
@@ -205,12 +207,7 @@ impl sdk::Host for Desk {
             }),
         }
     }
-    fn list_assets(
-        &self,
-        _: &str,
-        _: Option<&str>,
-        _: u32,
-    ) -> Result<Vec<String>, sdk::Error> {
+    fn list_assets(&self, _: &str, _: Option<&str>, _: u32) -> Result<Vec<String>, sdk::Error> {
         Ok(Vec::new())
     }
 }
@@ -243,12 +240,7 @@ impl ConvertHost for Desk {
             }),
         }
     }
-    fn list_assets(
-        &self,
-        _: &str,
-        _: Option<&str>,
-        _: usize,
-    ) -> Result<Vec<String>, ConvertError> {
+    fn list_assets(&self, _: &str, _: Option<&str>, _: usize) -> Result<Vec<String>, ConvertError> {
         Ok(Vec::new())
     }
 }

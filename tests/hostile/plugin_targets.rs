@@ -142,7 +142,9 @@ fn generated_plugin(world: &str, choices: &[u8]) -> Option<Vec<u8>> {
         (resolve, package)
     });
     let (resolve, package) = &*INTERFACE;
-    let world = resolve.select_world(&[*package], Some(world)).expect("our own");
+    let world = resolve
+        .select_world(&[*package], Some(world))
+        .expect("our own");
     let abi = ManglingAndAbi::Legacy(LiftLowerAbi::Sync);
     let outside = dummy_module(resolve, world, abi);
     let settings = wasm_smith::Config {
@@ -181,8 +183,7 @@ pub fn host_calls(bytes: &[u8]) -> Option<()> {
         let picture = include_bytes!("../golden/plugins/csv/images/bus.png");
         write("export/images/b.png", picture);
         #[cfg(unix)]
-        std::os::unix::fs::symlink("../secret", folder.path().join("export/link"))
-            .expect("a link");
+        std::os::unix::fs::symlink("../secret", folder.path().join("export/link")).expect("a link");
         folder
     });
     let desk = Desk::new(&FOLDER.path().join("export"));

@@ -97,38 +97,41 @@ fn hostile_plugins_leave_no_memory_behind_and_disturb_no_other() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("x"), "x").unwrap();
     let host = Host::new(tight(), None).unwrap();
-    let round = || {
-        for (body, ends_so) in ROLES {
-            let error = run(&load(&host, body), folder.path()).unwrap_err();
+    let honest = load(&host, HONEST);
+    let villains = ROLES.map(|(body, ends_so)| (load(&host, body), body, ends_so));
+    let round = |number: usize| {
+        for (villain, body, ends_so) in &villains {
+            let error = run(villain, folder.path()).unwrap_err();
             assert!(ends_so(&error), "{body}: {error}");
         }
-        assert_eq!(run(&load(&host, HONEST), folder.path()).unwrap(), 0);
+        assert_eq!(run(&honest, folder.path()).unwrap(), 0);
+        // Compiled anew now and then.
+        let (body, ends_so) = ROLES[number % ROLES.len()];
+        assert!(ends_so(
+            &run(&load(&host, body), folder.path()).unwrap_err()
+        ));
     };
     // The allocator and the engine keep what they need; then nothing more is kept.
-    for _ in 0..20 {
-        round();
-    }
+    (0..20).for_each(round);
     let before = resident();
-    for _ in 0..100 {
-        round();
-    }
+    (0..100).for_each(round);
     let kept = resident().saturating_sub(before);
     assert!(kept < 16 << 20, "100 rounds kept {kept} bytes");
 
     // A hundred at once, the honest among them.
     std::thread::scope(|scope| {
         for i in 0..100 {
-            let (host, folder) = (host.clone(), folder.path());
-            scope.spawn(move || match ROLES.get(i % (ROLES.len() + 1)) {
-                Some((body, ends_so)) => {
-                    let error = run(&load(&host, body), folder).unwrap_err();
+            let (villains, honest, folder) = (&villains, &honest, folder.path());
+            scope.spawn(move || match villains.get(i % (ROLES.len() + 1)) {
+                Some((villain, body, ends_so)) => {
+                    let error = run(villain, folder).unwrap_err();
                     assert!(ends_so(&error), "{body}: {error}");
                 }
-                None => assert_eq!(run(&load(&host, HONEST), folder).unwrap(), 0),
+                None => assert_eq!(run(honest, folder).unwrap(), 0),
             });
         }
     });
-    round();
+    round(0);
     let kept = resident().saturating_sub(before);
     // Stacks and heaps of threads that were; each had 8 MiB of memory and its code.
     assert!(kept < 200 << 20, "a hundred at once kept {kept} bytes");

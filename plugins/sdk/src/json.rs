@@ -12,6 +12,9 @@ const DEEPEST: u32 = 128;
 /// Values in one text. A value takes ten times the memory of its shortest notation.
 const MOST_VALUES: u32 = 2 << 20;
 
+/// Members that an object usually has.
+const MEMBERS: usize = 8;
+
 /// Which notation a text is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
@@ -162,6 +165,10 @@ impl<'a> Node<'a> {
     /// A number.
     pub fn number(&self) -> Option<f64> {
         match &self.value {
+            // Short whole numbers are exact, and nearly all there are.
+            Value::Number(digits) if digits.len() < 10 && !digits.starts_with('-') => digits
+                .parse::<u32>()
+                .map_or_else(|_| digits.parse().ok(), |whole| Some(f64::from(whole))),
             Value::Number(digits) => digits.parse().ok(),
             _ => None,
         }
@@ -209,7 +216,11 @@ impl<'a> Parser<'a> {
             if !parser.take(b':') {
                 return Err(parser.error("expected `:`"));
             }
-            members.push((key, parser.value()?));
+            let value = parser.value()?;
+            if members.capacity() == 0 {
+                members.reserve(MEMBERS);
+            }
+            members.push((key, value));
             Ok(())
         })?;
         Ok(Value::Object(members))
