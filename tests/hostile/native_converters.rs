@@ -65,7 +65,11 @@ pub fn converters(bytes: &[u8]) -> Option<()> {
     }
     if first & 16 != 0 {
         let within = in_sandbox(name, export, beside);
-        assert_eq!((within.end, &within.samples), (whole.end, &whole.samples));
+        assert_eq!(within.end, whole.end, "{name} in its sandbox");
+        // Of a conversion that fails, the last samples are not passed on.
+        if whole.end.is_ok() {
+            assert_eq!(within.samples, whole.samples, "{name} in its sandbox");
+        }
     }
     whole.end.ok().map(|_| ())
 }
