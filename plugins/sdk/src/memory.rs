@@ -131,7 +131,8 @@ mod tests {
             bytes.iter().all(|&b| b == mark)
         };
         for round in 0..20_000 {
-            let size = 1 + random([40, 1100, 5000][random(3)]);
+            let most = [40, 1100, 5000][random(3)];
+            let size = 1 + random(most);
             let layout = Layout::from_size_align(size, 1 << random(5)).unwrap();
             let mark = round as u8;
             if held.len() < 300 {
