@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
 use graft::cancel::Cancel;
-use graft::dataset::assets::ImageHeader;
+use graft::dataset::assets::{ImageHeader, check_name};
 use graft::dataset::converter::LogLevel;
 use graft::dataset::{
     ConvertError, ConvertHost, Converter as _, ImageRef, Part, Role, Sample, Source,
@@ -177,6 +177,11 @@ fn in_sandbox(name: &'static str, export: &[u8], beside: &[u8]) -> Outcome {
     }
 }
 
+/// As the host has it, a name that leads elsewhere is no file's.
+fn is_missing(name: &str) -> bool {
+    name.contains("missing") || check_name(name).is_err()
+}
+
 /// A folder in which every image is there unless its name has `missing` in it, and every other file
 /// holds the same bytes.
 struct Desk {
@@ -201,7 +206,7 @@ impl sdk::Host for Desk {
         }
     }
     fn probe_image(&self, name: &str) -> Result<sdk::ImageInfo, sdk::Error> {
-        match name.contains("missing") {
+        match is_missing(name) {
             true => Err(sdk::Error::NotFound(name.to_owned())),
             false => Ok(sdk::ImageInfo {
                 width: 200,
@@ -234,7 +239,7 @@ impl ConvertHost for Desk {
         }
     }
     fn probe_image(&self, name: &str) -> Result<ImageHeader, ConvertError> {
-        match name.contains("missing") {
+        match is_missing(name) {
             true => Err(ConvertError::NotFound(name.to_owned())),
             false => Ok(ImageHeader {
                 width: 200,
