@@ -14,7 +14,7 @@ use crate::bindings::types;
 use crate::caller::{Caller, ConvertCaller, Failure};
 use crate::error::PluginError;
 use crate::guest::{CallerLine, GuestThread};
-use crate::host::{STACK_BYTES, check_options, explain, store};
+use crate::host::{check_options, explain, store};
 use crate::imports::{OpenSink, OpenSource, State};
 use crate::inspect::PluginInfo;
 use crate::limits::Limits;
@@ -43,8 +43,9 @@ impl WasmConverter {
         work: impl FnOnce(&ConverterPlugin, &mut Store<State>) -> wasmtime::Result<R> + Send + 'static,
     ) -> Result<Done<R>, PluginError> {
         let (engine, limits) = (self.engine.clone(), self.limits.clone());
+        let stack = limits.stack_bytes;
         let state = move |line: CallerLine| store(&engine, State::new(limits, cancel, line));
-        let guest = GuestThread::start(&self.info.name, &self.engine, STACK_BYTES, state)?;
+        let guest = GuestThread::start(&self.info.name, &self.engine, stack, state)?;
         let (plugin, name) = (self.plugin.clone(), self.info.name.clone());
         guest.call(caller, move |store: &mut Store<State>| {
             let run = || {

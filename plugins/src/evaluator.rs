@@ -17,7 +17,7 @@ use crate::bindings::types;
 use crate::caller::EvaluateCaller;
 use crate::error::PluginError;
 use crate::guest::{CallerLine, GuestThread};
-use crate::host::{STACK_BYTES, check_options, explain, store};
+use crate::host::{check_options, explain, store};
 use crate::imports::State;
 use crate::inspect::PluginInfo;
 use crate::limits::Limits;
@@ -61,8 +61,9 @@ impl WasmEvaluator {
     ) -> Result<(Sandbox, Arc<JudgePlugin>), EvaluateError> {
         let (engine, limits) = (self.engine.clone(), self.limits.clone());
         let cancel = host.cancel();
+        let stack = limits.stack_bytes;
         let state = move |line: CallerLine| store(&engine, State::new(limits, cancel, line));
-        let guest = GuestThread::start(&self.info.name, &self.engine, STACK_BYTES, state);
+        let guest = GuestThread::start(&self.info.name, &self.engine, stack, state);
         let mut sandbox = Sandbox {
             name: self.info.name.clone(),
             fuel: self.limits.fuel,

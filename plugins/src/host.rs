@@ -25,9 +25,6 @@ use crate::limits::Limits;
 use crate::shipped;
 use crate::trust::{Trust, read_signature};
 
-/// Stack of a plugin.
-pub(crate) const STACK_BYTES: usize = 512 << 10;
-
 /// Runs plugins: one engine and its rules.
 #[derive(Clone)]
 pub struct Host {
@@ -52,7 +49,9 @@ impl Host {
             .wasm_component_model(true)
             .consume_fuel(true)
             .epoch_interruption(true)
-            .max_wasm_stack(STACK_BYTES)
+            .max_wasm_stack(limits.stack_bytes)
+            // Not used, but it may not be smaller.
+            .async_stack_size(limits.stack_bytes.max(2 << 20))
             // The same input gives the same output on every machine.
             .wasm_relaxed_simd(false)
             .cranelift_nan_canonicalization(true)
@@ -308,7 +307,7 @@ pub(crate) fn explain(
     }
     match error.downcast_ref::<Trap>() {
         Some(Trap::OutOfFuel) => limit(Exceeded::Fuel(fuel)),
-        Some(Trap::StackOverflow) => limit(Exceeded::Stack(STACK_BYTES)),
+        Some(Trap::StackOverflow) => limit(Exceeded::Stack(state.limits.stack_bytes)),
         Some(_) => PluginError::Trap { plugin, reason },
         // The engine has no type for this one.
         None if reason.contains("fuel allocated for hostcalls") => {

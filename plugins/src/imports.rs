@@ -26,6 +26,9 @@ const CODES: usize = 100;
 /// What an empty element of a sample costs us beside its bytes.
 const ELEMENT_BYTES: usize = 16;
 
+/// What a value inside an attribute's JSON costs us, where it may be written in two bytes.
+const VALUE_BYTES: usize = 32;
+
 /// A source that a plugin holds.
 pub enum OpenSource {
     /// What it converts; the caller has it.
@@ -139,6 +142,18 @@ impl State {
         }
     }
 
+    /// Asks the caller for what the plugin could go on asking for ever: this time is its own.
+    fn look<T: Send + 'static>(
+        &mut self,
+        errand: impl FnOnce(&mut dyn Caller) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<Result<T, types::Error>> {
+        let deadline = self.deadline;
+        let answer = self.ask(errand);
+        self.deadline = deadline;
+        self.check_clock()?;
+        answer
+    }
+
     fn tell(&mut self, errand: impl FnOnce(&mut dyn Caller) + Send + 'static) -> Result<()> {
         let told = self.ask(move |caller| {
             errand(caller);
@@ -226,14 +241,14 @@ impl input::Host for State {
         if self.assets > self.limits.assets {
             return Err(Stop::from(Exceeded::Assets(self.limits.assets)).into());
         }
-        Ok(match self.ask(move |caller| caller.open_asset(&name))? {
+        Ok(match self.look(move |caller| caller.open_asset(&name))? {
             Ok(source) => Ok(self.table.push(OpenSource::Asset(source))?),
             Err(error) => Err(error),
         })
     }
 
     fn probe_image(&mut self, name: String) -> Result<Result<input::ImageInfo, types::Error>> {
-        let header = self.ask(move |caller| caller.probe_image(&name))?;
+        let header = self.look(move |caller| caller.probe_image(&name))?;
         Ok(header.map(translate::to_image_info))
     }
 
@@ -244,7 +259,7 @@ impl input::Host for State {
         max: u32,
     ) -> Result<Result<Vec<String>, types::Error>> {
         let max = max.min(10_000) as usize;
-        self.ask(move |caller| caller.list_assets(&prefix, after.as_deref(), max))
+        self.look(move |caller| caller.list_assets(&prefix, after.as_deref(), max))
     }
 }
 
@@ -285,7 +300,7 @@ impl input::HostSource for State {
     ) -> Result<Result<Vec<u8>, types::Error>> {
         let max = max.clamp(1, READ_BYTES) as usize;
         match self.table.get_mut(&source)? {
-            OpenSource::Input { .. } => self.ask(move |caller| caller.read_at(offset, max)),
+            OpenSource::Input { .. } => self.look(move |caller| caller.read_at(offset, max)),
             OpenSource::Asset(asset) => {
                 Ok(filled(max, |buffer| asset.read_at(offset, buffer)).map_err(unreadable))
             }
@@ -308,6 +323,11 @@ impl dataset::HostSink for State {
     ) -> Result<Result<(), types::Error>> {
         self.table.get(&sink)?;
         let mut samples = Vec::with_capacity(batch.len());
+        // Values of JSON take more of our memory than of the plugin's.
+        let values: usize = batch.iter().map(json_values).sum();
+        if values > self.limits.call_bytes / VALUE_BYTES {
+            return Err(Stop::from(Exceeded::CallBytes(self.limits.call_bytes)).into());
+        }
         for sample in batch {
             self.count_sample(&sample).map_err(Stop::from)?;
             samples.push(translate::sample(sample).map_err(Stop::BadValue)?);
@@ -413,6 +433,18 @@ fn filled(
 
 fn unreadable(error: std::io::Error) -> types::Error {
     types::Error::Io(error.to_string())
+}
+
+/// The most values that the attributes of a sample can hold.
+fn json_values(sample: &dataset::Sample) -> usize {
+    let values = sample.extra.iter().map(|(_, value)| match value {
+        types::Value::Json(text) => {
+            let opens = |b: &&u8| matches!(b, b',' | b'[' | b'{');
+            1 + text.as_bytes().iter().filter(opens).count()
+        }
+        _ => 0,
+    });
+    values.sum()
 }
 
 fn sample_bytes(sample: &dataset::Sample) -> u64 {

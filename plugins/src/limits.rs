@@ -13,10 +13,13 @@ pub struct Limits {
     pub fuel: u64,
     /// Further fuel for each byte of the input.
     pub fuel_per_byte: u64,
-    /// Time the plugin itself may take per call; waiting for its host does not count.
+    /// Time the plugin itself may take per call, and its looking at companion files; waiting for input, for
+    /// room or for a model does not count.
     pub deadline: Duration,
     /// Bytes of linear memory.
     pub memory_bytes: u64,
+    /// Bytes of its stack.
+    pub stack_bytes: usize,
     /// Bytes that one call between plugin and host may carry.
     pub call_bytes: usize,
     /// Open sources at a time.
@@ -47,6 +50,7 @@ impl Default for Limits {
             fuel_per_byte: 20_000,
             deadline: Duration::from_secs(30 * 60),
             memory_bytes: 256 << 20,
+            stack_bytes: 512 << 10,
             call_bytes: 32 << 20,
             handles: 64,
             assets: 1_000_000,

@@ -245,6 +245,67 @@ def templates():
         put("template", f"seed-{name}", source.encode())
 
 
+def plugins():
+    tests = HERE.parent.parent
+    released = tests / "plugins" / "released" / "0.1.0"
+    put("component", "seed-file", b"\0" + (released / "judge.wasm").read_bytes())
+    for which in range(3):
+        put("component", f"seed-changed-{which}", bytes([33 + which]))
+    for kind, name in enumerate(["component", "evaluator", "judge", "converter"], 4):
+        for size in [100, 1000]:
+            choices = SEED.integers(0, 256, size, dtype=np.uint8).tobytes()
+            put("component", f"generated-{name}-{size}", bytes([kind << 5]) + choices)
+
+    # Instructions as tests/plugins/script.rs reads them; data stands behind them.
+    names = "log report checkpoint name size read read_at open probe list emit drop drop_sink store load copy"
+    number = {name: i for i, name in enumerate(names.split())}
+
+    def script(*calls, data=b""):
+        code = b""
+        for name, *numbers in calls:
+            numbers += [0] * (7 - len(numbers))
+            code += struct.pack("<I7i", number[name], *numbers)
+        return code + data
+
+    text, source, sink = 512, 1, 2
+    data = b"images/b.pnglink../secret"
+    pad = lambda code: code.ljust(text, b"\0") + data
+    put("host_calls", "seed-read", pad(script(
+        ("log", 2, text, 8), ("checkpoint", 5, 1, 10), ("name", source), ("size", source),
+        ("read_at", source, 3, 9), ("read", source, 4), ("log", 4, text, 3), ("report", 60_000),
+    )))
+    put("host_calls", "seed-files", pad(script(
+        ("open", text + 7, 1), ("probe", text, 12), ("list", text, 6, 0, 0, 0, 9), ("list", 0, 0, 1, text, 1, 9),
+        ("open", text + 12, 4), ("open", text + 16, 9), ("probe", text + 16, 9), ("open", text, 12),
+        ("load", 90_000, 120_008), ("size", 3),
+    )))
+    put("host_calls", "seed-emit", pad(script(
+        ("emit", sink, 60_000, 2), ("store", 100_016, 2), ("store", 60_000, text), ("store", 60_004, 12),
+    )))
+
+    folder = tests / "golden" / "plugins"
+    apart = b"\n\xfe\n"
+    converters = "alpaca coco-captions csv doccano label-studio openai-chat sharegpt ubiai vqa-v2".split()
+    for i, name in enumerate(converters):
+        for case in json.loads((folder / name / "golden.json").read_bytes()) if name != "ubiai" else []:
+            export = (folder / name / case["export"]).read_bytes()
+            beside = b""
+            if name == "vqa-v2":
+                other = "annotations" if "questions" in case["export"] else "OpenEnded_mscoco_val2014_questions"
+                found = [p for p in (folder / name).glob("*.json") if other in p.name]
+                beside = apart + found[0].read_bytes()
+            put("converters", f"{name}-{case['export']}", bytes([i]) + export + beside)
+            put("converters", f"{name}-{case['export']}-sandbox", bytes([i | 16]) + export + beside)
+    digits = tests.parent / "runtime" / "cli" / "demo" / "digits" / "held-out" / "export.json"
+    for i, records in enumerate([json.loads(digits.read_bytes())[:2]]):
+        put("converters", "seed-ubiai", bytes([7 | 16]) + json.dumps(records, indent=1).encode())
+    spans = [["A question? One. Two", {"entities": [[0, 11, "QUESTION"], [12, 16, "ANSWER"]]}]]
+    put("converters", "ubiai-spacy", bytes([7]) + json.dumps(spans).encode())
+    put("converters", "ubiai-python", bytes([7 | 16]) + repr(spans).encode())
+    tagged = "-DOCSTART- -X- O\n\nWho -X- _ B-QUESTION\n? -X- _ I-QUESTION\nMe -X- _ B-ANSWER\n"
+    put("converters", "ubiai-iob", bytes([7]) + tagged.encode())
+
+
 def main():
     put("model", "seed.gguf", built("llama", text))
     put("vision", "seed.gguf", built("clip", vision))
@@ -259,6 +320,7 @@ def main():
     datasets()
     templates()
     mlx()
+    plugins()
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 //! Inputs that fuzzing found, and those it began with: every reader takes them without a panic.
 
+mod plugin_targets;
 mod targets;
 
 use std::path::Path;
@@ -13,7 +14,8 @@ fn inputs_that_were_found_by_fuzzing_are_harmless() {
         paths.sort();
         paths
     };
-    for (name, target) in targets::ALL {
+    let all = || targets::ALL.iter().chain(&plugin_targets::ALL);
+    for (name, target) in all() {
         let inputs = folder(&corpora.join(name));
         assert!(!inputs.is_empty(), "{name} has no inputs");
         for input in &inputs {
@@ -29,7 +31,7 @@ fn inputs_that_were_found_by_fuzzing_are_harmless() {
         }
         println!("{name}: {} inputs", inputs.len());
     }
-    let known = targets::ALL.map(|(name, _)| name);
+    let known: Vec<_> = all().map(|(name, _)| *name).collect();
     for path in folder(&corpora) {
         let name = path.file_name().unwrap().to_str().unwrap();
         assert!(known.contains(&name), "no target for the corpus {name}");

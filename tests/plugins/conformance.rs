@@ -10,6 +10,7 @@ mod guest;
 mod hostile;
 mod judge;
 mod loading;
+mod released;
 mod ubiai;
 
 use std::path::PathBuf;

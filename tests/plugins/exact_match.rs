@@ -101,8 +101,8 @@ fn the_last_answer_of_a_conversation_counts_and_long_texts_do_no_harm() {
         assert!(right(
             run.score(&sample(&long), &prediction(&long)).unwrap()
         ));
-        // More than one call may carry: the run ends with the reason, the host goes on.
-        let longer = "x".repeat(70 << 20);
+        // More than its memory holds: the run ends with the reason, the host goes on.
+        let longer = "x".repeat(260 << 20);
         let error = run.score(&sample("x"), &prediction(&longer)).unwrap_err();
         assert!(matches!(error, EvaluateError::Plugin(_)), "{error:?}");
         assert!(

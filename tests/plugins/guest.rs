@@ -1,14 +1,25 @@
 //! Guests written by hand in WebAssembly text: a world is wrapped around a core module, so that a
 //! guest may say whatever no compiler would let it say.
 
+use std::path::{Path, PathBuf};
+
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
+/// The folder of the interface's text, from whichever crate this is a part of.
+pub fn interface() -> PathBuf {
+    let mut above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+    let wit = above.find_map(|folder| {
+        let wit = folder.join("plugins/wit/0.1.0");
+        wit.is_dir().then_some(wit)
+    });
+    wit.expect("the workspace has an interface")
+}
+
 /// The component of a core module in the world `world`.
 pub fn component(module: &str, world: &str) -> Vec<u8> {
-    let wit = concat!(env!("CARGO_MANIFEST_DIR"), "/../plugins/wit/0.1.0");
     let mut resolve = Resolve::default();
-    let (package, _) = resolve.push_path(wit).unwrap();
+    let (package, _) = resolve.push_path(interface()).unwrap();
     let world = resolve.select_world(&[package], Some(world)).unwrap();
     let mut module = wat::parse_str(module).unwrap_or_else(|e| panic!("{e}\n{module}"));
     embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
@@ -17,6 +28,7 @@ pub fn component(module: &str, world: &str) -> Vec<u8> {
 }
 
 /// What a converter may import.
+#[allow(dead_code)]
 const IMPORTS: &str = r#"
   (import "graft:plugin/host@0.1.0" "log" (func $log (param i32 i32 i32)))
   (import "graft:plugin/host@0.1.0" "report" (func $report (param i32 i32)))
@@ -34,11 +46,13 @@ const IMPORTS: &str = r#"
 /// At hand are `$source` and `$sink`, `$zeros`: 16 kB of zeros (128 of them are an empty sample),
 /// `$answer`: where the result belongs, all zeros for "0 records, no error", and `$text`: 64 kB of
 /// the letter x. `(call $leave)` gives the handles back; `body` leaves the address of its result.
+#[allow(dead_code)] // not every test that includes this file
 pub fn converter(body: &str) -> Vec<u8> {
     converter_with("2", "", body)
 }
 
 /// The same with `pages` of memory to begin with, and `more` at the module's level.
+#[allow(dead_code)] // nor these
 pub fn converter_with(pages: &str, more: &str, body: &str) -> Vec<u8> {
     let pages: u32 = pages.parse().unwrap();
     let module = format!(
@@ -88,6 +102,7 @@ pub fn converter_with(pages: &str, more: &str, body: &str) -> Vec<u8> {
 
 /// An evaluator with one metric `m` whose `score` does what `body` says; its result is the address
 /// `$answer`. `start` does what `start` says before it gives its run.
+#[allow(dead_code)] // not every test that includes this file
 pub fn evaluator(start: &str, body: &str) -> Vec<u8> {
     evaluator_with("", "evaluator-plugin", start, body)
 }

@@ -56,7 +56,7 @@ fn run_bytes(bytes: &[u8], limits: Limits) -> (Result<(), ConvertError>, Vec<Sam
     (result.map(|_| ()), samples, desk)
 }
 
-const HONEST: &str = "(call $leave) (global.get $answer)";
+pub const HONEST: &str = "(call $leave) (global.get $answer)";
 
 /// The error of the sandbox.
 fn plugin_error(result: Result<(), ConvertError>) -> PluginError {
@@ -73,7 +73,7 @@ fn exceeded(body: &str, limits: Limits) -> Exceeded {
     }
 }
 
-const LOOP: &str = "(loop $l (br $l)) (unreachable)";
+pub const LOOP: &str = "(loop $l (br $l)) (unreachable)";
 
 #[test]
 fn an_endless_loop_runs_out_of_fuel() {
@@ -139,6 +139,101 @@ fn memory_ends_at_its_limit() {
 fn deep_recursion_ends_at_the_end_of_its_stack() {
     let body = "(drop (call $recurse (i32.const 0))) (unreachable)";
     assert!(matches!(exceeded(body, tight()), Exceeded::Stack(_)));
+}
+
+#[test]
+fn a_stack_is_as_deep_as_it_is_said_to_be() {
+    // A recursion that ends, 4000 calls deep, with frames of its own.
+    let deep = "(func $deep (param i32) (result i32)
+        (if (result i32) (i32.eqz (local.get 0)) (then (i32.const 0))
+            (else (i32.add (local.get 0) (call $deep (i32.sub (local.get 0) (i32.const 1)))))))";
+    let plugin = converter_with(
+        "2",
+        deep,
+        "(drop (call $deep (i32.const 4000))) (call $leave) (global.get $answer)",
+    );
+    for (stack_bytes, fits) in [(32 << 10, false), (512 << 10, true), (8 << 20, true)] {
+        let limits = Limits {
+            stack_bytes,
+            ..tight()
+        };
+        match run_bytes(&plugin, limits).0 {
+            Ok(()) => assert!(fits, "{stack_bytes}"),
+            failed => {
+                let error = plugin_error(failed).to_string();
+                assert!(
+                    !fits && error.contains("32768 bytes (stack_bytes)"),
+                    "{error}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn json_that_is_larger_read_than_written_is_refused() {
+    // An attribute at 40000 whose JSON is 64 kB of `[`, 100 times in a sample: a value is two bytes
+    // there and dozens here.
+    let body = "(memory.fill (global.get $text) (i32.const 44) (i32.const 65536))
+        (loop $l
+          (i32.store8 offset=8 (i32.add (i32.const 40000) (i32.mul (local.get $i) (i32.const 24))) (i32.const 5))
+          (i32.store offset=16 (i32.add (i32.const 40000) (i32.mul (local.get $i) (i32.const 24))) (global.get $text))
+          (i32.store offset=20 (i32.add (i32.const 40000) (i32.mul (local.get $i) (i32.const 24))) (i32.const 65536))
+          (local.set $i (i32.add (local.get $i) (i32.const 1)))
+          (br_if $l (i32.lt_u (local.get $i) (i32.const 10))))
+        (i32.store offset=120 (global.get $zeros) (i32.const 40000))
+        (i32.store offset=124 (global.get $zeros) (i32.const 10))
+        (call $emit (local.get $sink) (global.get $zeros) (i32.const 1) (i32.const 0)) (unreachable)";
+    assert_eq!(exceeded(body, tight()), Exceeded::CallBytes(1 << 20));
+}
+
+#[test]
+fn looking_at_files_for_ever_takes_the_time_of_the_plugin() {
+    let forever = |what: &str| format!("(loop $l {what} (br $l)) (unreachable)");
+    let deadline = Duration::from_millis(300);
+    let limits = Limits {
+        fuel: u64::MAX,
+        assets: u64::MAX,
+        deadline,
+        ..tight()
+    };
+    for call in [
+        "(call $open-asset (global.get $text) (i32.const 2) (i32.const 0))",
+        "(global.set $top (i32.const 131072)) (call $list-assets (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 9) (i32.const 0))",
+    ] {
+        let begun = Instant::now();
+        let reached = exceeded(&forever(call), limits.clone());
+        assert_eq!(reached, Exceeded::Deadline(deadline), "{call}");
+        assert!(begun.elapsed() < Duration::from_secs(10));
+    }
+}
+
+#[test]
+fn every_limit_names_the_setting_that_raises_it() {
+    let limits = format!("{:?}", Limits::default());
+    for exceeded in [
+        Exceeded::Fuel(1),
+        Exceeded::Deadline(Duration::from_secs(1)),
+        Exceeded::Memory {
+            wanted: 2,
+            limit: 1,
+        },
+        Exceeded::Stack(1),
+        Exceeded::CallBytes(1),
+        Exceeded::Handles(1),
+        Exceeded::Assets(1),
+        Exceeded::OutputBytes(1),
+        Exceeded::Samples(1),
+        Exceeded::LogBytes(1),
+        Exceeded::Diagnostics(1),
+    ] {
+        let said = exceeded.to_string();
+        let (_, setting) = said.split_once('(').unwrap();
+        let (settings, _) = setting.split_once(')').unwrap();
+        for setting in settings.split(", ") {
+            assert!(limits.contains(&format!("{setting}: ")), "{said}");
+        }
+    }
 }
 
 #[test]

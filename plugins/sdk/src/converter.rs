@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use crate::bindings::converter::exports::graft::plugin::converter as export;
 use crate::bindings::converter::graft::plugin::{dataset, host, input};
-use crate::{Diagnostic, Error, ImageInfo, ImageRef, Level, Part, Sample};
+use crate::{Diagnostic, Error, ImageInfo, ImageRef, Level, Part, Sample, Value};
 
 pub use export::Summary;
 
@@ -254,7 +254,11 @@ pub mod component {
             Part::Text(text) => text.len(),
             Part::Image(_) => 0,
         });
-        images.chain(texts).sum()
+        let extra = sample.extra.iter().map(|(_, value)| match value {
+            Value::Text(text) | Value::Json(text) => text.len(),
+            _ => 0,
+        });
+        images.chain(texts).chain(extra).sum()
     }
 }
 

@@ -5,10 +5,15 @@
 
 use std::borrow::Cow;
 
+use crate::marks::end_of_plain_text;
+
 /// How deep arrays and objects may nest.
 const DEEPEST: u32 = 128;
 /// Values in one text. A value takes ten times the memory of its shortest notation.
 const MOST_VALUES: u32 = 2 << 20;
+
+/// Members that an object usually has.
+const MEMBERS: usize = 8;
 
 /// Which notation a text is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,6 +165,10 @@ impl<'a> Node<'a> {
     /// A number.
     pub fn number(&self) -> Option<f64> {
         match &self.value {
+            // Short whole numbers are exact, and nearly all there are.
+            Value::Number(digits) if digits.len() < 10 && !digits.starts_with('-') => digits
+                .parse::<u32>()
+                .map_or_else(|_| digits.parse().ok(), |whole| Some(f64::from(whole))),
             Value::Number(digits) => digits.parse().ok(),
             _ => None,
         }
@@ -207,7 +216,11 @@ impl<'a> Parser<'a> {
             if !parser.take(b':') {
                 return Err(parser.error("expected `:`"));
             }
-            members.push((key, parser.value()?));
+            let value = parser.value()?;
+            if members.capacity() == 0 {
+                members.reserve(MEMBERS);
+            }
+            members.push((key, value));
             Ok(())
         })?;
         Ok(Value::Object(members))
@@ -266,10 +279,7 @@ impl<'a> Parser<'a> {
         let mut run = self.at;
         loop {
             let rest = &self.text.as_bytes()[self.at..];
-            let stop = rest
-                .iter()
-                .position(|&b| b == quote || b == b'\\' || b < b' ');
-            let Some(stop) = stop else {
+            let Some(stop) = end_of_plain_text(rest, quote) else {
                 if self.open {
                     self.at = self.text.len();
                     return Ok(Cow::Borrowed(&self.text[run..]));
@@ -364,7 +374,10 @@ impl<'a> Parser<'a> {
         let is_part = |b: &u8| matches!(b, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E');
         let length = rest.iter().take_while(|b| is_part(b)).count();
         let digits = &self.text[self.at..self.at + length];
-        if digits.parse::<f64>().is_err() {
+        // Nearly every number is a whole one; only others are read to see whether they are numbers.
+        let whole = digits.strip_prefix('-').unwrap_or(digits);
+        let plain = !whole.is_empty() && whole.bytes().all(|b| b.is_ascii_digit());
+        if !plain && digits.parse::<f64>().is_err() {
             return Err(self.error(&format!("`{digits}` is no number")));
         }
         self.at += length;

@@ -55,6 +55,10 @@ mod converter;
 mod evaluator;
 pub mod images;
 pub mod json;
+mod marks;
+#[cfg(any(target_arch = "wasm32", test))]
+#[allow(unsafe_code)]
+mod memory;
 pub mod model;
 pub mod options;
 pub mod parts;
@@ -78,6 +82,10 @@ pub use converter::{Converter, Format, Host, Sink, Source, Summary, read_all};
 #[doc(hidden)]
 pub use evaluator::component as evaluator_component;
 pub use evaluator::{Evaluator, Metric, Prediction, Run, Score, remark};
+
+#[cfg(target_arch = "wasm32")]
+#[global_allocator]
+static MEMORY: memory::Pieces = memory::Pieces::new();
 
 /// A fatal remark about the input.
 pub fn invalid_input(code: &str, message: impl Into<String>, at: Option<Location>) -> Error {

@@ -1,6 +1,7 @@
 //! A place in a text file: byte offset, line and column.
 
 use crate::Location;
+use crate::marks::line_feeds;
 
 /// A place between two bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,8 +25,8 @@ impl Place {
     /// The place behind `bytes`, if they start here.
     pub fn after(self, bytes: &[u8]) -> Self {
         let offset = self.offset + bytes.len() as u64;
-        let lines = bytes.iter().filter(|&&b| b == b'\n').count() as u64;
-        let column = match bytes.iter().rposition(|&b| b == b'\n') {
+        let (lines, last) = line_feeds(bytes);
+        let column = match last {
             Some(newline) => (bytes.len() - newline) as u64,
             None => self.column + bytes.len() as u64,
         };

@@ -315,25 +315,17 @@ impl<'s> Records<'s> {
         let mut scan = Scan::new(first, self.dialect);
         let mut at = 0;
         loop {
-            let Some(&byte) = self.window.bytes().get(at) else {
-                if at > self.largest {
-                    return Ok(None);
-                }
-                if !self.window.fill(at + 1)? {
-                    return match scan.may_end() {
-                        true => Ok(Some(at)),
-                        false => Err(self.fault("this record never ends; is the file cut off?")),
-                    };
-                }
-                continue;
+            let (inside, end) = scan.run(&self.window.bytes()[at..]);
+            at += inside;
+            let length = match end {
+                Some(Step::Last) => at + 1,
+                Some(_) => at.max(1),
+                None if at > self.largest => return Ok(None),
+                None if self.window.fill(at + 1)? => continue,
+                None if scan.may_end() => return Ok(Some(at)),
+                None => return Err(self.fault("this record never ends; is the file cut off?")),
             };
-            match scan.step(byte) {
-                Step::Inside => at += 1,
-                Step::Last => return Ok(Some(at + 1).filter(|&length| length <= self.largest)),
-                Step::Behind => {
-                    return Ok(Some(at.max(1)).filter(|&length| length <= self.largest));
-                }
-            }
+            return Ok(Some(length).filter(|&length| length <= self.largest));
         }
     }
 
@@ -346,18 +338,11 @@ impl<'s> Records<'s> {
         let first = self.window.bytes().first().copied().unwrap_or_default();
         let mut scan = Scan::new(first, self.dialect);
         loop {
-            let bytes = self.window.bytes().iter().enumerate();
-            let mut steps = bytes.map(|(at, &byte)| (at, scan.step(byte)));
-            match steps.find(|(_, step)| *step != Step::Inside) {
-                Some((at, Step::Last)) => {
-                    self.window.advance(at + 1);
-                    return Ok(());
-                }
-                Some((at, _)) => {
-                    self.window.advance(at);
-                    return Ok(());
-                }
-                None => self.window.advance(self.window.bytes().len()),
+            let (inside, end) = scan.run(self.window.bytes());
+            self.window
+                .advance(inside + usize::from(end == Some(Step::Last)));
+            if end.is_some() {
+                return Ok(());
             }
             if !self.window.fill(1)? {
                 return match scan.may_end() {

@@ -66,7 +66,11 @@ impl Area {
 
     /// As JSON.
     pub fn json(&self) -> String {
-        let [left, top, right, bottom] = self.0;
+        // Pixels are whole numbers, and those are written in a fraction of the time.
+        let [left, top, right, bottom] = self.0.map(|side| match f64::from(side as i32) == side {
+            true if side != 0.0 => (side as i32).to_string(),
+            _ => side.to_string(),
+        });
         format!("[{left},{top},{right},{bottom}]")
     }
 

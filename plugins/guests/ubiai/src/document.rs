@@ -185,25 +185,27 @@ fn page_images(node: &Node<'_>) -> Vec<String> {
 /// A text that offsets count into: characters, or UTF-16 units as JavaScript counts.
 struct Text<'a> {
     text: &'a str,
-    /// Byte offset of each character, and the end.
-    characters: Vec<usize>,
+    /// Byte offset of each character, and the end; none if every character is a byte.
+    characters: Option<Vec<usize>>,
     /// The same of each UTF-16 unit; the second half of a pair has none.
     units: OnceCell<Vec<Option<usize>>>,
 }
 
 impl<'a> Text<'a> {
     fn new(text: &'a str) -> Self {
-        let offsets = text.char_indices().map(|(i, _)| i);
+        let offsets = || text.char_indices().map(|(i, _)| i);
         Self {
-            characters: offsets.chain([text.len()]).collect(),
+            characters: (!text.is_ascii()).then(|| offsets().chain([text.len()]).collect()),
             units: OnceCell::new(),
             text,
         }
     }
 
     fn by_characters(&self, start: usize, end: usize) -> Option<&'a str> {
-        let (start, end) = (self.characters.get(start)?, self.characters.get(end)?);
-        self.text.get(*start..*end)
+        match &self.characters {
+            None => self.text.get(start..end),
+            Some(offsets) => self.text.get(*offsets.get(start)?..*offsets.get(end)?),
+        }
     }
 
     fn by_utf16(&self, start: usize, end: usize) -> Option<&'a str> {

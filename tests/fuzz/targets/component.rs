@@ -1,0 +1,10 @@
+//! Fuzzes `component`; see tests/hostile/plugin_targets.rs.
+
+#![no_main]
+
+#[path = "../../hostile/plugin_targets.rs"]
+mod targets;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    targets::component(bytes);
+});
