@@ -14,7 +14,7 @@ use crate::Setting;
 use crate::component;
 use crate::failure::Failure;
 use crate::progress::short_bytes;
-use crate::scaffold::{self, Purpose};
+use crate::scaffold::{self, Kind, Language};
 use crate::trust_arguments::TrustArguments;
 
 /// Begin, pack, check and describe WebAssembly plugins
@@ -35,20 +35,28 @@ enum What {
     Info(InfoArguments),
 }
 
-/// Write a new plugin: source, SDK and interface, ready for cargo
+/// Write a new plugin in Rust, C, JavaScript or Python, ready to build
 ///
-///   graft plugin new my-format --purpose converter
+///   graft plugin new my-format --kind converter --lang c
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 struct NewArguments {
     /// The folder to write; its name is the plugin's
     folder: PathBuf,
     /// What the plugin does
-    #[arg(long, value_name = "PURPOSE", default_value = "converter")]
-    purpose: Purpose,
+    #[arg(
+        long,
+        value_name = "KIND",
+        default_value = "converter",
+        alias = "purpose"
+    )]
+    kind: Kind,
+    /// What it is written in
+    #[arg(long, value_name = "LANGUAGE", default_value = "rust")]
+    lang: Language,
 }
 
-/// Turn the module that cargo compiled into a plugin
+/// Turn what a compiler made, a module or a component, into a plugin
 ///
 ///   graft plugin pack target/wasm32-unknown-unknown/release/my_format.wasm -o my-format.wasm
 #[derive(Args)]
@@ -108,7 +116,7 @@ fn new(arguments: &NewArguments, setting: &Setting) -> Result<(), Failure> {
             "a plugin's name is lower-case letters, digits and hyphens, unlike {name:?}"
         )));
     }
-    scaffold::write(folder, name, arguments.purpose).map_err(Failure::Work)?;
+    scaffold::write(folder, name, arguments.kind, arguments.lang).map_err(Failure::Work)?;
     let mut out = std::io::stdout().lock();
     match setting.json {
         true => writeln!(out, "{}", json!({"written": folder}))?,
