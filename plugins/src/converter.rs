@@ -34,6 +34,16 @@ impl WasmConverter {
         &self.info
     }
 
+    /// What the plugin's `detect` says, whether or not it is one of 0 to 100.
+    pub(crate) fn sure_of(&self, head: &[u8], name: &str) -> Result<u8, ConvertError> {
+        let head = head[..head.len().min(DETECT_BYTES)].to_vec();
+        let name = name.to_owned();
+        self.ask(move |plugin, store| {
+            let converter = plugin.graft_plugin_converter();
+            converter.call_detect(store, &head, &name)
+        })
+    }
+
     /// Runs `work` with a fresh instance of the plugin, on a thread of its own.
     fn run<R: Send + 'static>(
         &self,
@@ -95,13 +105,7 @@ impl Converter for WasmConverter {
     }
 
     fn detect(&self, head: &[u8], name: &str) -> Result<u8, ConvertError> {
-        let head = head[..head.len().min(DETECT_BYTES)].to_vec();
-        let name = name.to_owned();
-        let sure = self.ask(move |plugin, store| {
-            let converter = plugin.graft_plugin_converter();
-            converter.call_detect(store, &head, &name)
-        })?;
-        Ok(sure.min(100))
+        Ok(self.sure_of(head, name)?.min(100))
     }
 
     fn convert(
