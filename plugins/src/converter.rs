@@ -186,13 +186,14 @@ fn failed(error: PluginError) -> ConvertError {
     }
 }
 
+/// What is said of a plugin that returns `cancelled` while the flag of its caller is not raised.
+pub(crate) const UNASKED: &str = "it stopped although nobody asked it to";
+
 /// An error that the plugin itself returned.
 fn told(error: types::Error, cancel: &Cancel) -> ConvertError {
     match error {
         types::Error::Cancelled if cancel.is_raised() => ConvertError::Cancelled,
-        types::Error::Cancelled => {
-            ConvertError::Internal("it stopped although nobody asked it to".into())
-        }
+        types::Error::Cancelled => ConvertError::Internal(UNASKED.into()),
         types::Error::LimitExceeded(reason) => ConvertError::LimitExceeded(readable(&reason)),
         types::Error::Io(reason) => ConvertError::Io {
             what: "the converter could not read a file of the export".into(),

@@ -8,7 +8,7 @@ use graft::dataset::{ConvertError, Converter, Diagnostic};
 use super::damage::{self, OTHER_FORMATS};
 use super::desk::{Arrival, DISK_FULL, DISK_GONE, Outcome, Try};
 use super::{Broken, Export, Row, Ruling, Verdict, With, is_kebab, kept, options, row, schema};
-use crate::converter::WasmConverter;
+use crate::converter::{UNASKED, WasmConverter};
 
 /// Why a rule is not asked.
 const NO_EXPORT: &str = "give an export that it reads: --with FILE";
@@ -369,7 +369,8 @@ fn stops(subject: &Subject, export: &Export) -> Ruling {
         let mut attempt = subject.on(&export.name, &export.bytes);
         attempt.cancel_at = Some(at.min(all));
         let outcome = attempt.run(subject.plugin);
-        if !matches!(outcome.summary, Err(ConvertError::Cancelled)) {
+        // With the flag down, this is what the host says of a plugin that returned `cancelled`.
+        if !matches!(&outcome.summary, Err(ConvertError::Internal(why)) if why == UNASKED) {
             let what = format!("told to stop at checkpoint {at} it {}", ending(&outcome));
             return Err(Broken::new(what, ADVICE));
         }

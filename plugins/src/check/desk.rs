@@ -78,7 +78,6 @@ impl Source for Bytes<'_> {
 /// What surrounds a conversion.
 struct Desk {
     assets: AssetFolder,
-    cancel: Cancel,
     cancel_at: Option<u64>,
     checkpoints: Cell<u64>,
     /// The first checkpoint that cannot be: what was told, and what had been.
@@ -89,7 +88,7 @@ struct Desk {
 
 impl ConvertHost for Desk {
     fn cancel(&self) -> Cancel {
-        self.cancel.clone()
+        Cancel::new()
     }
     fn checkpoint(&self, done: u64, total: Option<u64>) -> Result<(), ConvertError> {
         self.checkpoints.set(self.checkpoints.get() + 1);
@@ -104,10 +103,8 @@ impl ConvertHost for Desk {
         {
             *odd = Some(format!("it was at {done} of {total}"));
         }
-        if self.cancel_at == Some(self.checkpoints.get()) {
-            self.cancel.raise();
-        }
-        match self.cancel.is_raised() {
+        // The flag stays down: at a raised one the host itself would end the plugin.
+        match self.cancel_at == Some(self.checkpoints.get()) {
             true => Err(ConvertError::Cancelled),
             false => Ok(()),
         }
@@ -189,7 +186,6 @@ impl Try<'_> {
     pub fn run(&self, converter: &dyn Converter) -> Outcome {
         let desk = Desk {
             assets: AssetFolder::new(self.assets),
-            cancel: Cancel::new(),
             cancel_at: self.cancel_at,
             checkpoints: Cell::new(0),
             odd_progress: RefCell::default(),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use graft::atomic_file::AtomicFile;
-use graft_plugins::{Grants, Host, Limits};
+use graft_plugins::{Cache, Grants, Host, Limits};
 use serde_json::json;
 
 use crate::Setting;
@@ -139,7 +139,7 @@ fn pack(arguments: &PackArguments, setting: &Setting) -> Result<(), Failure> {
         Failure::Work(format!("{module} does not become a plugin: {reason}"))
     })?;
     let name = arguments.output.file_name().unwrap_or_default();
-    let host = Host::new(Limits::default(), None)?;
+    let host = Host::new(Limits::default(), Cache::of_user())?;
     // What does not run gets no name.
     let checked = host.load_bytes(&name.to_string_lossy(), &plugin, &Grants { model: true })?;
     let described = show::describe(&checked)?;
