@@ -4,6 +4,7 @@ import { checkpoint, report } from "graft:plugin/host@0.1.0";
 
 const CHUNK = 64 * 1024;
 const BATCH = 64;
+const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 export const converter = {
   describe() {
@@ -28,13 +29,11 @@ export const converter = {
     for (const name of Object.keys(JSON.parse(options))) {
       throw { tag: "invalid-options", val: `/${name}: there is no such option` };
     }
-    const size = input.size();
     const source = input.name();
     const summary = { records: 0n, samples: 0n, skipped: 0n };
     let batch = [];
     for (const { bytes, offset, number } of lines(input)) {
       summary.records += 1n;
-      checkpoint(offset, size); // throws when the user stops; graft gets what is thrown
       const at = { source, byteOffset: offset, line: number, recordIndex: number - 1n };
       const skip = (code, message) => {
         summary.skipped += 1n;
@@ -74,7 +73,7 @@ function says(role, text) {
 
 function decode(bytes) {
   try {
-    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+    return decoder.decode(bytes);
   } catch {
     return undefined;
   }
@@ -82,10 +81,12 @@ function decode(bytes) {
 
 /** The lines of a source, one at a time, with the offset of their first byte. */
 function* lines(input) {
+  const size = input.size();
   let rest = new Uint8Array();
   let offset = 0n;
   let number = 0n;
   for (;;) {
+    checkpoint(offset, size); // throws when the user stops; graft gets what is thrown
     const chunk = input.read(CHUNK);
     const bytes = new Uint8Array(rest.length + chunk.length);
     bytes.set(rest);

@@ -27,12 +27,11 @@ class Converter(exports.Converter):
         # Knows no option; one that is given is an error rather than without effect.
         for name in json.loads(options):
             raise Err(Error_InvalidOptions(f"/{name}: there is no such option"))
-        size, source = input.size(), input.name()
+        source = input.name()
         summary = Summary(records=0, samples=0, skipped=0)
         batch = []
         for number, offset, line in lines(input):
             summary.records += 1
-            host.checkpoint(offset, size)  # raises when the user stops; graft gets what is raised
             at = Location(source, offset, number, None, number - 1, None)
             try:
                 question, answer = line.decode().split("\t", 1)
@@ -63,12 +62,14 @@ def says(role, text):
 
 def lines(input):
     """Number, offset and bytes of every line, one at a time."""
-    rest, offset, number = b"", 0, 0
+    rest, offset, number, size = b"", 0, 0, input.size()
+    host.checkpoint(offset, size)
     while chunk := input.read(CHUNK):
         *whole, rest = (rest + chunk).split(b"\n")
         for line in whole:
             number += 1
             yield number, offset, line.removesuffix(b"\r")
             offset += len(line) + 1
+        host.checkpoint(offset, size)  # raises when the user stops; graft gets what is raised
     if rest:
         yield number + 1, offset, rest.removesuffix(b"\r")

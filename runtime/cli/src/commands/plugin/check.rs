@@ -31,7 +31,7 @@ pub struct CheckArguments {
     /// The folder of the images that the export names [default: the folder of the export]
     #[arg(long, value_name = "DIR", requires = "with")]
     assets: Option<PathBuf>,
-    /// An option of the plugin; `graft plugin info` lists them
+    /// An option of the plugin; `graft plugin check` lists them
     #[arg(long = "option", value_name = "KEY=VALUE", value_parser = option)]
     options: Vec<(String, Value)>,
     #[command(flatten)]
