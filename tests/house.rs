@@ -155,6 +155,11 @@ const MAP: &[(&str, &str, &str)] = &[
         "plugins/src/host.rs",
         "pub fn load",
     ),
+    (
+        "Where are the rules that a plugin must keep?",
+        "plugins/src/check/mod.rs",
+        "pub fn check",
+    ),
 ];
 
 /// Who may depend on whom: a crate's folder, its name, and the house crates it may use.

@@ -34,6 +34,16 @@ impl WasmConverter {
         &self.info
     }
 
+    /// What the plugin's `detect` says, whether or not it is one of 0 to 100.
+    pub(crate) fn sure_of(&self, head: &[u8], name: &str) -> Result<u8, ConvertError> {
+        let head = head[..head.len().min(DETECT_BYTES)].to_vec();
+        let name = name.to_owned();
+        self.ask(move |plugin, store| {
+            let converter = plugin.graft_plugin_converter();
+            converter.call_detect(store, &head, &name)
+        })
+    }
+
     /// Runs `work` with a fresh instance of the plugin, on a thread of its own.
     fn run<R: Send + 'static>(
         &self,
@@ -96,13 +106,7 @@ impl Converter for WasmConverter {
     }
 
     fn detect(&self, head: &[u8], name: &str) -> Result<u8, ConvertError> {
-        let head = head[..head.len().min(DETECT_BYTES)].to_vec();
-        let name = name.to_owned();
-        let sure = self.ask(move |plugin, store| {
-            let converter = plugin.graft_plugin_converter();
-            converter.call_detect(store, &head, &name)
-        })?;
-        Ok(sure.min(100))
+        Ok(self.sure_of(head, name)?.min(100))
     }
 
     fn convert(
@@ -183,13 +187,14 @@ fn failed(error: PluginError) -> ConvertError {
     }
 }
 
+/// What is said of a plugin that returns `cancelled` while the flag of its caller is not raised.
+pub(crate) const UNASKED: &str = "it stopped although nobody asked it to";
+
 /// An error that the plugin itself returned.
 fn told(error: types::Error, cancel: &Cancel) -> ConvertError {
     match error {
         types::Error::Cancelled if cancel.is_raised() => ConvertError::Cancelled,
-        types::Error::Cancelled => {
-            ConvertError::Internal("it stopped although nobody asked it to".into())
-        }
+        types::Error::Cancelled => ConvertError::Internal(UNASKED.into()),
         types::Error::LimitExceeded(reason) => ConvertError::LimitExceeded(readable(&reason)),
         types::Error::Io(reason) => ConvertError::Io {
             what: "the converter could not read a file of the export".into(),

@@ -83,7 +83,7 @@ pub enum PluginError {
     /// The bytes are a WebAssembly module that was not encoded as a component.
     #[error(
         "{plugin} is a core WebAssembly module; a plugin is a component: \
-         encode it with `wasm-tools component new` or wit-component's ComponentEncoder"
+         make one of it with `graft plugin pack`"
     )]
     CoreModule {
         /// The plugin.
@@ -92,7 +92,8 @@ pub enum PluginError {
     /// The plugin wants files, clocks or sockets of the system.
     #[error(
         "the plugin {plugin} imports {import}, but plugins get no WASI: build it for \
-         wasm32-unknown-unknown (Rust), with --stub-wasi (Python) or all features disabled (JavaScript)"
+         wasm32-unknown-unknown (Rust), without what prints or opens files (C), with --stub-wasi (Python) or \
+         all features disabled (JavaScript)"
     )]
     Wasi {
         /// The plugin.

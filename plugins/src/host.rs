@@ -124,7 +124,7 @@ impl Host {
         let info = inspect(name, bytes, &self.limits, grants)?;
         let component = self.compile(name, bytes)?;
         let engine = self.engine.clone();
-        let limits = self.limits.clone();
+        let limits = info.limits.clone();
         let misfit = |error: wasmtime::Error| PluginError::Mismatch {
             plugin: name.to_owned(),
             reason: format!("{error:#}"),

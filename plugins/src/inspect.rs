@@ -7,7 +7,7 @@ use wasmparser::{Encoding, Parser, Payload, Validator, WasmFeatures};
 use crate::cache::hex;
 use crate::error::PluginError;
 use crate::grants::Grants;
-use crate::limits::Limits;
+use crate::limits::{Limits, Wanted};
 
 /// The version of the interface that this host runs.
 pub const INTERFACE: &str = "0.1.0";
@@ -43,6 +43,8 @@ pub struct PluginInfo {
     pub exports: Vec<String>,
     /// What its author wrote about it.
     pub manifest: Option<Manifest>,
+    /// The limits it runs under: the host's, or less where its manifest asks for less.
+    pub limits: Limits,
 }
 
 /// The custom section `graft:manifest`, in TOML; a plugin need not have one.
@@ -58,6 +60,9 @@ pub struct Manifest {
     /// SPDX expression.
     #[serde(default)]
     pub license: String,
+    /// What it asks for.
+    #[serde(default)]
+    pub limits: Wanted,
 }
 
 impl World {
@@ -111,6 +116,12 @@ pub fn inspect(
         let text = std::str::from_utf8(&section).map_err(|e| e.to_string())?;
         toml::from_str(text).map_err(|e: toml::de::Error| e.message().to_owned())
     });
+    let manifest = manifest.transpose();
+    let manifest: Option<Manifest> = manifest.map_err(|reason| PluginError::Manifest {
+        plugin: plugin(),
+        reason,
+    })?;
+    let wanted = manifest.as_ref().map(|manifest| &manifest.limits);
     Ok(PluginInfo {
         name: plugin(),
         world,
@@ -118,12 +129,8 @@ pub fn inspect(
         sha256: hex(&Sha256::digest(bytes)),
         imports: outside.imports,
         exports: outside.exports,
-        manifest: manifest
-            .transpose()
-            .map_err(|reason| PluginError::Manifest {
-                plugin: plugin(),
-                reason,
-            })?,
+        limits: wanted.map_or_else(|| limits.clone(), |wanted| limits.granted(wanted)),
+        manifest,
     })
 }
 

@@ -10,6 +10,7 @@
 mod bindings;
 mod cache;
 mod caller;
+pub mod check;
 mod converter;
 mod error;
 mod evaluator;
@@ -30,5 +31,5 @@ pub use evaluator::WasmEvaluator;
 pub use grants::Grants;
 pub use host::{Host, Plugin};
 pub use inspect::{INTERFACE, Manifest, PluginInfo, World};
-pub use limits::Limits;
+pub use limits::{Limits, Wanted};
 pub use trust::{Trust, signature_of};

@@ -30,7 +30,7 @@ pub struct ConvertArguments {
     /// The folder of the images it names [default: the folder of the export]
     #[arg(long, value_name = "DIR")]
     assets: Option<PathBuf>,
-    /// An option of the plugin; `graft plugin info` lists them
+    /// An option of the plugin; `graft plugin check` lists them
     #[arg(long = "option", value_name = "KEY=VALUE", value_parser = option)]
     options: Vec<(String, Value)>,
     #[command(flatten)]

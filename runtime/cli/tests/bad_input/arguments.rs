@@ -201,7 +201,8 @@ fn other_values_out_of_range_are_bad_usage() {
         ("adapter rename a.gguf -o out.gguf --name=", "--name"),
         ("convert-hf folder -o out.gguf --type q4", "--type"),
         ("plugin new Bad_Name", "lower-case"),
-        ("plugin new good --purpose neither", "--purpose"),
+        ("plugin new good --kind neither", "--kind"),
+        ("plugin new good --lang fortran", "--lang"),
         ("demo --threads 5000", "--threads"),
         ("chat -m model.gguf --json", "graft run --json"),
     ] {

@@ -1,6 +1,4 @@
-//! An evaluator: an answer is right if it begins with the reference.
-//!
-//! Put your rule in the place of this one.
+//! An evaluator: an answer is right if it begins with the reference. Put your rule in its place.
 
 use graft_plugin::{
     Error, Evaluator, Metric, Part, Prediction, Role, Run, Sample, Score, export_evaluator,
@@ -15,7 +13,8 @@ impl Evaluator for Plugin {
         unit: "",
         higher_is_better: true,
     }];
-    const OPTIONS_SCHEMA: &'static str = r#"{"type": "object", "additionalProperties": false}"#;
+    const OPTIONS_SCHEMA: &'static str =
+        r#"{"type": "object", "properties": {}, "additionalProperties": false}"#;
 
     fn start(options: &str, _seed: u64) -> Result<Self, Error> {
         // Knows no option; one that is given is an error rather than without effect.
@@ -51,3 +50,35 @@ impl Run for Plugin {
 }
 
 export_evaluator!(Plugin);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use graft_plugin::Turn;
+
+    #[test]
+    fn an_answer_is_right_if_it_begins_with_the_reference() {
+        let said = |role, text: &str| Turn {
+            role,
+            content: vec![Part::Text(text.into())],
+        };
+        let sample = Sample {
+            id: "1".into(),
+            images: vec![],
+            turns: vec![said(Role::User, "2 + 2?"), said(Role::Assistant, "4")],
+            origin: None,
+            extra: vec![],
+        };
+        let mut run = Plugin::start("{}", 0).unwrap();
+        for (answer, value) in [("4, of course", 1.0), (" 4", 1.0), ("It is 4", 0.0)] {
+            let predicted = Prediction {
+                text: answer.into(),
+                finish_reason: "end".into(),
+                millis: 1,
+                extra: vec![],
+            };
+            let scores = run.score(&sample, &predicted).unwrap();
+            assert_eq!(scores[0].value, value, "{answer}");
+        }
+    }
+}
