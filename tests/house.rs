@@ -106,6 +106,11 @@ const MAP: &[(&str, &str, &str)] = &[
         "pub fn path_of",
     ),
     (
+        "Where is a prompt run, and where is it stopped?",
+        "runtime/src/session/feeding.rs",
+        "pub fn feed_watched",
+    ),
+    (
         "Where do image features follow a session's adapters?",
         "runtime/src/session/image.rs",
         "pub fn rows",
