@@ -13,6 +13,7 @@
 //! A cancel token's is alike and ends with `1 1` ([`crate::cancel`]).
 
 use std::any::Any;
+use std::fmt;
 use std::marker::PhantomData;
 use std::ptr;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -28,9 +29,13 @@ pub trait Kind: Send + Sync + Sized + 'static {
 
 /// A handle as it crosses the border; what is in it is whatever the caller gives.
 #[repr(transparent)]
-#[derive(Debug)]
 pub struct Handle<K>(*mut K, PhantomData<fn() -> K>);
 
+impl<K> fmt::Debug for Handle<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
 impl<K> Clone for Handle<K> {
     fn clone(&self) -> Self {
         *self
