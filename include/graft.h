@@ -228,7 +228,7 @@ typedef struct graft_runtime_options {
     void *log_userdata;
     graft_destroy_fn log_destroy;
     const char *cache_dir;            /* where compiled plugins are kept; NULL: nowhere */
-    uint64_t memory_limit;            /* most bytes sessions and trainers may plan for together; 0: no limit */
+    uint64_t memory_limit;            /* most bytes sessions, trainers and images may take together; 0: no limit */
 } graft_runtime_options;
 
 /* What models, trainers and plugins share. Wherever a function takes a runtime, NULL stands for one that the process
@@ -351,11 +351,375 @@ GRAFT_API graft_status graft_model_metadata(const graft_model *model, const char
 GRAFT_API graft_status graft_model_tensors(const graft_model *model, graft_buffer **out, graft_error **err GRAFT_OPT)
                                            GRAFT_NOEXCEPT;
 
-/* [token] */
-/* [image] */
-/* [chat] */
-/* [adapter] */
-/* [session] */
+/* ------------------------------------------------------------------------------------------------------ tokens */
+
+/* The number of a token of the model's vocabulary. */
+typedef int32_t graft_token;
+#define GRAFT_TOKEN_NONE  (-1)        /* no token */
+#define GRAFT_TOKEN_IMAGE (-200)      /* among tokens: the place of an image */
+
+#define GRAFT_ENCODE_BEGIN         1u /* the model's first token goes in front, where the model wants one */
+#define GRAFT_ENCODE_MARKUP        2u /* "</s>" and the like are the control tokens of that name; never set it for
+                                         text that people wrote: it could steer the model */
+#define GRAFT_ENCODE_AFTER_CONTROL 4u /* the text stands right behind a control token; not with GRAFT_ENCODE_BEGIN */
+
+/* Writes the tokens of a text, and their number to `needed`; NULL with a capacity of 0 asks for the number alone. */
+GRAFT_API graft_status graft_token_encode(const graft_model *model, const char *text, size_t text_len, uint32_t flags,
+                                          graft_token *tokens GRAFT_OPT, size_t capacity, size_t *needed GRAFT_OPT,
+                                          graft_error **err GRAFT_OPT) GRAFT_NOEXCEPT;
+/* The text of tokens. Control tokens are silent, bytes that are no UTF-8 become U+FFFD. */
+GRAFT_API graft_status graft_token_decode(const graft_model *model, const graft_token *tokens, size_t n_tokens,
+                                          graft_buffer **out, graft_error **err GRAFT_OPT) GRAFT_NOEXCEPT;
+/* Writes the bytes of one token, which may be a part of a character; none for control tokens. Without a NUL. */
+GRAFT_API graft_status graft_token_piece(const graft_model *model, graft_token token, char *bytes GRAFT_OPT,
+                                         size_t capacity, size_t *needed GRAFT_OPT, graft_error **err GRAFT_OPT)
+                                         GRAFT_NOEXCEPT;
+/* "bos", "eos", or the control token of a name such as "</s>"; GRAFT_TOKEN_NONE if the model has none. */
+GRAFT_API graft_token graft_token_special(const graft_model *model, const char *name) GRAFT_NOEXCEPT;
+/* 1 if an answer ends with this token, else 0. */
+GRAFT_API int32_t graft_token_is_end(const graft_model *model, graft_token token) GRAFT_NOEXCEPT;
+
+/* ------------------------------------------------------------------------------------------------------ images */
+
+/* What an image may cost: a small file can claim to be enormous. What is left of the runtime's memory limit is a
+ * limit as well. */
+typedef struct graft_image_limits {
+    uint32_t struct_size;
+    uint32_t max_side;                /* pixels; 0: 16,384 */
+    uint64_t max_pixels;              /* 0: 64 Mi */
+    uint64_t max_bytes;               /* bytes that the decoder may take; 0: 512 MiB */
+} graft_image_limits;
+
+/* Reads a PNG, JPEG, WebP, BMP or GIF file, of which the first picture. Transparency and orientation are not looked at,
+ * as models were trained. An image beyond the limits is GRAFT_E_BUDGET, a damaged one GRAFT_E_CORRUPT. */
+GRAFT_API graft_status graft_image_open(graft_runtime *runtime GRAFT_OPT, const char *path,
+                                        const graft_image_limits *limits GRAFT_OPT, graft_image **out,
+                                        graft_error **err GRAFT_OPT) GRAFT_NOEXCEPT GRAFT_MUST_USE;
+/* The same from memory, which is not needed afterwards. */
+GRAFT_API graft_status graft_image_decode(graft_runtime *runtime GRAFT_OPT, const void *data, size_t size,
+                                          const graft_image_limits *limits GRAFT_OPT, graft_image **out,
+                                          graft_error **err GRAFT_OPT) GRAFT_NOEXCEPT GRAFT_MUST_USE;
+/* Copies pixels of 8-bit red, green and blue, rows from the top, which begin `stride` bytes apart; 0: one behind the
+ * other. Of the last row only the pixels are read. */
+GRAFT_API graft_status graft_image_from_pixels(graft_runtime *runtime GRAFT_OPT, const uint8_t *pixels, uint32_t width,
+                                               uint32_t height, size_t stride, graft_image **out,
+                                               graft_error **err GRAFT_OPT) GRAFT_NOEXCEPT GRAFT_MUST_USE;
+/* An image keeps the features that the last model it was shown to has made of it, and with them this model. */
+GRAFT_API void graft_image_retain(graft_image *image) GRAFT_NOEXCEPT;
+GRAFT_API void graft_image_release(graft_image *image GRAFT_OPT) GRAFT_NOEXCEPT;
+
+typedef struct graft_image_info {
+    uint32_t struct_size;
+    uint32_t width;                   /* pixels */
+    uint32_t height;
+    uint32_t reserved_0;
+} graft_image_info;
+GRAFT_API graft_status graft_image_get_info(const graft_image *image, graft_image_info *out) GRAFT_NOEXCEPT;
+/* Its pixels as 3 * width * height bytes, which live as long as the image; NULL if it is none. */
+GRAFT_API const uint8_t *graft_image_pixels(const graft_image *image) GRAFT_NOEXCEPT;
+
+/* -------------------------------------------------------------------------------------------------------- chat */
+
+/* One turn of a conversation. */
+typedef struct graft_message {
+    uint32_t struct_size;
+    uint32_t n_images;                /* images in front of the text */
+    const char *role;                 /* "system", "user" or "assistant" */
+    const char *text;                 /* plain text: names of control tokens in it are words like others */
+    size_t text_len;                  /* bytes, or GRAFT_NUL_TERMINATED */
+    graft_image *const *images;
+} graft_message;
+
+#define GRAFT_CHAT_CLOSED 1u          /* ends with the last message, and not where the model's answer begins */
+typedef struct graft_chat_options {
+    uint32_t struct_size;
+    uint32_t flags;                   /* GRAFT_CHAT_CLOSED */
+    const char *template_name;        /* one of graft_chat_templates; NULL: the model's own */
+    const char *template_text;        /* or a Jinja template */
+    size_t template_len;              /* its bytes, or GRAFT_NUL_TERMINATED */
+} graft_chat_options;
+
+/* A conversation as it is written for the model, with "<image>" for each image. To be looked at: as text it is not safe
+ * to be encoded again; graft_chat_encode keeps what people wrote apart from what the template wrote. */
+GRAFT_API graft_status graft_chat_render(const graft_model *model, const graft_message *messages, size_t n_messages,
+                                         const graft_chat_options *options GRAFT_OPT, graft_buffer **out,
+                                         graft_error **err GRAFT_OPT) GRAFT_NOEXCEPT;
+/* Its tokens, with GRAFT_TOKEN_IMAGE for each image. */
+GRAFT_API graft_status graft_chat_encode(const graft_model *model, const graft_message *messages, size_t n_messages,
+                                         const graft_chat_options *options GRAFT_OPT, graft_token *tokens GRAFT_OPT,
+                                         size_t capacity, size_t *needed GRAFT_OPT, graft_error **err GRAFT_OPT)
+                                         GRAFT_NOEXCEPT;
+/* The names that template_name knows, as a JSON array. */
+GRAFT_API graft_status graft_chat_templates(graft_buffer **out) GRAFT_NOEXCEPT;
+
+/* ---------------------------------------------------------------------------------------------------- adapters */
+
+/* An adapter and how strongly it counts. */
+typedef struct graft_adapter_binding {
+    uint32_t struct_size;
+    float strength;                   /* multiplies what it adds; 0 is the same as not being there */
+    graft_adapter *adapter;
+} graft_adapter_binding;
+
+/* Opens a GGUF adapter with its second file (x.vision.gguf beside x.gguf) where it has one, or a folder of PEFT or
+ * mlx-lm, for which the model is needed. With a model it is checked that the adapter was made for it; pairs in a vision
+ * half are looked at if the model has one. Values stay in the file, which is mapped, where it is GGUF. */
+GRAFT_API graft_status graft_adapter_open(const graft_model *model GRAFT_OPT, const char *path, graft_adapter **out,
+                                          graft_error **err GRAFT_OPT) GRAFT_NOEXCEPT GRAFT_MUST_USE;
+
+typedef struct graft_adapter_options {
+    uint32_t struct_size;
+    uint32_t flags;                   /* 0 */
+    const char *name;                 /* where the file says none; NULL: "adapter" */
+    const graft_source *companion;    /* its second file; NULL: it has none */
+    graft_progress_fn progress;       /* told while a source of kind READER is read */
+    void *progress_userdata;
+    graft_cancel *cancel;             /* stops such reading */
+} graft_adapter_options;
+/* A GGUF adapter from elsewhere. `destroy` of each source is called exactly once, also on failure. */
+GRAFT_API graft_status graft_adapter_open_source(const graft_model *model GRAFT_OPT, const graft_source *source,
+                                                 const graft_adapter_options *options GRAFT_OPT, graft_adapter **out,
+                                                 graft_error **err GRAFT_OPT) GRAFT_NOEXCEPT GRAFT_MUST_USE;
+GRAFT_API void graft_adapter_retain(graft_adapter *adapter) GRAFT_NOEXCEPT;
+GRAFT_API void graft_adapter_release(graft_adapter *adapter GRAFT_OPT) GRAFT_NOEXCEPT;
+
+#define GRAFT_ADAPTER_IMAGES 1u       /* it adds something in the vision half */
+typedef struct graft_adapter_info {
+    uint32_t struct_size;
+    uint32_t capabilities;            /* GRAFT_ADAPTER_IMAGES */
+    char name[128];
+    char base_name[128];              /* the model it was made for; empty: not said */
+    char base_fingerprint[72];        /* 64 hexadecimal digits, as in graft_model_info; empty: not said */
+    uint64_t n_parameters;            /* trained values */
+    uint64_t bytes;                   /* of the values, as they are held */
+    uint32_t n_pairs;                 /* places in the model */
+    uint32_t max_rank;
+    float alpha;                      /* as files say it; pairs have scales of their own */
+    uint32_t reserved_0;
+} graft_adapter_info;
+GRAFT_API graft_status graft_adapter_get_info(const graft_adapter *adapter, graft_adapter_info *out) GRAFT_NOEXCEPT;
+/* All there is to say as JSON: with each pair's place, rank, scale and sizes, and the "generation", a digest of what
+ * the adapter computes, whatever its name. Reads every value. */
+GRAFT_API graft_status graft_adapter_metadata(const graft_adapter *adapter, graft_buffer **out,
+                                              graft_error **err GRAFT_OPT) GRAFT_NOEXCEPT;
+/* Whether it can be attached to sessions of a model: GRAFT_OK, or GRAFT_E_INCOMPATIBLE with the reason. */
+GRAFT_API graft_status graft_adapter_check(const graft_adapter *adapter, const graft_model *model,
+                                           graft_error **err GRAFT_OPT) GRAFT_NOEXCEPT;
+
+typedef struct graft_adapter_save_options {
+    uint32_t struct_size;
+    uint32_t flags;                   /* 0 */
+    const char *format;               /* "gguf" (NULL), or "peft": a folder, which must not exist or be empty */
+    const char *quant_type;           /* gguf: "F32" (NULL), "F16" or "BF16" */
+    const char *layout;               /* peft: for LlamaForCausalLM "llama" (NULL), for LlavaForConditionalGeneration
+                                         "llava" of transformers 5, "llava-before5" from 4.52 on,
+                                         "llava-before452" */
+    const char *base_model;           /* peft: the base's name for PEFT's own loaders; NULL: none */
+    const graft_model *model;         /* peft: the base, whose shapes are needed */
+} graft_adapter_save_options;
+GRAFT_API graft_status graft_adapter_save(const graft_adapter *adapter, const char *path,
+                                          const graft_adapter_save_options *options GRAFT_OPT,
+                                          graft_error **err GRAFT_OPT) GRAFT_NOEXCEPT;
+
+/* The weighted sum of adapters of one base: their ranks add up, and it answers as they do together. */
+GRAFT_API graft_status graft_adapter_combine(const graft_adapter_binding *adapters, size_t n_adapters,
+                                             const char *name, graft_adapter **out, graft_error **err GRAFT_OPT)
+                                             GRAFT_NOEXCEPT GRAFT_MUST_USE;
+typedef struct graft_compress_options {
+    uint32_t struct_size;
+    uint32_t rank;                    /* at most this rank everywhere, or: */
+    double energy;                    /* at each place the smallest rank that keeps this share of the squared norm */
+    graft_cancel *cancel;
+} graft_compress_options;
+/* The adapter at smaller ranks, as near as there is. `report` says as JSON what was left out at each place; may be
+ * NULL. After cancelling there is no adapter. */
+GRAFT_API graft_status graft_adapter_compress(graft_runtime *runtime GRAFT_OPT, const graft_adapter *adapter,
+                                              const graft_compress_options *options, graft_adapter **out,
+                                              graft_buffer **report GRAFT_OPT, graft_error **err GRAFT_OPT)
+                                              GRAFT_NOEXCEPT GRAFT_MUST_USE;
+/* The adapter with everything it adds multiplied; by any number but 0. */
+GRAFT_API graft_status graft_adapter_scale(const graft_adapter *adapter, float factor, graft_adapter **out,
+                                           graft_error **err GRAFT_OPT) GRAFT_NOEXCEPT GRAFT_MUST_USE;
+/* The adapter under another name. */
+GRAFT_API graft_status graft_adapter_rename(const graft_adapter *adapter, const char *name, graft_adapter **out,
+                                            graft_error **err GRAFT_OPT) GRAFT_NOEXCEPT GRAFT_MUST_USE;
+
+typedef struct graft_difference_options {
+    uint32_t struct_size;
+    uint32_t rank;                    /* of each place */
+    uint32_t n_threads;               /* 0: one per core */
+    uint32_t reserved_0;
+    graft_progress_fn progress;       /* told weights done, of how many: "comparing" */
+    void *progress_userdata;
+    graft_cancel *cancel;
+} graft_difference_options;
+/* What a model has learned since its base, as an adapter; both are GGUF files. After cancelling there is no adapter. */
+GRAFT_API graft_status graft_adapter_difference(const char *base_path, const char *tuned_path,
+                                                const graft_difference_options *options, graft_adapter **out,
+                                                graft_buffer **report GRAFT_OPT, graft_error **err GRAFT_OPT)
+                                                GRAFT_NOEXCEPT GRAFT_MUST_USE;
+
+typedef struct graft_merge_options {
+    uint32_t struct_size;
+    uint32_t n_threads;               /* 0: one per core */
+    const char *quant_type;           /* "Q4_K_M", "Q8_0", "F16", ...; NULL: every tensor keeps its own */
+    const char *projector_path;       /* the vision half, for adapters with pairs there; NULL: none */
+    const char *projector_output;     /* and where it goes */
+    graft_progress_fn progress;       /* told weights done, of how many: "merging" */
+    void *progress_userdata;
+    graft_cancel *cancel;
+} graft_merge_options;
+/* Writes the model file with adapters in its weights. `report` says as JSON what share of the change each matrix kept:
+ * small changes to a coarse type are rounded away. */
+GRAFT_API graft_status graft_adapter_merge(const char *base_path, const graft_adapter_binding *adapters,
+                                           size_t n_adapters, const char *output_path,
+                                           const graft_merge_options *options GRAFT_OPT,
+                                           graft_buffer **report GRAFT_OPT, graft_error **err GRAFT_OPT)
+                                           GRAFT_NOEXCEPT;
+
+/* ---------------------------------------------------------------------------------------------------- sessions */
+
+typedef struct graft_session_options {
+    uint32_t struct_size;
+    uint32_t n_context;               /* most positions; 0: what the model was trained with, at most 4096 */
+    uint32_t n_chunk;                 /* positions of a prompt that run at once: more are faster and take more memory;
+                                         0: 512 */
+    uint32_t flags;                   /* 0 */
+    uint64_t memory_budget;           /* most bytes it may plan for; 0: no limit but the runtime's */
+} graft_session_options;
+
+/* A timeline of tokens and images, empty and without adapters. Sessions of one model run in parallel on threads of
+ * their own, and answer as they do one by one. All its memory is planned for here: GRAFT_E_BUDGET if it does not
+ * fit. */
+GRAFT_API graft_status graft_session_create(graft_model *model, const graft_session_options *options GRAFT_OPT,
+                                            graft_session **out, graft_error **err GRAFT_OPT)
+                                            GRAFT_NOEXCEPT GRAFT_MUST_USE;
+/* Another session with the same adapters and the same past, which is copied: a beginning that many share is run
+ * once. */
+GRAFT_API graft_status graft_session_fork(graft_session *session, const graft_session_options *options GRAFT_OPT,
+                                          graft_session **out, graft_error **err GRAFT_OPT)
+                                          GRAFT_NOEXCEPT GRAFT_MUST_USE;
+GRAFT_API void graft_session_release(graft_session *session GRAFT_OPT) GRAFT_NOEXCEPT;
+
+typedef struct graft_session_info {
+    uint32_t struct_size;
+    uint32_t n_positions;             /* in use: one per token, model_info.n_image_tokens per image */
+    uint32_t n_context;               /* most of them */
+    uint32_t n_items;                 /* tokens and images that it was fed */
+    uint64_t planned;                 /* bytes */
+} graft_session_info;
+GRAFT_API graft_status graft_session_get_info(const graft_session *session, graft_session_info *out) GRAFT_NOEXCEPT;
+/* What it was fed and has generated, with GRAFT_TOKEN_IMAGE for each image. */
+GRAFT_API graft_status graft_session_tokens(const graft_session *session, graft_token *tokens GRAFT_OPT,
+                                            size_t capacity, size_t *needed GRAFT_OPT, graft_error **err GRAFT_OPT)
+                                            GRAFT_NOEXCEPT;
+/* Forgets everything but the adapters. */
+GRAFT_API graft_status graft_session_reset(graft_session *session, graft_error **err GRAFT_OPT) GRAFT_NOEXCEPT;
+/* Keeps the first positions; an image that ends behind them is forgotten whole. */
+GRAFT_API graft_status graft_session_truncate(graft_session *session, uint32_t n_positions,
+                                              graft_error **err GRAFT_OPT) GRAFT_NOEXCEPT;
+
+/* Feeds tokens, of which none may be GRAFT_TOKEN_IMAGE. What does not fit is refused whole: GRAFT_E_CONTEXT_FULL.
+ * After cancelling the tokens that were run stay. */
+GRAFT_API graft_status graft_session_feed(graft_session *session, const graft_token *tokens, size_t n_tokens,
+                                          graft_cancel *cancel GRAFT_OPT, graft_error **err GRAFT_OPT) GRAFT_NOEXCEPT;
+/* Feeds an image; after cancelling it is not there. */
+GRAFT_API graft_status graft_session_feed_image(graft_session *session, graft_image *image,
+                                                graft_cancel *cancel GRAFT_OPT, graft_error **err GRAFT_OPT)
+                                                GRAFT_NOEXCEPT;
+/* The logits of what comes next, one per token of the vocabulary. They live until the next call on the session.
+ * GRAFT_E_STATE if nothing was fed. */
+GRAFT_API graft_status graft_session_logits(graft_session *session, graft_cancel *cancel GRAFT_OPT,
+                                            const float **logits, size_t *n_logits GRAFT_OPT,
+                                            graft_error **err GRAFT_OPT) GRAFT_NOEXCEPT;
+/* Feeds tokens and writes the natural logarithm of each one's probability after all before it to `out`, which has room
+ * for n_tokens. Something must have been fed before. After cancelling some of the tokens stay; truncate. */
+GRAFT_API graft_status graft_session_logprobs(graft_session *session, const graft_token *tokens, size_t n_tokens,
+                                              graft_cancel *cancel GRAFT_OPT, float *out,
+                                              graft_error **err GRAFT_OPT) GRAFT_NOEXCEPT;
+
+#define GRAFT_SWAP_KEEP_HISTORY 1u    /* what the old adapters made of the past stays: nothing is run again, and the
+                                         answer is one that no set alone would give */
+/* Replaces all adapters, or, if one does not fit, none. It takes effect with the next token, as if they had been there
+ * from the first: the past is run again then, at the cost of a prompt. No adapters: the model alone. */
+GRAFT_API graft_status graft_session_set_adapters(graft_session *session,
+                                                  const graft_adapter_binding *adapters GRAFT_OPT, size_t n_adapters,
+                                                  uint32_t flags, graft_error **err GRAFT_OPT) GRAFT_NOEXCEPT;
+/* The adapters at work, each a reference of its own, to be released. The first struct says how large all are. */
+GRAFT_API graft_status graft_session_adapters(const graft_session *session, graft_adapter_binding *adapters GRAFT_OPT,
+                                              size_t capacity, size_t *needed GRAFT_OPT, graft_error **err GRAFT_OPT)
+                                              GRAFT_NOEXCEPT;
+
+/* Given whole characters of an answer as it grows, with a NUL that text_len does not count. Text that may be the
+ * beginning of a stop text is held back. 0 goes on, anything else ends the answer there. */
+typedef int32_t (*graft_text_fn)(void *userdata, const char *text, size_t text_len);
+
+/* Cuts are made in this order: top_k, top_p, min_p; then the temperature, and a draw. */
+typedef struct graft_sampling {
+    uint32_t struct_size;
+    float temperature;                /* divides the logits; 0 takes the likeliest, whatever the rest says */
+    uint32_t top_k;                   /* this many of the likeliest; 0: all */
+    float top_p;                      /* the likeliest up to this total probability; 0: all */
+    float min_p;                      /* what is at least this part as likely as the likeliest; 0: all */
+    uint32_t reserved_0;
+    uint64_t seed;                    /* the same seed draws the same */
+} graft_sampling;
+
+#define GRAFT_GENERATE_APPEND 1u      /* text or tokens go behind what the session holds; otherwise they are all that it
+                                         holds then */
+#define GRAFT_GENERATE_MARKUP 2u      /* in `text` the names of control tokens are these tokens */
+typedef struct graft_generate_request {
+    uint32_t struct_size;
+    uint32_t flags;                   /* GRAFT_GENERATE_APPEND, GRAFT_GENERATE_MARKUP */
+    uint64_t timeout_ms;              /* for all of it; 0: any time */
+    uint32_t max_tokens;              /* of the answer; 0: as many as the context holds */
+    uint32_t reserved_0;
+    const graft_message *messages;    /* a conversation from its first message on, */
+    size_t n_messages;
+    const graft_chat_options *chat;   /* and how it is written; NULL: the model's way */
+    const char *text;                 /* or a text to continue, */
+    size_t text_len;
+    const graft_token *tokens;        /* or tokens to continue. None of the three: what the session holds */
+    size_t n_tokens;
+    graft_image *const *images;       /* in front of a text, or one for each GRAFT_TOKEN_IMAGE of tokens */
+    size_t n_images;
+    const graft_sampling *sampling;   /* NULL: the likeliest tokens */
+    const char *const *stops;         /* texts that end the answer and are no part of it */
+    size_t n_stops;
+    graft_cancel *cancel;
+    graft_text_fn on_text;            /* NULL: nobody sees the text; see graft_session_tokens */
+    graft_progress_fn on_progress;    /* told positions of the prompt that were run, of how many: "prompt" */
+    void *userdata;                   /* first argument of both */
+} graft_generate_request;
+
+#define GRAFT_FINISH_END          1u  /* the model ended its turn */
+#define GRAFT_FINISH_STOP         2u  /* a stop text came up */
+#define GRAFT_FINISH_LENGTH       3u  /* max_tokens */
+#define GRAFT_FINISH_CONTEXT_FULL 4u  /* no position is left */
+#define GRAFT_FINISH_CALLBACK     5u  /* on_text asked to stop */
+#define GRAFT_FINISH_CANCELLED    6u  /* the cancel token was raised, or on_progress asked to stop */
+#define GRAFT_FINISH_TIMEOUT      7u  /* timeout_ms were over */
+typedef struct graft_generate_result {
+    uint32_t struct_size;
+    uint32_t finish;                  /* GRAFT_FINISH_END, ... */
+    uint32_t n_prompt;                /* positions that the session held when the answer began */
+    uint32_t n_reused;                /* of them those that it held before and that were not run again */
+    uint32_t n_generated;             /* tokens of the answer */
+    uint32_t reserved_0;
+    double prompt_ms;                 /* until the prompt was run */
+    double generate_ms;               /* from then on */
+} graft_generate_result;
+
+/* Runs a prompt and answers it. What messages, text or tokens have in common with what the session holds, from the
+ * first position on, is not run again: give a conversation whole each time, and only what is new costs.
+ *
+ * Afterwards the session holds the prompt and the answer, but for the token that ended it. GRAFT_E_CANCELLED and
+ * GRAFT_E_TIMEOUT come within a part of a layer, also in the prompt: the tokens and images that were run whole stay,
+ * the last token of the answer may be missing, and, unlike elsewhere, `out` is written. */
+GRAFT_API graft_status graft_session_generate(graft_session *session, const graft_generate_request *request GRAFT_OPT,
+                                              graft_generate_result *out GRAFT_OPT, graft_error **err GRAFT_OPT)
+                                              GRAFT_NOEXCEPT GRAFT_MUST_USE;
+
 /* -------------------------------------------------------------------------------------------------------- jobs */
 
 /* As a timeout: until it comes. */
@@ -424,7 +788,6 @@ GRAFT_API graft_status graft_dataset_check(const graft_dataset *dataset,
                                            const graft_dataset_check_options *options GRAFT_OPT,
                                            graft_diagnostic_fn function GRAFT_OPT, void *userdata GRAFT_OPT,
                                            uint64_t *n_errors GRAFT_OPT, graft_error **err GRAFT_OPT) GRAFT_NOEXCEPT;
-
 
 /* ----------------------------------------------------------------------------------------------- train options */
 
@@ -711,7 +1074,39 @@ GRAFT_API graft_status graft_plugin_convert(const graft_plugin *plugin, const gr
                                             graft_convert_report *report GRAFT_OPT, graft_error **err GRAFT_OPT)
                                             GRAFT_NOEXCEPT;
 
-/* [evaluator] */
+/* -------------------------------------------------------------------------------------------------- evaluations */
+
+typedef struct graft_evaluation_request {
+    uint32_t struct_size;
+    uint32_t flags;                   /* 0 */
+    graft_model *model;               /* who is asked */
+    const graft_adapter_binding *adapters;
+    size_t n_adapters;
+    const graft_dataset *dataset;     /* what is asked: the last question of every sample */
+    const graft_plugin *metric;       /* who scores: an evaluator */
+    const char *metric_options_json;  /* its options, a JSON object; NULL: none */
+    uint64_t seed;                    /* of what it leaves to chance */
+    uint64_t limit;                   /* ask only this many samples, from the first on; 0: all */
+    uint32_t max_tokens;              /* of an answer; 0: 128 */
+    uint32_t n_context;               /* positions of the session that answers; 0: the model's, at most 4096 */
+    const char *template_name;        /* the conversation template; NULL: the model's */
+    const char *system;               /* instructions in place of the template's own; NULL: those */
+    graft_model *judge;               /* whom a judge asks, which was loaded with GRAFT_PLUGIN_ALLOW_MODEL; NULL: nobody */
+    const graft_adapter_binding *judge_adapters;
+    size_t n_judge_adapters;
+    const char *predictions_path;     /* a line for every sample goes there; NULL: nowhere */
+    graft_progress_fn on_progress;    /* told samples that are done: "asking" */
+    graft_diagnostic_fn on_diagnostic;/* told, at the end, what the metric remarked */
+    void *userdata;                   /* first argument of both */
+    graft_cancel *cancel;
+} graft_evaluation_request;
+
+/* Puts the questions of a data set to a model and scores the answers. The report is JSON: metrics with value, unit and
+ * weight, failures, who answered, how long it took. A sample whose question cannot be put is left out and told in
+ * it. After cancelling there is neither a report nor a file. */
+GRAFT_API graft_status graft_evaluation_run(const graft_evaluation_request *request, graft_buffer **report,
+                                            graft_error **err GRAFT_OPT) GRAFT_NOEXCEPT;
+
 /* -------------------------------------------------------------------------------------------------------- gguf */
 
 typedef struct graft_write_options {

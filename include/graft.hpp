@@ -237,6 +237,16 @@ public:
     void reset() const noexcept { graft_cancel_reset(get()); }
 };
 
+// ------------------------------------------------------------------------------------------------------ callbacks
+
+/// A remark about data.
+struct Remark {
+    std::uint32_t severity;
+    std::string_view code;
+    std::string_view message;
+    std::string_view json;
+};
+
 // -------------------------------------------------------------------------------------------------------- runtime
 
 using RuntimeOptions = Begun<graft_runtime_options>;
@@ -339,19 +349,504 @@ public:
     }
 };
 
+// --------------------------------------------------------------------------------------------------------- images
+
+using ImageLimits = Begun<graft_image_limits>;
+using ImageInfo = Begun<graft_image_info>;
+
+/// Pixels.
+class Image : public detail::Shared<graft_image, graft_image_retain, graft_image_release> {
+public:
+    using Shared::Shared;
+    static Outcome<Image> open(const std::string &path, const ImageLimits &limits = {}, const Runtime &runtime = {}) {
+        graft_image *image = nullptr;
+        graft_error *error = nullptr;
+        const graft_status status = graft_image_open(runtime.get(), path.c_str(), &limits, &image, &error);
+        return detail::finish(status, error, [&] { return Image(image); });
+    }
+
+    /// A PNG, JPEG, WebP, BMP or GIF file in memory.
+    static Outcome<Image> decode(std::string_view bytes, const ImageLimits &limits = {}, const Runtime &runtime = {}) {
+        graft_image *image = nullptr;
+        graft_error *error = nullptr;
+        const graft_status status =
+            graft_image_decode(runtime.get(), bytes.data(), bytes.size(), &limits, &image, &error);
+        return detail::finish(status, error, [&] { return Image(image); });
+    }
+
+    /// 8-bit red, green and blue, rows from the top and `stride` bytes apart.
+    static Outcome<Image> from_pixels(const std::uint8_t *pixels, std::uint32_t width, std::uint32_t height,
+                                      std::size_t stride = 0, const Runtime &runtime = {}) {
+        graft_image *image = nullptr;
+        graft_error *error = nullptr;
+        const graft_status status =
+            graft_image_from_pixels(runtime.get(), pixels, width, height, stride, &image, &error);
+        return detail::finish(status, error, [&] { return Image(image); });
+    }
+
+    Outcome<ImageInfo> info() const {
+        ImageInfo info;
+        const graft_status status = graft_image_get_info(get(), &info);
+        return detail::finish(status, nullptr, [&] { return info; });
+    }
+};
+
+// ------------------------------------------------------------------------------------------------------- adapters
+
+using AdapterInfo = Begun<graft_adapter_info>;
+using AdapterSaveOptions = Begun<graft_adapter_save_options>;
+using CompressOptions = Begun<graft_compress_options>;
+using MergeOptions = Begun<graft_merge_options>;
+
+struct Binding;
+
+/// A LoRA adapter.
+class Adapter : public detail::Shared<graft_adapter, graft_adapter_retain, graft_adapter_release> {
+public:
+    using Shared::Shared;
+    /// A GGUF adapter, or a folder of PEFT or mlx-lm; refused if it was made for another model.
+    static Outcome<Adapter> open(const Model &model, const std::string &path) {
+        graft_adapter *adapter = nullptr;
+        graft_error *error = nullptr;
+        const graft_status status = graft_adapter_open(model.get(), path.c_str(), &adapter, &error);
+        return detail::finish(status, error, [&] { return Adapter(adapter); });
+    }
+
+    Outcome<AdapterInfo> info() const {
+        AdapterInfo info;
+        const graft_status status = graft_adapter_get_info(get(), &info);
+        return detail::finish(status, nullptr, [&] { return info; });
+    }
+
+    /// All there is to say, as JSON.
+    Outcome<std::string> metadata() const {
+        graft_buffer *json = nullptr;
+        graft_error *error = nullptr;
+        const graft_status status = graft_adapter_metadata(get(), &json, &error);
+        return detail::finish(status, error, [&] { return detail::take(json); });
+    }
+
+    Outcome<void> save(const std::string &path, const AdapterSaveOptions &options = {}) const {
+        graft_error *error = nullptr;
+        const graft_status status = graft_adapter_save(get(), path.c_str(), &options, &error);
+        return detail::finish(status, error);
+    }
+
+    /// Everything it adds, multiplied.
+    Outcome<Adapter> scaled(float factor) const {
+        graft_adapter *adapter = nullptr;
+        graft_error *error = nullptr;
+        const graft_status status = graft_adapter_scale(get(), factor, &adapter, &error);
+        return detail::finish(status, error, [&] { return Adapter(adapter); });
+    }
+
+    Outcome<Adapter> renamed(const std::string &name) const {
+        graft_adapter *adapter = nullptr;
+        graft_error *error = nullptr;
+        const graft_status status = graft_adapter_rename(get(), name.c_str(), &adapter, &error);
+        return detail::finish(status, error, [&] { return Adapter(adapter); });
+    }
+
+    /// The nearest adapter of smaller ranks.
+    Outcome<Adapter> compressed(const CompressOptions &options, const Runtime &runtime = {}) const {
+        graft_adapter *adapter = nullptr;
+        graft_error *error = nullptr;
+        const graft_status status =
+            graft_adapter_compress(runtime.get(), get(), &options, &adapter, nullptr, &error);
+        return detail::finish(status, error, [&] { return Adapter(adapter); });
+    }
+
+    /// The weighted sum of adapters of one base.
+    static Outcome<Adapter> combine(const std::vector<Binding> &parts, const std::string &name);
+};
+
+/// An adapter and how strongly it counts.
+struct Binding {
+    Adapter adapter;
+    float strength = 1.0f;
+};
+
+namespace detail {
+inline std::vector<graft_adapter_binding> bindings(const std::vector<Binding> &from) {
+    std::vector<graft_adapter_binding> bindings;
+    for (const Binding &binding : from) {
+        Begun<graft_adapter_binding> begun;
+        begun.adapter = binding.adapter.get();
+        begun.strength = binding.strength;
+        bindings.push_back(begun);
+    }
+    return bindings;
+}
+} // namespace detail
+
+inline Outcome<Adapter> Adapter::combine(const std::vector<Binding> &parts, const std::string &name) {
+    const auto bindings = detail::bindings(parts);
+    graft_adapter *adapter = nullptr;
+    graft_error *error = nullptr;
+    const graft_status status =
+        graft_adapter_combine(bindings.data(), bindings.size(), name.c_str(), &adapter, &error);
+    return detail::finish(status, error, [&] { return Adapter(adapter); });
+}
+
+// ------------------------------------------------------------------------------------------------------- sessions
+
+using SessionOptions = Begun<graft_session_options>;
+using SessionInfo = Begun<graft_session_info>;
+using Sampling = Begun<graft_sampling>;
+using GenerateResult = Begun<graft_generate_result>;
+
+/// One turn of a conversation, with images in front of its text.
+struct Message {
+    std::string role;
+    std::string text;
+    std::vector<Image> images;
+};
+
+/// How to generate.
+struct GenerateOptions {
+    std::uint32_t max_tokens = 0;
+    Sampling sampling;
+    std::vector<std::string> stops;
+    std::uint64_t timeout_ms = 0;
+    const Cancel *cancel = nullptr;
+};
+
+/// One timeline of tokens and images.
+class Session : public detail::Owned<graft_session, graft_session_release> {
+public:
+    using Owned::Owned;
+    static Outcome<Session> create(const Model &model, const SessionOptions &options = {}) {
+        graft_session *session = nullptr;
+        graft_error *error = nullptr;
+        const graft_status status = graft_session_create(model.get(), &options, &session, &error);
+        return detail::finish(status, error, [&] { return Session(session); });
+    }
+
+    /// Another session with the same past.
+    Outcome<Session> fork(const SessionOptions &options = {}) {
+        graft_session *session = nullptr;
+        graft_error *error = nullptr;
+        const graft_status status = graft_session_fork(get(), &options, &session, &error);
+        return detail::finish(status, error, [&] { return Session(session); });
+    }
+
+    Outcome<SessionInfo> info() const {
+        SessionInfo info;
+        const graft_status status = graft_session_get_info(get(), &info);
+        return detail::finish(status, nullptr, [&] { return info; });
+    }
+
+    Outcome<void> reset() {
+        graft_error *error = nullptr;
+        const graft_status status = graft_session_reset(get(), &error);
+        return detail::finish(status, error);
+    }
+
+    Outcome<void> truncate(std::uint32_t positions) {
+        graft_error *error = nullptr;
+        const graft_status status = graft_session_truncate(get(), positions, &error);
+        return detail::finish(status, error);
+    }
+
+    Outcome<void> feed(const std::vector<graft_token> &tokens, const Cancel &cancel = {}) {
+        graft_error *error = nullptr;
+        const graft_status status = graft_session_feed(get(), tokens.data(), tokens.size(), cancel.get(), &error);
+        return detail::finish(status, error);
+    }
+
+    Outcome<void> feed(const Image &image, const Cancel &cancel = {}) {
+        graft_error *error = nullptr;
+        const graft_status status = graft_session_feed_image(get(), image.get(), cancel.get(), &error);
+        return detail::finish(status, error);
+    }
+
+    /// The logits of what comes next.
+    Outcome<std::vector<float>> logits(const Cancel &cancel = {}) {
+        const float *logits = nullptr;
+        std::size_t count = 0;
+        graft_error *error = nullptr;
+        const graft_status status = graft_session_logits(get(), cancel.get(), &logits, &count, &error);
+        return detail::finish(status, error, [&] { return std::vector<float>(logits, logits + count); });
+    }
+
+    /// Replaces all adapters, or, if one does not fit, none; `flags` as GRAFT_SWAP_KEEP_HISTORY.
+    Outcome<void> set_adapters(const std::vector<Binding> &adapters, std::uint32_t flags = 0) {
+        const auto bindings = detail::bindings(adapters);
+        graft_error *error = nullptr;
+        const graft_status status =
+            graft_session_set_adapters(get(), bindings.data(), bindings.size(), flags, &error);
+        return detail::finish(status, error);
+    }
+
+    Outcome<void> set_adapter(const Adapter &adapter, float strength = 1.0f) {
+        return set_adapters({Binding{adapter, strength}});
+    }
+
+    /// Answers a conversation, given whole each time; what it has in common with the session is not run again.
+    /// `on_text(text)` gets the answer as it grows.
+    template <class F>
+    Outcome<GenerateResult> generate(const std::vector<Message> &messages, F on_text,
+                                     const GenerateOptions &options = {}) {
+        std::vector<graft_message> turns;
+        std::vector<std::vector<graft_image *>> images(messages.size());
+        for (std::size_t i = 0; i < messages.size(); i++) {
+            for (const Image &image : messages[i].images) images[i].push_back(image.get());
+            Begun<graft_message> turn;
+            turn.role = messages[i].role.c_str();
+            turn.text = messages[i].text.data();
+            turn.text_len = messages[i].text.size();
+            turn.images = images[i].data();
+            turn.n_images = static_cast<std::uint32_t>(images[i].size());
+            turns.push_back(turn);
+        }
+        Begun<graft_generate_request> request;
+        request.messages = turns.data();
+        request.n_messages = turns.size();
+        return generate(request, std::move(on_text), options);
+    }
+
+    /// Answers one question.
+    template <class F>
+    Outcome<GenerateResult> generate(const std::string &question, F on_text, const GenerateOptions &options = {}) {
+        return generate(std::vector<Message>{{"user", question, {}}}, std::move(on_text), options);
+    }
+
+    /// Whatever else a request may ask for; its sampling, stops, callbacks and the like come from `options`.
+    template <class F>
+    Outcome<GenerateResult> generate(graft_generate_request request, F on_text, const GenerateOptions &options) {
+        struct Callbacks {
+            F &text;
+            detail::Caught caught;
+        } callbacks{on_text, {}};
+        std::vector<const char *> stops;
+        for (const std::string &stop : options.stops) stops.push_back(stop.c_str());
+        request.max_tokens = options.max_tokens;
+        request.sampling = &options.sampling;
+        request.stops = stops.data();
+        request.n_stops = stops.size();
+        request.timeout_ms = options.timeout_ms;
+        request.cancel = options.cancel != nullptr ? options.cancel->get() : nullptr;
+        request.userdata = &callbacks;
+        request.on_text = [](void *userdata, const char *text, std::size_t length) {
+            auto &callbacks = *static_cast<Callbacks *>(userdata);
+            const std::string_view piece(text, length);
+            return callbacks.caught.run([&] { return detail::goes_on(callbacks.text, piece); });
+        };
+        GenerateResult result;
+        graft_error *error = nullptr;
+        const graft_status status = graft_session_generate(get(), &request, &result, &error);
+        return detail::finish(status, error, [&] { return result; }, &callbacks.caught);
+    }
+};
+
+// ------------------------------------------------------------------------------------------------------- training
+
+using TrainOptions = Begun<graft_train_options>;
+using TrainMetrics = Begun<graft_train_metrics>;
+using Plan = Begun<graft_plan>;
+using Event = Begun<graft_event>;
+
+/// What a train callback answers.
+enum class Train : std::int32_t { go_on = 0, pause = 1, end = 2 };
+
+/// Training samples.
+class Dataset : public detail::Shared<graft_dataset, graft_dataset_retain, graft_dataset_release> {
+public:
+    using Shared::Shared;
+    /// LLaVA's JSON; images lie beside it unless a folder is named.
+    static Outcome<Dataset> open(const std::string &path,
+                                 const std::optional<std::string> &image_folder = std::nullopt) {
+        graft_dataset *dataset = nullptr;
+        graft_error *error = nullptr;
+        const graft_status status =
+            graft_dataset_open(path.c_str(), detail::text(image_folder), &dataset, &error);
+        return detail::finish(status, error, [&] { return Dataset(dataset); });
+    }
+
+    Outcome<std::uint64_t> count() const {
+        std::uint64_t count = 0;
+        const graft_status status = graft_dataset_count(get(), &count);
+        return detail::finish(status, nullptr, [&] { return count; });
+    }
+
+    /// A sample as JSON.
+    Outcome<std::string> sample(std::uint64_t index) const {
+        graft_buffer *json = nullptr;
+        graft_error *error = nullptr;
+        const graft_status status = graft_dataset_sample(get(), index, &json, &error);
+        return detail::finish(status, error, [&] { return detail::take(json); });
+    }
+
+    /// Looks at everything and calls `on_remark(remark)`; returns how many errors there are.
+    template <class F> Outcome<std::uint64_t> check(const Model &model, F on_remark, const Cancel &cancel = {}) const {
+        struct Callbacks {
+            F &remark;
+            detail::Caught caught;
+        } callbacks{on_remark, {}};
+        Begun<graft_dataset_check_options> options;
+        options.model = model.get();
+        options.cancel = cancel.get();
+        std::uint64_t errors = 0;
+        graft_error *error = nullptr;
+        const graft_status status = graft_dataset_check(
+            get(), &options,
+            [](void *userdata, std::uint32_t severity, const char *code, const char *message, const char *json) {
+                auto &callbacks = *static_cast<Callbacks *>(userdata);
+                const Remark remark{severity, code, message, json != nullptr ? json : ""};
+                return callbacks.caught.run([&] { return detail::goes_on(callbacks.remark, remark); });
+            },
+            &callbacks, &errors, &error);
+        return detail::finish(status, error, [&] { return errors; }, &callbacks.caught);
+    }
+};
+
+/// What a training will take, before it takes it.
+inline Outcome<Plan> plan(const Model &model, const Dataset &data, const TrainOptions &options,
+                          const Dataset &eval_data = {}) {
+    Plan plan;
+    graft_error *error = nullptr;
+    const graft_status status =
+        graft_plan_training(model.get(), data.get(), eval_data.get(), &options, &plan, nullptr, &error);
+    return detail::finish(status, error, [&] { return plan; });
+}
+
+/// A call that runs in the background. It never calls the program: what happens waits as events.
+class Job : public detail::Owned<graft_job, graft_job_release> {
+public:
+    using Owned::Owned;
+    /// Whether it has ended within this time; throws what it failed with.
+    Outcome<bool> wait(std::uint64_t timeout_ms = GRAFT_FOREVER) const {
+        graft_error *error = nullptr;
+        const graft_status status = graft_job_wait(get(), timeout_ms, &error);
+        return detail::finish(status, error, [&] { return status != GRAFT_PENDING; });
+    }
+
+    /// The next event, if one comes within this time; its texts live until the next call. None after the last one.
+    Outcome<std::optional<Event>> next_event(std::uint64_t timeout_ms = GRAFT_FOREVER) {
+        Event event;
+        const graft_status status = graft_job_next_event(get(), timeout_ms, &event);
+        return detail::finish(status, nullptr, [&] {
+            return status == GRAFT_OK ? std::optional<Event>(event) : std::nullopt;
+        });
+    }
+
+    /// A descriptor that is readable while there are events.
+    Outcome<std::intptr_t> event_fd() const {
+        std::intptr_t fd = -1;
+        graft_error *error = nullptr;
+        const graft_status status = graft_job_event_fd(get(), &fd, &error);
+        return detail::finish(status, error, [&] { return fd; });
+    }
+
+    void cancel() const noexcept { graft_job_cancel(get()); }
+};
+
+/// A training run.
+class Trainer : public detail::Owned<graft_trainer, graft_trainer_release> {
+public:
+    using Owned::Owned;
+    static Outcome<Trainer> create(const Model &model, const Dataset &data, const TrainOptions &options = {},
+                                   const Dataset &eval_data = {}) {
+        graft_trainer *trainer = nullptr;
+        graft_error *error = nullptr;
+        const graft_status status =
+            graft_trainer_create(model.get(), data.get(), eval_data.get(), &options, &trainer, &error);
+        return detail::finish(status, error, [&] { return Trainer(trainer); });
+    }
+
+    /// Does some updates; true when the run is over.
+    Outcome<bool> step(std::uint64_t steps = 1, const Cancel &cancel = {}) {
+        graft_error *error = nullptr;
+        const graft_status status = graft_trainer_step(get(), steps, cancel.get(), nullptr, &error);
+        return detail::finish(status, error, [&] { return status == GRAFT_DONE; });
+    }
+
+    /// Trains to the end: true, or false when it was paused. `on_step(metrics)` is told after every update and answers
+    /// with Train, or with nothing.
+    template <class F> Outcome<bool> run(F on_step, const Cancel &cancel = {}) {
+        struct Callbacks {
+            F &step;
+            detail::Caught caught;
+        } callbacks{on_step, {}};
+        graft_error *error = nullptr;
+        const graft_status status = graft_trainer_run(
+            get(),
+            [](void *userdata, const graft_train_metrics *metrics) {
+                auto &callbacks = *static_cast<Callbacks *>(userdata);
+                return callbacks.caught.run([&]() -> std::int32_t {
+                    if constexpr (std::is_void_v<std::invoke_result_t<F &, const graft_train_metrics &>>) {
+                        callbacks.step(*metrics);
+                        return 0;
+                    } else {
+                        return static_cast<std::int32_t>(callbacks.step(*metrics));
+                    }
+                });
+            },
+            &callbacks, cancel.get(), &error);
+        return detail::finish(status, error, [&] { return status == GRAFT_DONE; }, &callbacks.caught);
+    }
+
+    /// The same in the background; the trainer is busy until the job ends.
+    Outcome<Job> start() {
+        graft_job *job = nullptr;
+        graft_error *error = nullptr;
+        const graft_status status = graft_trainer_start(get(), &job, &error);
+        return detail::finish(status, error, [&] { return Job(job); });
+    }
+
+    /// From any thread: the run ends after its update.
+    void pause() const noexcept { graft_trainer_pause(get()); }
+
+    /// From any thread: where the run stands.
+    Outcome<TrainMetrics> metrics() const {
+        TrainMetrics metrics;
+        const graft_status status = graft_trainer_metrics(get(), &metrics);
+        return detail::finish(status, nullptr, [&] { return metrics; });
+    }
+
+    /// The mean loss on the evaluation data.
+    Outcome<double> evaluate(const Cancel &cancel = {}) {
+        double loss = 0;
+        graft_error *error = nullptr;
+        const graft_status status = graft_trainer_evaluate(get(), cancel.get(), &loss, &error);
+        return detail::finish(status, error, [&] { return loss; });
+    }
+
+    /// Saves a checkpoint, in the run folder unless a path is given, and returns where.
+    Outcome<std::string> checkpoint(const std::optional<std::string> &path = std::nullopt) {
+        graft_buffer *where = nullptr;
+        graft_error *error = nullptr;
+        const graft_status status = graft_trainer_checkpoint(get(), detail::text(path), &where, &error);
+        return detail::finish(status, error, [&] { return detail::take(where); });
+    }
+
+    /// Goes back, or on, to a checkpoint.
+    Outcome<void> resume(const std::optional<std::string> &path = std::nullopt) {
+        graft_error *error = nullptr;
+        const graft_status status = graft_trainer_resume(get(), detail::text(path), &error);
+        return detail::finish(status, error);
+    }
+
+    /// What is learned so far, ready for sessions.
+    Outcome<Adapter> adapter() {
+        graft_adapter *adapter = nullptr;
+        graft_error *error = nullptr;
+        const graft_status status = graft_trainer_adapter(get(), &adapter, &error);
+        return detail::finish(status, error, [&] { return Adapter(adapter); });
+    }
+
+    Outcome<void> save(const std::string &path, const std::string &format = "gguf") {
+        graft_error *error = nullptr;
+        const graft_status status = graft_trainer_export(get(), path.c_str(), format.c_str(), &error);
+        return detail::finish(status, error);
+    }
+};
+
 // -------------------------------------------------------------------------------------------------------- plugins
 
 using PluginOptions = Begun<graft_plugin_options>;
 using PluginLimits = Begun<graft_plugin_limits>;
 using ConvertReport = Begun<graft_convert_report>;
-
-/// A remark about data.
-struct Remark {
-    std::uint32_t severity;
-    std::string_view code;
-    std::string_view message;
-    std::string_view json;
-};
 
 /// What a conversion has besides a plugin and an export.
 struct Conversion {

@@ -53,7 +53,7 @@ const MAP: &[(&str, &str, &str)] = &[
     (
         "Where is a GGUF file read?",
         "runtime/src/gguf/reader.rs",
-        "pub fn open",
+        "fn parse",
     ),
     (
         "Where are label masks made?",
@@ -111,6 +111,11 @@ const MAP: &[(&str, &str, &str)] = &[
         "pub fn path_of",
     ),
     (
+        "Where is a prompt run, and where is it stopped?",
+        "runtime/src/session/feeding.rs",
+        "pub fn feed_watched",
+    ),
+    (
         "Where do image features follow a session's adapters?",
         "runtime/src/session/image.rs",
         "pub fn rows",
@@ -156,6 +161,21 @@ const MAP: &[(&str, &str, &str)] = &[
         "pub fn load",
     ),
     (
+        "Where is a C function implemented?",
+        "abi/src/model.rs",
+        "fn graft_model_open",
+    ),
+    (
+        "Where does a panic become a status?",
+        "abi/src/call.rs",
+        "catch_unwind",
+    ),
+    (
+        "Where is a released handle found out?",
+        "abi/src/handle.rs",
+        "pub fn get",
+    ),
+    (
         "Where are the rules that a plugin must keep?",
         "plugins/src/check/mod.rs",
         "pub fn check",
@@ -172,7 +192,11 @@ const LADDER: &[(&str, &str, &[&str])] = &[
         "graft-cli",
         &["graft", "graft-kernels", "graft-plugins"],
     ),
-    ("abi", "graft-abi", &["graft", "graft-plugins"]),
+    (
+        "abi",
+        "graft-abi",
+        &["graft", "graft-kernels", "graft-plugins"],
+    ),
 ];
 
 /// The modules of the runtime, lowest rung first; a module imports only from its

@@ -31,6 +31,11 @@ pub type graft_progress_fn = Option<
     unsafe extern "C" fn(userdata: UserData, stage: *const c_char, done: u64, total: u64) -> i32,
 >;
 
+/// Given text that was generated; anything but 0 ends the answer.
+#[allow(non_camel_case_types)]
+pub type graft_text_fn =
+    Option<unsafe extern "C" fn(userdata: UserData, text: *const c_char, text_len: usize) -> i32>;
+
 /// Calls the caller's `destroy` once, when it is dropped.
 #[derive(Debug)]
 pub struct Destroy {
@@ -69,12 +74,55 @@ impl Progress {
 
     /// Says how far it is; raises `cancel` if the caller's function asks to stop.
     pub fn tell(&self, stage: &CStr, done: u64, total: u64, cancel: &Cancel) {
-        if let Some(function) = self.function {
-            // SAFETY: the caller gave this function for this pointer; the text outlives the call.
-            let answer = unsafe { function(self.userdata, stage.as_ptr(), done, total) };
-            if answer != 0 {
-                cancel.raise();
-            }
+        if self.ask(stage, done, total).is_break() {
+            cancel.raise();
+        }
+    }
+
+    /// Says how far it is; breaks if the caller's function asks to stop.
+    pub fn ask(&self, stage: &CStr, done: u64, total: u64) -> ControlFlow<()> {
+        let Some(function) = self.function else {
+            return ControlFlow::Continue(());
+        };
+        // SAFETY: the caller gave this function for this pointer; the text outlives the call.
+        match unsafe { function(self.userdata, stage.as_ptr(), done, total) } {
+            0 => ControlFlow::Continue(()),
+            _ => ControlFlow::Break(()),
+        }
+    }
+}
+
+/// Text of a call, for the caller's function on the caller's thread.
+#[derive(Debug)]
+pub struct TextSink {
+    function: graft_text_fn,
+    userdata: UserData,
+    /// The text with a NUL behind it.
+    bytes: Vec<u8>,
+}
+
+impl TextSink {
+    /// Gives it to `function`, or to nobody.
+    pub fn new(function: graft_text_fn, userdata: UserData) -> Self {
+        Self {
+            function,
+            userdata,
+            bytes: Vec::new(),
+        }
+    }
+
+    /// Gives a text; breaks if the caller's function asks to stop.
+    pub fn give(&mut self, text: &str) -> ControlFlow<()> {
+        let Some(function) = self.function else {
+            return ControlFlow::Continue(());
+        };
+        self.bytes.clear();
+        self.bytes.extend(text.as_bytes());
+        self.bytes.push(0);
+        // SAFETY: the caller gave this function for this pointer; the text outlives the call.
+        match unsafe { function(self.userdata, self.bytes.as_ptr().cast(), text.len()) } {
+            0 => ControlFlow::Continue(()),
+            _ => ControlFlow::Break(()),
         }
     }
 }

@@ -12,9 +12,7 @@ use graft::session::{Session, SessionOptions};
 use crate::adapter::{bindings, graft_adapter_binding};
 use crate::buffer::{self, Buffer};
 use crate::call::{self, DONE};
-use crate::callback::{
-    Diagnostics, Progress, UserData, graft_diagnostic_fn, graft_progress_fn,
-};
+use crate::callback::{Diagnostics, Progress, UserData, graft_diagnostic_fn, graft_progress_fn};
 use crate::cancel::CancelToken;
 use crate::dataset::DatasetObject;
 use crate::error::ErrorOut;
@@ -90,7 +88,8 @@ impl graft_evaluation_request {
         if model.model().vision().is_none()
             && let Some(sample) = data.samples.iter().find(|s| !s.images.is_empty())
         {
-            let message = "the data show images and the model sees none: open it with its projector";
+            let message =
+                "the data show images and the model sees none: open it with its projector";
             return Err(Fault::new(GRAFT_E_UNSUPPORTED, message).with("sample", &sample.id));
         }
         let remarks = Arc::new(Remarks::new(cancel.clone()));
@@ -131,13 +130,23 @@ impl graft_evaluation_request {
         let options = EvaluateOptions {
             evaluator: metric.name().to_owned(),
             limit: usize::try_from(self.limit).unwrap_or(usize::MAX),
-            predictions: self.predictions_path.optional_path("predictions_path")?.map(Into::into),
+            predictions: self
+                .predictions_path
+                .optional_path("predictions_path")?
+                .map(Into::into),
             report: None,
         };
         let progress = Progress::new(self.on_progress, self.userdata);
-        let report = run(&mut answerer, &data.samples, &options, scorer, &cancel, |done| {
-            progress.tell(c"asking", done.done as u64, done.samples as u64, &cancel);
-        });
+        let report = run(
+            &mut answerer,
+            &data.samples,
+            &options,
+            scorer,
+            &cancel,
+            |done| {
+                progress.tell(c"asking", done.done as u64, done.samples as u64, &cancel);
+            },
+        );
         let listener = Diagnostics::new(self.on_diagnostic, self.userdata);
         let heard = remarks.remarks();
         let _ = heard.iter().try_for_each(|remark| listener.tell(remark));

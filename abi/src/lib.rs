@@ -12,17 +12,22 @@
 #![allow(unsafe_code)] // the border with C
 
 mod adapter;
+mod adapter_algebra;
 mod buffer;
 mod call;
 mod callback;
 mod cancel;
+mod chat;
 mod dataset;
 mod device;
 mod error;
+#[cfg(feature = "plugins")]
+mod evaluation;
 mod exclusive;
 mod fault;
 mod gguf;
 mod handle;
+mod image;
 mod job;
 mod library;
 mod log;
@@ -33,32 +38,52 @@ mod plan;
 mod plugin;
 mod pointer;
 mod runtime;
+mod session;
+mod session_generate;
 mod signal;
 mod source;
 mod status;
 mod status_of;
 mod structs;
+mod token;
 mod train_options;
 mod trainer;
 
 /// Every struct of the interface as Rust lays it out, for the comparison with `graft.h`.
 pub fn layouts() -> Vec<structs::Layout> {
     let mut layouts = vec![
-        structs::layout::<gguf::graft_write_options>(),
+        structs::layout::<adapter::graft_adapter_binding>(),
+        structs::layout::<adapter::graft_adapter_info>(),
+        structs::layout::<adapter::graft_adapter_options>(),
+        structs::layout::<adapter::graft_adapter_save_options>(),
+        structs::layout::<adapter_algebra::graft_compress_options>(),
+        structs::layout::<adapter_algebra::graft_difference_options>(),
+        structs::layout::<adapter_algebra::graft_merge_options>(),
+        structs::layout::<chat::graft_chat_options>(),
+        structs::layout::<chat::graft_message>(),
         structs::layout::<dataset::graft_dataset_check_options>(),
         structs::layout::<device::graft_device_info>(),
+        structs::layout::<gguf::graft_write_options>(),
+        structs::layout::<image::graft_image_info>(),
+        structs::layout::<image::graft_image_limits>(),
         structs::layout::<job::graft_event>(),
+        structs::layout::<metrics::graft_train_metrics>(),
         structs::layout::<model::graft_model_info>(),
         structs::layout::<model::graft_model_options>(),
         structs::layout::<plan::graft_plan>(),
         structs::layout::<runtime::graft_memory_stats>(),
         structs::layout::<runtime::graft_runtime_options>(),
+        structs::layout::<session::graft_session_info>(),
+        structs::layout::<session::graft_session_options>(),
+        structs::layout::<session_generate::graft_generate_request>(),
+        structs::layout::<session_generate::graft_generate_result>(),
+        structs::layout::<session_generate::graft_sampling>(),
         structs::layout::<source::graft_source>(),
-        structs::layout::<metrics::graft_train_metrics>(),
         structs::layout::<train_options::graft_train_options>(),
     ];
     #[cfg(feature = "plugins")]
     layouts.extend([
+        structs::layout::<evaluation::graft_evaluation_request>(),
         structs::layout::<plugin::graft_convert_report>(),
         structs::layout::<plugin::graft_convert_request>(),
         structs::layout::<plugin::graft_plugin_limits>(),

@@ -140,6 +140,11 @@ impl PluginObject {
         }
     }
 
+    /// What it was loaded as.
+    pub fn name(&self) -> &str {
+        &self.0.info().name
+    }
+
     fn converter(&self) -> Result<&WasmConverter, Fault> {
         match &self.0 {
             Plugin::Converter(converter) => Ok(converter),
@@ -148,7 +153,7 @@ impl PluginObject {
     }
 
     fn wrong(&self, is: &str, needed: &str) -> Fault {
-        let name = &self.0.info().name;
+        let name = self.name();
         let message = format!("the plugin {name} is {is}; {needed} is needed here");
         Fault::new(GRAFT_E_INCOMPATIBLE, message)
     }

@@ -92,6 +92,13 @@ impl<T: Plain> In<T> {
     }
 }
 
+impl<T> In<T> {
+    /// Whether it is NULL.
+    pub fn is_null(&self) -> bool {
+        self.0.is_null()
+    }
+}
+
 impl In<u8> {
     /// A text of `len` bytes, or up to its NUL.
     ///
@@ -157,11 +164,6 @@ impl<T: CStruct> In<T> {
             true => Err(missing(name)),
             false => self.read(),
         }
-    }
-
-    /// Whether it is NULL.
-    pub fn is_null(&self) -> bool {
-        self.0.is_null()
     }
 
     /// `count` structs one after the other, each as large as the first one says.
@@ -231,6 +233,12 @@ impl<T: Plain> Out<T> {
             let message = format!("the buffer has room for {have}, {want} are needed");
             return Err(Fault::new(GRAFT_E_BUFFER_SIZE, message).with("needed", want));
         }
+        self.set_all(values);
+        Ok(())
+    }
+
+    /// Copies `values` to an array that is as long as `graft.h` says, unless the caller wants none.
+    pub fn set_all(&self, values: &[T]) {
         if !self.0.is_null() {
             // SAFETY: not NULL and at least as long as the values, as the caller promises; bytes are copied, so it
             // need not be aligned, and it cannot overlap values of ours.
@@ -239,7 +247,6 @@ impl<T: Plain> Out<T> {
                 to.copy_from_nonoverlapping(from, size_of_val(values));
             }
         }
-        Ok(())
     }
 }
 
@@ -299,6 +306,48 @@ impl<T: CStruct> OutStruct<T> {
         }
         // SAFETY: not NULL, so the caller promises a struct of the size that it says.
         unsafe { T::write(self.0, value) }
+    }
+}
+
+impl<T: CStruct> OutStruct<T> {
+    /// Copies `values` to an array of `capacity` structs, each as large as the first one says, and their number to
+    /// `needed`. NULL with a capacity of 0 asks for the number alone.
+    ///
+    /// # Errors
+    /// If they are more than fit, or the first says no size; nothing but the number is written then.
+    pub fn fill(
+        &self,
+        capacity: usize,
+        needed: &Out<usize>,
+        values: impl ExactSizeIterator<Item = Result<T, Fault>>,
+    ) -> Result<(), Fault> {
+        let count = values.len();
+        needed.set(count);
+        if self.0.is_null() {
+            return match capacity {
+                0 => Ok(()),
+                _ => Err(missing("the array")),
+            };
+        }
+        if count > capacity {
+            let message = format!("the array has room for {capacity}, {count} are needed");
+            return Err(Fault::new(GRAFT_E_BUFFER_SIZE, message).with("needed", count));
+        }
+        if count == 0 {
+            return Ok(());
+        }
+        // SAFETY: not NULL and at least one struct long, which begins with its size.
+        let stride = unsafe { T::size(self.0) }?;
+        for (i, value) in values.enumerate() {
+            let value = value?;
+            let place = self.0.wrapping_byte_add(i * stride);
+            // SAFETY: the caller promises `capacity` structs of the first one's size, of which this is one.
+            unsafe {
+                place.cast::<u32>().write_unaligned(stride as u32);
+                T::write(place, &value)?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -83,6 +83,7 @@ fn sort(error: &graft::Error) -> Sorted {
         Error::Arena(ArenaError::Refused { .. }) => plain(status::GRAFT_E_MEMORY),
         Error::Arena(_) => plain(status::GRAFT_E_INTERNAL),
         Error::Cancelled => plain(status::GRAFT_E_CANCELLED),
+        Error::TimedOut => plain(status::GRAFT_E_TIMEOUT),
         _ => plain(status::GRAFT_E_INTERNAL),
     }
 }

@@ -86,7 +86,7 @@ pub fn setup(
         template: model.model().chat_template(name)?,
         data: Arc::clone(data.get()?.data()),
         held_out: held_out.map(|data| Arc::clone(data.data())),
-        initial: initial.map(|adapter| Arc::clone(adapter.adapter())),
+        initial: initial.map(|adapter| adapter.shared()),
         options: options.train_options()?,
         budget: (options.memory_budget > 0).then_some(options.memory_budget),
         feature_cache: cache.map(Path::to_owned),
@@ -501,7 +501,7 @@ pub extern "C" fn graft_trainer_adapter(
             return Err(no_pairs());
         }
         let adapter = held.run.trainer().adapter();
-        out.give(AdapterObject::new(Arc::clone(&trainer.model), adapter))?;
+        out.give(AdapterObject::new(adapter))?;
         DONE
     })
 }

@@ -237,7 +237,9 @@ pub enum Exceeded {
     Deadline(Duration),
     #[error("it wanted {wanted} bytes of memory; {limit} are allowed (memory_bytes)")]
     Memory { wanted: u64, limit: u64 },
-    #[error("its calls nest too deeply for a stack of {0} bytes (stack_bytes); it may recurse without end")]
+    #[error(
+        "its calls nest too deeply for a stack of {0} bytes (stack_bytes); it may recurse without end"
+    )]
     Stack(usize),
     #[error("one call carried more than {0} bytes (call_bytes)")]
     CallBytes(usize),

@@ -72,6 +72,9 @@ pub enum Error {
     /// The caller raised the cancel flag.
     #[error("interrupted")]
     Cancelled,
+    /// A deadline passed.
+    #[error("the time given was not enough; allow more, or ask for less")]
+    TimedOut,
 }
 
 /// `Result` with [`Error`].

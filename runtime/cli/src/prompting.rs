@@ -6,8 +6,8 @@ use std::sync::Arc;
 use clap::Args;
 use graft::cancel::Cancel;
 use graft::model::Model;
-use graft::session::{Item, Session, prompt_items};
-use graft::tokenizer::{ChatTemplate, IMAGE, Message, Role, Segment, SegmentPiece};
+use graft::session::{Item, Session, Watch, items_of, prompt_items};
+use graft::tokenizer::{ChatTemplate, Message, Role, Segment, SegmentPiece};
 
 use crate::failure::Failure;
 use crate::model_arguments;
@@ -15,8 +15,6 @@ use crate::text_file;
 
 /// Where an image goes in a text.
 const MARKER: &str = "<image>";
-/// Items that are run at once; between two runs Ctrl-C is heard.
-const STRIDE: usize = 512;
 
 /// What is said to the model.
 #[derive(Args, Clone, Debug)]
@@ -90,27 +88,7 @@ pub fn raw(model: &Arc<Model>, text: &str, images: &[PathBuf]) -> Result<Vec<Ite
     }
     let tokenizer = model.tokenizer().map_err(graft::Error::from)?;
     let prompt = tokenizer.prompt(&segments).map_err(graft::Error::from)?;
-    from_ids(&prompt.ids, &images)
-}
-
-/// Token numbers as items, with an image wherever -200 stands.
-pub fn from_ids(ids: &[i32], images: &[Item]) -> Result<Vec<Item>, Failure> {
-    let shown = ids.iter().filter(|&&id| id == IMAGE).count();
-    if shown != images.len() {
-        return Err(Failure::Usage(format!(
-            "the tokens mark {shown} places for images with {IMAGE}, {} images are given",
-            images.len()
-        )));
-    }
-    let mut images = images.iter();
-    let items = ids.iter().map(|&id| match id {
-        IMAGE => images.next().cloned(),
-        id => u32::try_from(id).ok().map(Item::Token),
-    });
-    items.collect::<Option<_>>().ok_or_else(|| {
-        let reason = format!("token ids are numbers from 0 on, or {IMAGE} for an image");
-        Failure::Usage(reason)
-    })
+    Ok(items_of(&prompt.ids, &images)?)
 }
 
 /// Positions that items take.
@@ -119,7 +97,7 @@ pub fn positions(model: &Model, items: &[Item]) -> usize {
     items.iter().map(|item| item.positions(width)).sum()
 }
 
-/// Feeds items a stride at a time, so that Ctrl-C is heard in between.
+/// Feeds items; Ctrl-C stops it.
 pub fn feed(session: &mut Session, items: &[Item], cancel: &Cancel) -> Result<(), Failure> {
     let needed = session.position() + positions(session.model(), items);
     if needed > session.capacity() {
@@ -129,10 +107,7 @@ pub fn feed(session: &mut Session, items: &[Item], cancel: &Cancel) -> Result<()
             session.capacity()
         )));
     }
-    for items in items.chunks(STRIDE) {
-        cancel.check()?;
-        session.feed_items(items.to_vec())?;
-    }
+    session.feed_watched(items.to_vec(), &mut Watch::of(cancel))?;
     Ok(())
 }
 

@@ -77,6 +77,29 @@ pub(super) fn open(path: &Path, metadata: &Metadata) -> Result<Option<Arc<Gguf>>
     }
 }
 
+/// Refuses a companion that does not belong to the adapter file with these metadata, and a file that lacks its own;
+/// `path` is the file's in messages.
+pub(super) fn check(
+    metadata: &Metadata,
+    companion: Option<&Metadata>,
+    path: &Path,
+) -> Result<(), AdapterError> {
+    let (path, companion_path) = (path.to_owned(), path_of(path));
+    let expected = metadata.opt_str(DIGEST)?;
+    match companion {
+        None if expected.is_none() => Ok(()),
+        None => Err(AdapterError::NoCompanion {
+            path,
+            companion: companion_path,
+        }),
+        Some(found) if expected.is_some() && found.opt_str(DIGEST)? == expected => Ok(()),
+        Some(_) => Err(AdapterError::OtherCompanion {
+            path,
+            companion: companion_path,
+        }),
+    }
+}
+
 /// What is at the companion's place before an adapter is written to `path`.
 pub(super) enum Place {
     Free,

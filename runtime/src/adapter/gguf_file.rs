@@ -55,15 +55,38 @@ pub fn read(path: &Path) -> Result<Adapter, AdapterError> {
 /// # Errors
 /// As [`read`].
 pub fn from_gguf(gguf: &Arc<Gguf>, name: &str, path: &Path) -> Result<Adapter, AdapterError> {
+    check_first(gguf.metadata(), path)?;
+    let companion = companion::open(path, gguf.metadata())?;
+    from_both(gguf, companion.as_ref(), name, path)
+}
+
+/// The adapter in files that are open already and lie nowhere: the one with the rest, and its companion if it has
+/// one. `name` is its name where the file has none, and what messages call it.
+///
+/// # Errors
+/// As [`read`].
+pub fn from_parts(
+    gguf: &Arc<Gguf>,
+    companion: Option<&Arc<Gguf>>,
+    name: &str,
+) -> Result<Adapter, AdapterError> {
+    let path = Path::new(name);
+    check_first(gguf.metadata(), path)?;
+    companion::check(gguf.metadata(), companion.map(|gguf| gguf.metadata()), path)?;
+    from_both(gguf, companion, name, path)
+}
+
+fn from_both(
+    gguf: &Arc<Gguf>,
+    companion: Option<&Arc<Gguf>>,
+    name: &str,
+    path: &Path,
+) -> Result<Adapter, AdapterError> {
     let metadata = gguf.metadata();
-    if companion::is_companion(metadata) {
-        return Err(AdapterError::IsCompanion { path: path.into() });
-    }
-    check_kind(metadata, LLAMA, path)?;
     let mut pairs = pairs(gguf, false)?;
-    if let Some(beside) = companion::open(path, metadata)? {
+    if let Some(beside) = companion {
         check_kind(beside.metadata(), CLIP, &companion::path_of(path))?;
-        let seeing = self::pairs(&beside, true)?;
+        let seeing = self::pairs(beside, true)?;
         let digests = seeing
             .iter()
             .map(|(site, pair)| PairDigest::of(*site, pair));
@@ -80,6 +103,14 @@ pub fn from_gguf(gguf: &Arc<Gguf>, name: &str, path: &Path) -> Result<Adapter, A
     };
     let name = metadata.opt_str("general.name")?.unwrap_or(name);
     Adapter::new(name, base, alpha_of(metadata)?, pairs)
+}
+
+/// Refuses a file that is not the first of an adapter.
+fn check_first(metadata: &Metadata, path: &Path) -> Result<(), AdapterError> {
+    match companion::is_companion(metadata) {
+        true => Err(AdapterError::IsCompanion { path: path.into() }),
+        false => check_kind(metadata, LLAMA, path),
+    }
 }
 
 fn check_kind(

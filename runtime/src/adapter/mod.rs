@@ -165,6 +165,18 @@ impl Adapter {
             .map_err(|reason| self.does_not_fit(model, reason))
     }
 
+    /// The same as far as the model goes: what the adapter adds in a vision half is looked at where the model has
+    /// one. For everything but attaching it.
+    ///
+    /// # Errors
+    /// As [`Adapter::check_base`].
+    pub fn check_what_is_there(&self, model: &Model) -> Result<(), AdapterError> {
+        match model.vision() {
+            Some(_) => self.check_base(model),
+            None => self.check_language(model),
+        }
+    }
+
     fn check_fingerprint(&self, model: &Model) -> Result<(), AdapterError> {
         if let Some(fingerprint) = &self.base.fingerprint
             && fingerprint != model.fingerprint()

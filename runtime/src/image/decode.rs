@@ -85,6 +85,34 @@ impl RgbImage {
         })
     }
 
+    /// An image from rows that begin `stride` bytes apart, the last of which may end with its pixels.
+    ///
+    /// # Errors
+    /// If a side is 0, a row is longer than the stride, or there are fewer bytes.
+    pub fn from_rows(
+        width: usize,
+        height: usize,
+        stride: usize,
+        bytes: &[u8],
+    ) -> Result<Self, ImageError> {
+        let row = width.checked_mul(3).filter(|&row| row <= stride && row > 0);
+        let needed = row.and_then(|row| Some((row, height.checked_sub(1)?)));
+        let needed = needed.and_then(|(row, before)| before.checked_mul(stride)?.checked_add(row));
+        match needed {
+            Some(needed) if needed <= bytes.len() => {
+                let rows = bytes[..needed].chunks(stride);
+                let pixels = rows.flat_map(|line| &line[..3 * width]).copied();
+                Self::new(width, height, pixels.collect())
+            }
+            _ => Err(ImageError::Pixels {
+                width,
+                height,
+                expected: needed.unwrap_or(usize::MAX),
+                found: bytes.len(),
+            }),
+        }
+    }
+
     /// Pixels in a row.
     pub fn width(&self) -> usize {
         self.width
@@ -263,5 +291,22 @@ mod tests {
         }
         assert!(RgbImage::new(2, 2, vec![0; 11]).is_err());
         assert!(RgbImage::new(usize::MAX, 2, vec![]).is_err());
+    }
+
+    #[test]
+    fn rows_may_lie_apart() {
+        let bytes: Vec<u8> = (0..14).collect();
+        let image = RgbImage::from_rows(2, 2, 8, &bytes).unwrap();
+        assert_eq!(image.pixels(), [0, 1, 2, 3, 4, 5, 8, 9, 10, 11, 12, 13]);
+        for (width, height, stride) in [
+            (2, 2, 9),
+            (2, 2, 5),
+            (2, 0, 8),
+            (0, 2, 8),
+            (1, usize::MAX, 8),
+        ] {
+            let refused = RgbImage::from_rows(width, height, stride, &bytes);
+            assert!(matches!(refused, Err(ImageError::Pixels { .. })));
+        }
     }
 }

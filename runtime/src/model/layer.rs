@@ -128,6 +128,26 @@ impl Layer {
         self.add_feed_forward(x, saved, pass, scratch);
     }
 
+    /// As [`Layer::forward`], but `check` is asked between its parts whether to go on; `x` is meaningless if not.
+    ///
+    /// # Errors
+    /// What `check` says.
+    pub fn forward_checked<E>(
+        &self,
+        x: &mut [f32],
+        saved: &mut Saved,
+        kv: KvSlice<'_>,
+        (pass, check): (&Pass<'_>, &dyn Fn() -> Result<(), E>),
+        scratch: &mut Scratch,
+    ) -> Result<(), E> {
+        self.attend(x, saved, kv, pass, scratch);
+        check()?;
+        self.add_attention(x, saved, pass, scratch);
+        check()?;
+        self.add_feed_forward(x, saved, pass, scratch);
+        check()
+    }
+
     /// Runs the rows of several sequences `[T, W]` through the layer, in place. Each has a cache of its own,
     /// to which its keys and values are written; `fresh` has room for those of T tokens.
     ///
@@ -177,12 +197,21 @@ impl Layer {
         pass: &Pass<'_>,
         scratch: &mut Scratch,
     ) {
-        let Sizes {
-            tokens,
-            query,
-            kv_width,
-            ..
-        } = self.sizes(x);
+        self.attend(x, saved, kv, pass, scratch);
+        self.add_attention(x, saved, pass, scratch);
+    }
+
+    /// Reads from the positions up to each row's own, whose keys and values it writes.
+    fn attend(
+        &self,
+        x: &[f32],
+        saved: &mut Saved,
+        kv: KvSlice<'_>,
+        pass: &Pass<'_>,
+        scratch: &mut Scratch,
+    ) {
+        let sizes = self.sizes(x);
+        let (tokens, query, kv_width) = (sizes.tokens, sizes.query, sizes.kv_width);
         let Pass { start, ends, .. } = *pass;
         assert!(
             ends.last().is_none_or(|&end| (start, end) == (0, tokens)),
@@ -203,7 +232,6 @@ impl Layer {
             v: values,
         };
         attention::forward(attended, lse, &read, ends, &self.attention);
-        self.add_attention(x, saved, pass, scratch);
     }
 
     /// Writes the queries of `x` `[T, W]`, rotated, to `saved`, and its keys and values `[T, K * D]`.

@@ -1,5 +1,6 @@
 //! The language model: embedding, layers, final norm and output.
 
+use std::convert::Infallible;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -188,6 +189,26 @@ impl Llama {
         by: MadeBy,
         run: &mut Inference,
     ) {
+        let go_on = || Ok::<(), Infallible>(());
+        let Ok(()) = self.forward_checked(rows, kv, (adapters, by), run, &go_on);
+    }
+
+    /// As [`Llama::forward`], but `check` is asked several times in each layer whether to go on. If not, the rows
+    /// are meaningless, and the cache has grown by the chunks that were complete.
+    ///
+    /// # Errors
+    /// What `check` says.
+    ///
+    /// # Panics
+    /// As [`Llama::forward`].
+    pub fn forward_checked<E: Send>(
+        &self,
+        rows: &mut [f32],
+        kv: &mut KvCache,
+        (adapters, by): (&dyn AdapterView, MadeBy),
+        run: &mut Inference,
+        check: &(dyn Fn() -> Result<(), E> + Sync),
+    ) -> Result<(), E> {
         run.reserve(self, adapters);
         let chunk = run.scratch.tokens() * self.shape.width;
         self.pool.run(|| {
@@ -200,12 +221,13 @@ impl Llama {
                     adapters,
                 };
                 for (i, layer) in self.layers.iter().enumerate() {
-                    let kv = kv.layer(i);
-                    layer.forward(rows, &mut run.saved, kv, &pass, &mut run.scratch);
+                    let (kv, pass) = (kv.layer(i), (&pass, check as _));
+                    layer.forward_checked(rows, &mut run.saved, kv, pass, &mut run.scratch)?;
                 }
                 kv.advance(rows.len() / self.shape.width, by);
             }
-        });
+            Ok(())
+        })
     }
 
     /// Applies the final norm to `n` rows `[n, W]` that [`Llama::forward`] produced; keeps

@@ -1,5 +1,6 @@
 //! The vision half of a vision-language model: an mmproj file, bound and ready.
 
+use std::convert::Infallible;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -281,11 +282,27 @@ impl Vision {
         adapters: &dyn AdapterView,
         work: &mut VisionWork,
     ) -> Vec<f32> {
+        let go_on = || Ok::<(), Infallible>(());
+        let Ok(features) = self.features_checked(pixels, adapters, work, &go_on);
+        features
+    }
+
+    /// The same, but `check` is asked after every block of the tower whether to go on.
+    ///
+    /// # Errors
+    /// What `check` says.
+    pub fn features_checked<E>(
+        &self,
+        pixels: &[f32],
+        adapters: &dyn AdapterView,
+        work: &mut VisionWork,
+        check: &dyn Fn() -> Result<(), E>,
+    ) -> Result<Vec<f32>, E> {
         let shape = self.tower.shape();
         let mut features = vec![0.0; shape.patches() * shape.width];
         self.tower
-            .features_adapted(&mut features, pixels, adapters, work);
-        features
+            .features_checked(&mut features, pixels, adapters, work, check)?;
+        Ok(features)
     }
 
     /// Writes a new mmproj file: this one with a trained projector, in f32.

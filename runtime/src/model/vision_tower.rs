@@ -8,6 +8,7 @@
 //! Shapes: pixels `[3, S, S]`; features `[P, Wv]`, the class token dropped, no final norm.
 //! Source: Radford et al. 2021, <https://arxiv.org/abs/2103.00020>; LLaVA takes hidden state -2.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use graft_kernels::Kernels;
@@ -32,6 +33,9 @@ pub enum VisionStage {
     /// The block of this number, from 0.
     Block(usize),
 }
+
+/// Shown the residual stream after every stage; says whether to go on.
+type Checked<'a, E> = &'a mut dyn FnMut(VisionStage, &[f32]) -> Result<(), E>;
 
 /// A frozen vision tower.
 #[derive(Debug)]
@@ -123,7 +127,27 @@ impl VisionTower {
         adapters: &dyn AdapterView,
         work: &mut VisionWork,
     ) {
-        self.run(features, pixels, adapters, work, &mut |_, _| {});
+        let Ok(()) = self.run(features, pixels, adapters, work, &mut |_, _| {
+            Ok::<(), Infallible>(())
+        });
+    }
+
+    /// As [`VisionTower::features_adapted`], but `check` is asked after every block whether to go on.
+    ///
+    /// # Errors
+    /// What `check` says.
+    ///
+    /// # Panics
+    /// If a length is another.
+    pub fn features_checked<E>(
+        &self,
+        features: &mut [f32],
+        pixels: &[f32],
+        adapters: &dyn AdapterView,
+        work: &mut VisionWork,
+        check: &dyn Fn() -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.run(features, pixels, adapters, work, &mut |_, _| check())
     }
 
     /// As [`VisionTower::features`], showing `watch` the residual stream `[1 + P, Wv]` after every
@@ -138,17 +162,20 @@ impl VisionTower {
         work: &mut VisionWork,
         watch: &mut dyn FnMut(VisionStage, &[f32]),
     ) {
-        self.run(features, pixels, &Unadapted, work, watch);
+        let Ok(()) = self.run(features, pixels, &Unadapted, work, &mut |stage, stream| {
+            watch(stage, stream);
+            Ok::<(), Infallible>(())
+        });
     }
 
-    fn run(
+    fn run<E>(
         &self,
         features: &mut [f32],
         pixels: &[f32],
         adapters: &dyn AdapterView,
         work: &mut VisionWork,
-        watch: &mut dyn FnMut(VisionStage, &[f32]),
-    ) {
+        watch: Checked<'_, E>,
+    ) -> Result<(), E> {
         let VisionShape { width, .. } = self.shape;
         let tokens = self.shape.patches() + 1;
         assert_eq!(features.len(), self.shape.patches() * width);
@@ -157,18 +184,19 @@ impl VisionTower {
         class.copy_from_slice(&self.class);
         self.patch.forward(rest, &work.patches);
         Kernels::detect().add(&mut work.x, &self.positions);
-        watch(VisionStage::Embedded, &work.x);
+        watch(VisionStage::Embedded, &work.x)?;
         work.normed.copy_from_slice(&work.x);
         self.pre_norm
             .run(&mut work.x, &work.normed, &mut work.statistics);
-        watch(VisionStage::Normed, &work.x);
+        watch(VisionStage::Normed, &work.x)?;
         let attention = self.shape.attention();
         work.lora.reserve(tokens, self.rank(adapters), 0);
         for (i, block) in self.blocks.iter().enumerate() {
             block.run(work, adapters, &attention, self.shape.quick_gelu);
-            watch(VisionStage::Block(i), &work.x);
+            watch(VisionStage::Block(i), &work.x)?;
         }
         features.copy_from_slice(&work.x[width..]);
+        Ok(())
     }
 
     /// Largest rank of what is added in its blocks.

@@ -7,9 +7,11 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use super::feeding::gather;
 use super::generate::Answer;
-use super::{Finish, GenerateOptions, Generated, Item, Session, SessionError, gather};
+use super::{Finish, GenerateOptions, Generated, Item, Session, SessionError};
 use crate::Result;
+use crate::cancel::Cancel;
 use crate::memory::{Arena, Floats, Part};
 use crate::model::{FreshKv, Inference, Lane, LlamaShape, Model};
 
@@ -103,7 +105,7 @@ impl Batch {
         assert_eq!(sessions.len(), items.len(), "a list for each session");
         self.check(sessions)?;
         for (session, items) in sessions.iter().zip(&items) {
-            session.check(items)?;
+            session.check(session.position(), items)?;
         }
         for (session, items) in sessions.iter_mut().zip(items) {
             session.history.extend(items);
@@ -218,6 +220,7 @@ impl Batch {
 
     /// Runs what is pending in any of the sessions.
     fn catch_up(&mut self, sessions: &mut [&mut Session]) -> Result<()> {
+        let never = Cancel::new();
         let llama = self.model.llama();
         let width = llama.shape().width;
         // Sessions with the same adapters lie side by side.
@@ -246,7 +249,8 @@ impl Batch {
                     .split_off_mut(..count * width)
                     .expect("as many rows as are free");
                 let start = session.kv.len();
-                gather(rows, &session.history, start, llama, &session.attached)?;
+                let adapters = &session.attached;
+                gather(rows, &session.history, start, (llama, adapters), &never)?;
                 *pending -= count;
                 free -= count;
                 let by = session.attached.made_by();

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use super::{GenerateOptions, Generated, Item, Session, SessionError};
+use super::{Finish, GenerateOptions, Generated, Item, Session, SessionError, Watch};
 use crate::Result;
 use crate::model::Model;
 use crate::tokenizer::{ChatTemplate, IMAGE, JinjaTemplate, Message, Role};
@@ -111,9 +111,10 @@ impl Chat {
             &self.messages,
             &self.images,
         )?;
-        let known = self.session.common_prefix(&items);
-        self.session.rewind(known);
-        self.session.feed_items(items[known..].to_vec())?;
+        let mut watch = Watch::of(&options.cancel);
+        if let Err(error) = self.session.set_history(items, &mut watch) {
+            return Finish::of(error).map(Generated::nothing);
+        }
         let mut options = options.clone();
         options.stop.extend(self.template.stop().map(str::to_owned));
         self.session.generate(&options, on_text)
@@ -132,14 +133,24 @@ pub fn prompt_items(
 ) -> Result<Vec<Item>> {
     let tokenizer = model.tokenizer()?;
     let prompt = tokenizer.prompt(&template.render(messages, true)?)?;
-    let (shown, given) = (prompt.images(), images.len());
+    items_of(&prompt.ids, images)
+}
+
+/// Token ids as items, with an image wherever [`IMAGE`] stands.
+///
+/// # Errors
+/// If the images are not as many as are shown, or an id is no number from 0 on.
+pub fn items_of(ids: &[i32], images: &[Item]) -> Result<Vec<Item>> {
+    let shown = ids.iter().filter(|&&id| id == IMAGE).count();
+    let given = images.len();
     if shown != given {
         return Err(SessionError::Images { shown, given }.into());
     }
     let mut images = images.iter();
-    let items = prompt.ids.iter().filter_map(|&id| match id {
-        IMAGE => images.next().cloned(),
-        id => Some(Item::Token(id.unsigned_abs())),
+    let items = ids.iter().filter_map(|&id| match u32::try_from(id) {
+        Ok(id) => Some(Ok(Item::Token(id))),
+        Err(_) if id == IMAGE => images.next().cloned().map(Ok),
+        Err(_) => Some(Err(SessionError::NoToken { id }.into())),
     });
-    Ok(items.collect())
+    items.collect()
 }

@@ -2,11 +2,11 @@
 
 use std::ops::ControlFlow;
 
-use super::Session;
-use crate::Result;
+use super::{Item, Session, Watch};
 use crate::cancel::Cancel;
 use crate::sampler::{Sampler, Sampling};
 use crate::tokenizer::{StreamDecoder, Tokenizer};
+use crate::{Error, Result};
 
 /// How to generate.
 #[derive(Clone, Debug, Default)]
@@ -17,7 +17,7 @@ pub struct GenerateOptions {
     pub sampling: Sampling,
     /// Texts that end the answer and are not part of it.
     pub stop: Vec<String>,
-    /// Stops between two tokens when raised.
+    /// Stops within a token when raised.
     pub cancel: Cancel,
 }
 
@@ -34,6 +34,8 @@ pub enum Finish {
     ContextFull,
     /// The caller asked for it, by the callback or the cancel flag.
     Cancelled,
+    /// The deadline of the cancel flag passed.
+    TimedOut,
 }
 
 impl Finish {
@@ -45,6 +47,16 @@ impl Finish {
             Self::Length => "length",
             Self::ContextFull => "context-full",
             Self::Cancelled => "cancelled",
+            Self::TimedOut => "timed-out",
+        }
+    }
+
+    /// How an answer ends in which this happened; an error if that is no end.
+    pub(super) fn of(error: Error) -> Result<Self> {
+        match error {
+            Error::Cancelled => Ok(Self::Cancelled),
+            Error::TimedOut => Ok(Self::TimedOut),
+            other => Err(other),
         }
     }
 }
@@ -60,9 +72,23 @@ pub struct Generated {
     pub finish: Finish,
 }
 
+impl Generated {
+    /// An answer that ended before it began.
+    pub(super) fn nothing(finish: Finish) -> Self {
+        Self {
+            text: String::new(),
+            tokens: Vec::new(),
+            finish,
+        }
+    }
+}
+
 impl Session {
     /// Continues what was fed. `on_text` gets the text as it grows, in whole characters; text that
     /// may be the beginning of a stop text is held back.
+    ///
+    /// Afterwards the session holds the answer's tokens but for the one that ended it; where that was the flag or
+    /// the callback, the last token of the answer may be missing as well.
     ///
     /// # Errors
     /// If nothing was fed or the model has no tokenizer.
@@ -77,10 +103,20 @@ impl Session {
             if let Some(finish) = answer.is_due() {
                 break finish;
             }
-            match answer.push(self.logits()?, &mut on_text) {
+            let logits = match self.logits_unless(&options.cancel) {
+                Ok(logits) => logits,
+                Err(error) => break Finish::of(error)?,
+            };
+            match answer.push(logits, &mut on_text) {
                 ControlFlow::Break(finish) => break finish,
                 ControlFlow::Continue(_) if self.is_full() => break Finish::ContextFull,
-                ControlFlow::Continue(id) => self.feed(&[id])?,
+                ControlFlow::Continue(id) => {
+                    let fed =
+                        self.feed_watched(vec![Item::Token(id)], &mut Watch::of(&options.cancel));
+                    if let Err(error) = fed {
+                        break Finish::of(error)?;
+                    }
+                }
             }
         };
         Ok(answer.end(finish, on_text))
@@ -115,8 +151,8 @@ impl<'a> Answer<'a> {
 
     /// Why there should not be another token, if so.
     pub(super) fn is_due(&self) -> Option<Finish> {
-        if self.options.cancel.is_raised() {
-            return Some(Finish::Cancelled);
+        if let Err(error) = self.options.cancel.check() {
+            return Finish::of(error).ok();
         }
         let most = self.options.max_tokens;
         (most > 0 && self.tokens.len() == most).then_some(Finish::Length)

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::SessionError;
 use crate::Result;
 use crate::adapter::{Attached, VisionPart};
+use crate::cancel::Cancel;
 use crate::image::RgbImage;
 use crate::memory::Arena;
 use crate::model::{AdapterView, Model, ProjectorSaved, Unadapted, VisionWork};
@@ -55,6 +56,14 @@ impl ShownImage {
     /// # Errors
     /// If the system has no memory for the tower.
     pub fn rows(&self, adapters: &Attached) -> Result<Arc<Vec<f32>>> {
+        self.rows_unless(adapters, &Cancel::new())
+    }
+
+    /// The same, unless the flag is raised before they are computed.
+    ///
+    /// # Errors
+    /// As [`ShownImage::rows`], and if the flag is raised.
+    pub fn rows_unless(&self, adapters: &Attached, cancel: &Cancel) -> Result<Arc<Vec<f32>>> {
         let part = adapters.vision_part();
         // Entries are whole before the lock is let go, so a panic elsewhere spoils nothing.
         let kept = || self.kept.lock().unwrap_or_else(PoisonError::into_inner);
@@ -65,7 +74,7 @@ impl ShownImage {
                 return Ok(Arc::clone(&kept[0].1));
             }
         }
-        let rows = encode(&self.model, &self.pixels, adapters)?;
+        let rows = encode(&self.model, &self.pixels, adapters, cancel)?;
         let mut kept = kept();
         kept.insert(0, (part, Arc::clone(&rows)));
         kept.truncate(KEPT);
@@ -87,12 +96,17 @@ impl Model {
     /// If the model has no vision part.
     pub fn image_rows(&self, image: &RgbImage) -> Result<Arc<Vec<f32>>> {
         let vision = self.vision().ok_or(SessionError::NoVision)?;
-        encode(self, &vision.pixels(image), &Unadapted)
+        encode(self, &vision.pixels(image), &Unadapted, &Cancel::new())
     }
 }
 
 /// Pixels through the tower and the projector.
-fn encode(model: &Model, pixels: &[f32], adapters: &dyn AdapterView) -> Result<Arc<Vec<f32>>> {
+fn encode(
+    model: &Model,
+    pixels: &[f32],
+    adapters: &dyn AdapterView,
+    cancel: &Cancel,
+) -> Result<Arc<Vec<f32>>> {
     let vision = model.vision().ok_or(SessionError::NoVision)?;
     let patches = vision.tower().shape().patches();
     let width = model.llama().shape().width;
@@ -101,11 +115,11 @@ fn encode(model: &Model, pixels: &[f32], adapters: &dyn AdapterView) -> Result<A
     let projector = vision.projector();
     let rounding = projector.rounding(patches);
     let mut saved = ProjectorSaved::new(patches, width, rounding, &arena)?;
-    let rows = model.llama().pool().run(|| {
-        let features = vision.features_adapted(pixels, adapters, &mut work);
+    model.llama().pool().run(|| {
+        let check = || cancel.check();
+        let features = vision.features_checked(pixels, adapters, &mut work, &check)?;
         let mut rows = vec![0.0; patches * width];
         projector.forward_adapted(&mut rows, &features, adapters, &mut saved);
-        rows
-    });
-    Ok(Arc::new(rows))
+        Ok(Arc::new(rows))
+    })
 }

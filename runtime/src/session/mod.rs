@@ -7,13 +7,15 @@
 
 mod batch;
 mod chat;
+mod feeding;
 mod generate;
 mod image;
 #[cfg(test)]
 mod tests;
 
 pub use batch::{Batch, BatchOptions};
-pub use chat::{Chat, prompt_items};
+pub use chat::{Chat, items_of, prompt_items};
+pub use feeding::Watch;
 pub use generate::{Finish, GenerateOptions, Generated};
 pub use image::ShownImage;
 
@@ -21,11 +23,10 @@ use std::sync::Arc;
 
 use crate::Result;
 use crate::adapter::Attached;
+use crate::cancel::Cancel;
 use crate::kv_cache::{KvCache, MadeBy};
 use crate::memory::{MemoryPlan, PROGRAM_BYTES, Part};
-use crate::model::{
-    Inference, Llama, LlamaShape, Model, ModelError, ProjectorSaved, VisionWork, worker_bytes,
-};
+use crate::model::{Inference, Llama, LlamaShape, Model, ProjectorSaved, VisionWork, worker_bytes};
 
 /// Why a session refused.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +63,11 @@ pub enum SessionError {
     TooManySessions { found: usize, most: usize },
     #[error("the prompt shows {shown} images, {given} are given")]
     Images { shown: usize, given: usize },
+    #[error(
+        "{id} is no token; ids are numbers from 0 on, or {} for an image",
+        crate::tokenizer::IMAGE
+    )]
+    NoToken { id: i32 },
     #[error("the model has no vision part: give its vision half (--mmproj)")]
     NoVision,
     #[error("the image was prepared for {made_for}, the session runs {found}; prepare it again")]
@@ -133,12 +139,23 @@ impl Item {
         llama: &Llama,
         adapters: &Attached,
     ) -> Result<()> {
+        self.write_rows_unless(rows, first, (llama, adapters), &Cancel::new())
+    }
+
+    /// The same, unless the flag is raised while an image is looked at.
+    fn write_rows_unless(
+        &self,
+        rows: &mut [f32],
+        first: usize,
+        (llama, adapters): (&Llama, &Attached),
+        cancel: &Cancel,
+    ) -> Result<()> {
         let from = first * llama.shape().width;
         match self {
             Self::Token(id) => llama.embed_adapted(rows, &[*id], adapters)?,
             Self::Rows(own) => rows.copy_from_slice(&own[from..][..rows.len()]),
             Self::Image(image) => {
-                rows.copy_from_slice(&image.rows(adapters)?[from..][..rows.len()]);
+                rows.copy_from_slice(&image.rows_unless(adapters, cancel)?[from..][..rows.len()]);
             }
         }
         Ok(())
@@ -278,7 +295,7 @@ impl Session {
     /// # Errors
     /// As [`Session::set_adapters`].
     pub fn set_adapters_keeping_history(&mut self, adapters: Attached) -> Result<()> {
-        self.catch_up()?;
+        self.catch_up(&mut Watch::of(&Cancel::new()))?;
         self.replace_adapters(adapters, KvCache::attribute)
     }
 
@@ -304,7 +321,7 @@ impl Session {
     /// # Errors
     /// If the past does not fit the other's context, or the system has no memory.
     pub fn fork(&mut self, options: &SessionOptions) -> Result<Self> {
-        self.catch_up()?;
+        self.catch_up(&mut Watch::of(&Cancel::new()))?;
         let mut other = Self::new(Arc::clone(&self.model), options)?;
         let (adding, capacity) = (self.position(), other.capacity());
         if adding > capacity {
@@ -323,74 +340,24 @@ impl Session {
         Ok(other)
     }
 
-    /// Feeds tokens.
-    ///
-    /// # Errors
-    /// If they do not fit the context or are outside the vocabulary; nothing was fed then.
-    pub fn feed(&mut self, tokens: &[u32]) -> Result<()> {
-        self.feed_items(tokens.iter().map(|&id| Item::Token(id)).collect())
-    }
-
-    /// Feeds rows of the model's width, such as [`Model`]'s image features.
-    ///
-    /// # Errors
-    /// If they do not fit the context or are not whole rows; nothing was fed then.
-    pub fn feed_rows(&mut self, rows: Arc<Vec<f32>>) -> Result<()> {
-        self.feed_items(vec![Item::Rows(rows)])
-    }
-
-    /// Feeds tokens and rows in order.
-    ///
-    /// # Errors
-    /// As [`Self::feed`] and [`Self::feed_rows`].
-    pub fn feed_items(&mut self, items: Vec<Item>) -> Result<()> {
-        self.check(&items)?;
-        self.history.extend(items);
-        self.catch_up()
-    }
-
-    /// Refuses what cannot be fed next.
-    fn check(&self, items: &[Item]) -> Result<()> {
-        let (width, vocabulary) = self.sizes();
-        for item in items {
-            match item {
-                Item::Token(token) if *token as usize >= vocabulary => {
-                    let token = *token;
-                    return Err(ModelError::Token { token, vocabulary }.into());
-                }
-                Item::Rows(rows) if rows.is_empty() || !rows.len().is_multiple_of(width) => {
-                    let found = rows.len();
-                    return Err(SessionError::Features { found, width }.into());
-                }
-                Item::Image(image) if !Arc::ptr_eq(image.model(), &self.model) => {
-                    let (made_for, found) = (image.model().name(), self.model.name());
-                    return Err(SessionError::OtherModelsImage { made_for, found }.into());
-                }
-                _ => {}
-            }
-        }
-        let (position, adding) = (self.position(), self.positions_of(items));
-        let capacity = self.capacity();
-        if position + adding > capacity {
-            return Err(SessionError::ContextFull {
-                position,
-                adding,
-                capacity,
-            }
-            .into());
-        }
-        Ok(())
-    }
-
     /// The logits of what comes next, `[V]`.
     ///
     /// # Errors
     /// If nothing was fed.
     pub fn logits(&mut self) -> Result<&[f32]> {
+        self.logits_unless(&Cancel::new())
+    }
+
+    /// The same, unless the flag is raised while a past is run that is not in the cache, as after a change of
+    /// adapters; the history stays whole.
+    ///
+    /// # Errors
+    /// As [`Session::logits`], and if the flag is raised.
+    pub fn logits_unless(&mut self, cancel: &Cancel) -> Result<&[f32]> {
         if self.history.is_empty() {
             return Err(SessionError::NothingFed.into());
         }
-        self.catch_up()?;
+        self.catch_up(&mut Watch::of(cancel))?;
         let llama = self.model.llama();
         let normed = &mut self.rows[..self.last.len()];
         llama.final_norm(normed, &mut [0.0], &self.last);
@@ -407,6 +374,18 @@ impl Session {
             let keep = self.positions_of(&self.history[..items.saturating_sub(1)]);
             self.kv.rewind(keep);
         }
+    }
+
+    /// Forgets everything from a position on, and an image that it lies inside of.
+    pub fn truncate(&mut self, positions: usize) {
+        let width = self.sizes().0;
+        let mut end = 0;
+        let ends = self.history.iter().map(|item| {
+            end += item.positions(width);
+            end
+        });
+        let whole = ends.take_while(|&end| end <= positions).count();
+        self.rewind(whole);
     }
 
     /// Forgets everything but the adapters.
@@ -433,59 +412,4 @@ impl Session {
         let width = self.sizes().0;
         items.iter().map(|item| item.positions(width)).sum()
     }
-
-    /// Positions of the history that are not in the cache under the present adapters; what is there under
-    /// others is forgotten.
-    fn pending(&mut self) -> usize {
-        let valid = self.kv.valid_prefix(self.attached.made_by());
-        self.kv.rewind(valid);
-        self.position() - valid
-    }
-
-    /// Runs what is pending.
-    fn catch_up(&mut self) -> Result<()> {
-        let width = self.sizes().0;
-        let room = self.rows.len() / width;
-        let by = self.attached.made_by();
-        let mut pending = self.pending();
-        while pending > 0 {
-            let count = pending.min(room);
-            let rows = &mut self.rows[..count * width];
-            let llama = self.model.llama();
-            gather(rows, &self.history, self.kv.len(), llama, &self.attached)?;
-            llama.forward(rows, &mut self.kv, &self.attached, by, &mut self.run);
-            self.last.copy_from_slice(&rows[(count - 1) * width..]);
-            pending -= count;
-        }
-        Ok(())
-    }
-}
-
-/// Writes the embeddings or features of the positions from `start` on to `rows` `[T, W]`, as they are under a set
-/// of adapters.
-fn gather(
-    rows: &mut [f32],
-    history: &[Item],
-    start: usize,
-    llama: &Llama,
-    adapters: &Attached,
-) -> Result<()> {
-    let width = llama.shape().width;
-    let mut left = rows;
-    let mut position = 0;
-    for item in history {
-        let positions = item.positions(width);
-        let skip = start.saturating_sub(position);
-        if skip < positions {
-            let floats = left.len().min((positions - skip) * width);
-            let (here, after) = left.split_at_mut(floats);
-            if here.is_empty() {
-                break;
-            }
-            item.write_rows(here, skip, llama, adapters)?;
-            left = after;
-        }
-        position += positions;
-    }
-    Ok(())
 }

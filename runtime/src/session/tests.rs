@@ -2,7 +2,11 @@
 
 use std::path::Path;
 
+use std::ops::ControlFlow;
+use std::time::Instant;
+
 use super::*;
+use crate::Error;
 use crate::adapter::{Adapter, BaseIdentity, LoraPair};
 use crate::model::{ModelOptions, Site};
 
@@ -227,4 +231,125 @@ fn a_forked_session_goes_on_as_the_first_would() {
     let small = SessionOptions::with_context(2);
     let refused = first.fork(&small).unwrap_err().to_string();
     assert!(refused.contains("do not fit 2"), "{refused}");
+}
+
+/// A session that runs four positions at once.
+fn slow(model: &Arc<Model>) -> Session {
+    let options = SessionOptions {
+        context_length: 24,
+        chunk: 4,
+    };
+    Session::new(Arc::clone(model), &options).unwrap()
+}
+
+fn items(tokens: &[u32]) -> Vec<Item> {
+    tokens.iter().map(|&id| Item::Token(id)).collect()
+}
+
+#[test]
+fn a_prompt_that_is_stopped_leaves_what_was_run_whole() {
+    let model = model();
+    let width = model.llama().shape().width;
+    let cancel = Cancel::new();
+    let mut told = Vec::new();
+    let mut stop = |done, of| {
+        told.push((done, of));
+        match done {
+            4 => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        }
+    };
+    let mut watch = Watch {
+        cancel: &cancel,
+        progress: Some(&mut stop),
+    };
+    let mut live = slow(&model);
+    let refused = live.feed_watched(items(&[1, 5, 9, 3, 8, 2, 4]), &mut watch);
+    assert!(matches!(refused, Err(Error::Cancelled)));
+    assert_eq!(told, [(4, 7)]);
+    assert_eq!(live.position(), 4);
+    assert_eq!(
+        live.logits().unwrap(),
+        logits_of(&model, set(&[]), &[1, 5, 9, 3])
+    );
+    // Rows that were run in part are not there.
+    let mut rows = vec![0.0; 5 * width];
+    model.llama().embed(&mut rows, &[5, 9, 3, 8, 2]).unwrap();
+    let mut live = slow(&model);
+    live.feed(&[7]).unwrap();
+    let new = vec![Item::Token(1), Item::Rows(Arc::new(rows)), Item::Token(4)];
+    let mut stop = |_, _| ControlFlow::Break(());
+    let mut watch = Watch {
+        cancel: &cancel,
+        progress: Some(&mut stop),
+    };
+    assert!(live.feed_watched(new, &mut watch).is_err());
+    assert_eq!(live.position(), 2);
+    assert_eq!(live.logits().unwrap(), logits_of(&model, set(&[]), &[7, 1]));
+    // A flag that is up, and a deadline that has passed, let nothing be fed and spoil nothing.
+    cancel.raise();
+    let refused = live.feed_watched(items(&[3]), &mut Watch::of(&cancel));
+    assert!(matches!(refused, Err(Error::Cancelled)));
+    let late = Cancel::new().until(Instant::now());
+    let refused = live.feed_watched(items(&[3]), &mut Watch::of(&late));
+    assert!(matches!(refused, Err(Error::TimedOut)));
+    live.set_adapters(set(&[(&adapter(&model, 1), 1.0)]))
+        .unwrap();
+    assert!(live.logits_unless(&late).is_err());
+    live.set_adapters(set(&[])).unwrap();
+    assert_eq!(live.logits().unwrap(), logits_of(&model, set(&[]), &[7, 1]));
+}
+
+#[test]
+fn a_history_becomes_another_and_runs_only_what_differs() {
+    let model = model();
+    let never = Cancel::new();
+    let mut live = session(&model);
+    live.feed(&[1, 5, 9, 3]).unwrap();
+    let reused = live.set_history(items(&[1, 5, 7, 2]), &mut Watch::of(&never));
+    // The last token in common is run again, since its row is not kept.
+    assert_eq!(reused.unwrap(), 1);
+    assert_eq!(
+        live.logits().unwrap(),
+        logits_of(&model, set(&[]), &[1, 5, 7, 2])
+    );
+    let reused = live.set_history(items(&[1, 5, 7, 2, 4]), &mut Watch::of(&never));
+    assert_eq!(reused.unwrap(), 4);
+    let same = live.set_history(items(&[1, 5, 7, 2, 4]), &mut Watch::of(&never));
+    assert_eq!(same.unwrap(), 5);
+    assert!(
+        live.set_history(items(&[1; 25]), &mut Watch::of(&never))
+            .is_err()
+    );
+    assert_eq!(live.position(), 5, "what does not fit changes nothing");
+    live.truncate(3);
+    assert_eq!(
+        live.logits().unwrap(),
+        logits_of(&model, set(&[]), &[1, 5, 7])
+    );
+    live.truncate(0);
+    assert_eq!(live.position(), 0);
+}
+
+#[test]
+fn tokens_are_scored_by_what_stands_before_them() {
+    let model = model();
+    let tokens = [5, 9, 3, 8, 2, 4];
+    let never = Cancel::new();
+    let mut live = slow(&model);
+    assert!(live.feed_scored(&tokens, &mut Watch::of(&never)).is_err());
+    live.feed(&[1]).unwrap();
+    let scores = live.feed_scored(&tokens, &mut Watch::of(&never)).unwrap();
+    let mut before = vec![1];
+    for (token, score) in tokens.into_iter().zip(scores) {
+        let logits = logits_of(&model, set(&[]), &before);
+        let total: f64 = logits.iter().map(|&l| f64::from(l).exp()).sum();
+        let expected = f64::from(logits[token as usize]) - total.ln();
+        assert!(
+            (f64::from(score) - expected).abs() < 1e-4,
+            "{score} {expected}"
+        );
+        before.push(token);
+    }
+    assert_eq!(live.logits().unwrap(), logits_of(&model, set(&[]), &before));
 }

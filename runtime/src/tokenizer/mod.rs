@@ -245,6 +245,14 @@ impl Tokenizer {
         }
     }
 
+    /// The bytes that a token stands for, which may be a part of a character; none for control tokens and ids out
+    /// of range.
+    pub fn bytes(&self, id: u32) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.append_bytes(&mut bytes, id);
+        bytes
+    }
+
     /// The token's text in the vocabulary, as the file spells it.
     pub fn token_text(&self, id: u32) -> Option<&str> {
         self.texts.get(id as usize).map(String::as_str)

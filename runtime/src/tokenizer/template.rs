@@ -192,14 +192,14 @@ impl ChatTemplate {
             .map(Self::Named)
             .ok_or_else(|| TokenizerError::TemplateName {
                 found: name.into(),
-                known: NAMED
-                    .iter()
-                    .chain([&CHATML])
-                    .flat_map(|t| t.names)
-                    .copied()
-                    .collect::<Vec<_>>()
-                    .join(", "),
+                known: Self::names().collect::<Vec<_>>().join(", "),
             })
+    }
+
+    /// Every name that [`ChatTemplate::named`] knows.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        let all = NAMED.iter().chain([&CHATML]);
+        all.flat_map(|template| template.names).copied()
     }
 
     /// LLaVA-1.5's own: what its training and benchmarks use.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args};
 use graft::atomic_file::AtomicFile;
+use graft::session::items_of;
 
 use crate::Setting;
 use crate::failure::Failure;
@@ -51,7 +52,8 @@ pub fn run(arguments: &LogitsArguments, setting: &Setting) -> Result<(), Failure
     let model = &opened.model;
     let items = match &arguments.prompt {
         Some(text) => prompting::raw(model, text, &arguments.images)?,
-        None => prompting::from_ids(&arguments.tokens, &images(model, &arguments.images)?)?,
+        None => items_of(&arguments.tokens, &images(model, &arguments.images)?)
+            .map_err(|e| Failure::Usage(e.to_string()))?,
     };
     let rows = prompting::positions(model, &items);
     if rows == 0 {

@@ -180,5 +180,6 @@ pub fn explain(finish: Finish) -> &'static str {
         Finish::Length => "; cut at --max-tokens",
         Finish::ContextFull => "; the context is full",
         Finish::Cancelled => "; interrupted",
+        Finish::TimedOut => "; out of time",
     }
 }

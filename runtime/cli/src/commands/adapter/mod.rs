@@ -78,11 +78,7 @@ fn open_adapter(path: &Path, model: Option<&Model>) -> Result<Arc<Adapter>, Fail
             )));
         }
     };
-    let fits = match model {
-        Some(model) if model.vision().is_some() => adapter.check_base(model),
-        Some(model) => adapter.check_language(model),
-        None => Ok(()),
-    };
+    let fits = model.map_or(Ok(()), |model| adapter.check_what_is_there(model));
     fits.map_err(|e| about(path, e))?;
     Ok(Arc::new(adapter))
 }
