@@ -719,23 +719,32 @@ typedef struct graft_generate_result {
 GRAFT_API graft_status graft_session_generate(graft_session *session, const graft_generate_request *request GRAFT_OPT,
                                               graft_generate_result *out GRAFT_OPT, graft_error **err GRAFT_OPT)
                                               GRAFT_NOEXCEPT GRAFT_MUST_USE;
+/* graft_session_generate in the background: the session is busy until the job ends. The request is not needed when the
+ * call returns; on_text, on_progress and cancel must be NULL, since the job calls nobody: its events are PROGRESS (the
+ * prompt's positions), TEXT and ANSWERED. graft_job_cancel stops it. */
+GRAFT_API graft_status graft_session_generate_start(graft_session *session,
+                                                    const graft_generate_request *request GRAFT_OPT, graft_job **out,
+                                                    graft_error **err GRAFT_OPT) GRAFT_NOEXCEPT GRAFT_MUST_USE;
 
 /* -------------------------------------------------------------------------------------------------------- jobs */
 
 /* As a timeout: until it comes. */
-#define GRAFT_FOREVER UINT64_MAX
+#define GRAFT_FOREVER ((uint64_t)-1)
 #define GRAFT_EVENT_PROGRESS   1u     /* done of total */
 #define GRAFT_EVENT_METRICS    2u     /* of a trainer: where it stands */
 #define GRAFT_EVENT_CHECKPOINT 3u     /* of a trainer: one was saved; text is its path */
 #define GRAFT_EVENT_FINISHED   4u     /* the last event: the job came to status */
+#define GRAFT_EVENT_TEXT       5u     /* of an answer: more of it, in whole characters */
+#define GRAFT_EVENT_ANSWERED   6u     /* of an answer: what it came to, also if it was cancelled */
 typedef struct graft_event {
     uint32_t struct_size;
     uint32_t kind;                    /* GRAFT_EVENT_*; skip those you do not know */
     uint64_t done;
     uint64_t total;                   /* 0: not known */
-    const char *text;                 /* or NULL; it and metrics live until the job's next graft_job_next_event */
+    const char *text;                 /* or NULL; it, metrics and result live until the job's next graft_job_next_event */
     size_t text_len;                  /* bytes of it, without the NUL */
     const struct graft_train_metrics *metrics; /* or NULL */
+    const struct graft_generate_result *result;/* or NULL */
     graft_status status;
     uint32_t reserved_0;
 } graft_event;

@@ -138,6 +138,11 @@ impl CancelToken {
         })
     }
 
+    /// Whether it is NULL.
+    pub fn is_null(self) -> bool {
+        self.0.is_null()
+    }
+
     /// The flag for a call; one that nobody raises for NULL.
     ///
     /// # Errors

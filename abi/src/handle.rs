@@ -70,6 +70,7 @@ static TABLE: RwLock<Table> = RwLock::new(Table {
 
 impl<K: Kind> Handle<K> {
     /// No object.
+    #[cfg(test)]
     pub const NULL: Self = Self(ptr::null_mut(), PhantomData);
 
     /// A handle to a new object, which the program must release.

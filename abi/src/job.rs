@@ -21,6 +21,7 @@ use crate::fault::Fault;
 use crate::handle::{Handle, Kind};
 use crate::metrics::graft_train_metrics;
 use crate::pointer::{Out, OutStruct};
+use crate::session_generate::graft_generate_result;
 use crate::signal::Signal;
 use crate::status::{GRAFT_DONE, GRAFT_E_MEMORY, GRAFT_OK, GRAFT_PENDING, graft_status};
 use crate::structs::{CStruct, c_struct};
@@ -34,6 +35,10 @@ pub const GRAFT_EVENT_PROGRESS: u32 = 1;
 pub const GRAFT_EVENT_METRICS: u32 = 2;
 /// A checkpoint was saved: `text` is its path.
 pub const GRAFT_EVENT_CHECKPOINT: u32 = 3;
+/// More of an answer.
+pub const GRAFT_EVENT_TEXT: u32 = 5;
+/// What an answer came to.
+pub const GRAFT_EVENT_ANSWERED: u32 = 6;
 /// The job is over: `status` is what it came to.
 pub const GRAFT_EVENT_FINISHED: u32 = 4;
 
@@ -68,6 +73,8 @@ c_struct! {
         text_len: usize,
         /// Of a trainer, or NULL.
         metrics: *const graft_train_metrics,
+        /// Of an answer, or NULL.
+        result: *const graft_generate_result,
         /// What the job came to.
         status: graft_status,
         /// Zero.
@@ -83,6 +90,10 @@ pub enum Event {
     Metrics(Box<graft_train_metrics>),
     /// A checkpoint's path.
     Checkpoint(CString),
+    /// More of an answer.
+    Text(CString),
+    /// What an answer came to.
+    Answered(Box<graft_generate_result>),
     /// The end.
     Finished(graft_status),
 }
@@ -93,6 +104,11 @@ impl Event {
         Self::Checkpoint(c_text(&path.display().to_string()))
     }
 
+    /// More of an answer.
+    pub fn text(text: &str) -> Self {
+        Self::Text(c_text(text))
+    }
+
     fn passes(&self) -> bool {
         matches!(self, Self::Progress { .. } | Self::Metrics(_))
     }
@@ -101,6 +117,7 @@ impl Event {
         let mut event = graft_event {
             text: ptr::null(),
             metrics: ptr::null(),
+            result: ptr::null(),
             ..graft_event::zeroed()
         };
         match self {
@@ -116,6 +133,14 @@ impl Event {
             Self::Checkpoint(path) => {
                 event.kind = GRAFT_EVENT_CHECKPOINT;
                 (event.text, event.text_len) = (path.as_ptr(), path.as_bytes().len());
+            }
+            Self::Text(text) => {
+                event.kind = GRAFT_EVENT_TEXT;
+                (event.text, event.text_len) = (text.as_ptr(), text.as_bytes().len());
+            }
+            Self::Answered(result) => {
+                event.kind = GRAFT_EVENT_ANSWERED;
+                event.result = &raw const **result;
             }
             Self::Finished(status) => {
                 event.kind = GRAFT_EVENT_FINISHED;

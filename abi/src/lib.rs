@@ -48,6 +48,8 @@ mod structs;
 mod token;
 mod train_options;
 mod trainer;
+#[cfg(not(feature = "plugins"))]
+mod without_plugins;
 
 /// Every struct of the interface as Rust lays it out, for the comparison with `graft.h`.
 pub fn layouts() -> Vec<structs::Layout> {

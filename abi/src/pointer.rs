@@ -190,6 +190,26 @@ impl<T: CStruct> In<T> {
     }
 }
 
+/// A struct of the program's on its way to another thread, while the call that it came with waits.
+#[derive(Debug)]
+pub struct Lent<T>(T);
+
+// SAFETY: the pointers in the struct are the program's promise for the time of the call, whichever thread follows them;
+// `Lent::during` says who waits.
+unsafe impl<T> Send for Lent<T> {}
+
+impl<T: CStruct> Lent<T> {
+    /// What another thread looks at before the call returns, and not afterwards.
+    pub fn during(call: T) -> Self {
+        Self(call)
+    }
+
+    /// The struct.
+    pub fn get(&self) -> &T {
+        &self.0
+    }
+}
+
 /// Where a result goes, or NULL.
 #[repr(transparent)]
 #[derive(Debug)]

@@ -15,8 +15,9 @@ use crate::exclusive::Exclusive;
 use crate::fault::Fault;
 use crate::handle::{Handle, exclusive_kind};
 use crate::image::ImageObject;
+use crate::job::JobObject;
 use crate::model::ModelObject;
-use crate::pointer::{In, Out, OutStruct};
+use crate::pointer::{In, Lent, Out, OutStruct};
 use crate::session_generate::{self, graft_generate_request, graft_generate_result};
 use crate::status::{GRAFT_E_BUDGET, graft_status};
 use crate::structs::{CStruct, c_struct};
@@ -25,7 +26,8 @@ use crate::token::{graft_token, taken};
 /// Keys and values of the past stay as the old set has made them.
 pub const GRAFT_SWAP_KEEP_HISTORY: u32 = 1;
 /// An image, among tokens.
-pub const GRAFT_TOKEN_IMAGE: graft_token = graft::tokenizer::IMAGE;
+pub const GRAFT_TOKEN_IMAGE: graft_token = -200;
+const _: () = assert!(GRAFT_TOKEN_IMAGE == graft::tokenizer::IMAGE);
 /// Something else that was fed.
 const OTHER: graft_token = crate::token::GRAFT_TOKEN_NONE;
 
@@ -378,6 +380,27 @@ pub extern "C" fn graft_session_adapters(
             });
             adapters.fill(capacity, &needed, bindings)
         })?;
+        DONE
+    })
+}
+
+/// See `graft.h`.
+#[unsafe(no_mangle)]
+pub extern "C" fn graft_session_generate_start(
+    session: Handle<SessionObject>,
+    request: In<graft_generate_request>,
+    out: Out<Handle<JobObject>>,
+    err: ErrorOut,
+) -> graft_status {
+    call::call("graft_session_generate_start", err, || {
+        let session = session.get()?;
+        out.check("out")?;
+        let request = request.read()?;
+        if request.calls_back() {
+            let message = "a job calls nobody back and has a token of its own: on_text, on_progress and cancel are NULL";
+            return Err(Fault::argument(message));
+        }
+        out.give(session_generate::start(session, Lent::during(request))?)?;
         DONE
     })
 }

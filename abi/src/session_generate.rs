@@ -1,19 +1,23 @@
 //! What an answer is asked for with, and what it comes to.
 
+use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use graft::cancel::Cancel;
 use graft::sampler::Sampling;
 use graft::session::{Finish, GenerateOptions, Item, Watch, items_of, prompt_items};
 
+use crate::call::DONE;
 use crate::callback::{Progress, TextSink, UserData, graft_progress_fn, graft_text_fn};
 use crate::cancel::CancelToken;
 use crate::chat::{Conversation, graft_chat_options, graft_message};
 use crate::fault::Fault;
 use crate::handle::Handle;
 use crate::image::{self, ImageObject};
-use crate::pointer::{In, OutStruct, Text};
-use crate::session::{GRAFT_TOKEN_IMAGE, State, number};
+use crate::job::{Event, JobObject, Worker};
+use crate::pointer::{In, Lent, OutStruct, Text};
+use crate::session::{GRAFT_TOKEN_IMAGE, SessionObject, State, number};
 use crate::structs::{CStruct, c_struct};
 use crate::token::graft_token;
 
@@ -231,18 +235,74 @@ impl graft_generate_request {
         }
     }
 
-    fn cancel(&self) -> Result<Cancel, Fault> {
-        let cancel = self.cancel.flag()?;
+    /// A flag that is raised as well when the time given is over.
+    fn until_timeout(&self, cancel: Cancel) -> Cancel {
         let time = Duration::from_millis(self.timeout_ms);
         let deadline = Instant::now().checked_add(time);
-        Ok(match deadline.filter(|_| self.timeout_ms > 0) {
+        match deadline.filter(|_| self.timeout_ms > 0) {
             Some(deadline) => cancel.until(deadline),
             None => cancel,
+        }
+    }
+
+    /// All that is asked for, with nothing of the program's memory in it.
+    ///
+    /// # Errors
+    /// If the request cannot be meant.
+    pub fn asked(&self, state: &State, cancel: Cancel) -> Result<Asked, Fault> {
+        let cancel = self.until_timeout(cancel);
+        let mut stop = self.stops()?;
+        let sampling = self.sampling.read()?.sampling()?;
+        Ok(Asked {
+            given: self.given(state, &mut stop)?,
+            append: self.has(GRAFT_GENERATE_APPEND),
+            options: GenerateOptions {
+                max_tokens: self.max_tokens as usize,
+                sampling,
+                stop,
+                cancel,
+            },
         })
+    }
+
+    /// Whether it names functions or a token of the program's.
+    pub fn calls_back(&self) -> bool {
+        self.on_text.is_some() || self.on_progress.is_some() || !self.cancel.is_null()
     }
 }
 
-/// Answers, and says in `out` what it came to, also if it was cancelled.
+/// A request, ready to be answered.
+pub struct Asked {
+    given: Given,
+    append: bool,
+    options: GenerateOptions,
+}
+
+/// Hears of an answer while it is made.
+pub trait Listener {
+    /// Positions of the prompt that were run, of how many.
+    fn prompt(&mut self, done: usize, of: usize) -> ControlFlow<()>;
+    /// More of the answer's text, in whole characters.
+    fn text(&mut self, text: &str) -> ControlFlow<()>;
+}
+
+/// The program's functions.
+struct Callbacks {
+    progress: Progress,
+    sink: TextSink,
+}
+
+impl Listener for Callbacks {
+    fn prompt(&mut self, done: usize, of: usize) -> ControlFlow<()> {
+        self.progress.ask(c"prompt", done as u64, of as u64)
+    }
+
+    fn text(&mut self, text: &str) -> ControlFlow<()> {
+        self.sink.give(text)
+    }
+}
+
+/// Answers with the program's functions, and says in `out` what it came to, also if it was cancelled.
 ///
 /// # Errors
 /// If the request cannot be meant, the prompt does not fit, or it is cancelled.
@@ -251,30 +311,52 @@ pub fn run(
     request: &graft_generate_request,
     out: &OutStruct<graft_generate_result>,
 ) -> Result<(), Fault> {
-    let begun = Instant::now();
-    let cancel = request.cancel()?;
-    let mut stop = request.stops()?;
-    let sampling = request.sampling.read()?.sampling()?;
-    let given = request.given(state, &mut stop)?;
+    let asked = request.asked(state, request.cancel.flag()?)?;
+    let mut callbacks = Callbacks {
+        progress: Progress::new(request.on_progress, request.userdata),
+        sink: TextSink::new(request.on_text, request.userdata),
+    };
+    let (result, ended) = answer(state, asked, &mut callbacks);
+    if result.finish != 0 {
+        out.set(&result)?;
+    }
+    ended
+}
+
+/// Answers. Of what was stopped the result says how far it came; otherwise a failure leaves its finish 0.
+pub fn answer(
+    state: &mut State,
+    asked: Asked,
+    listener: &mut dyn Listener,
+) -> (graft_generate_result, Result<(), Fault>) {
     let mut result = graft_generate_result::zeroed();
-    let fed = feed(state, request, given, &cancel);
+    let ended = make(state, asked, listener, &mut result);
+    if let Err(error) = &ended {
+        result.finish = match error {
+            graft::Error::Cancelled => GRAFT_FINISH_CANCELLED,
+            graft::Error::TimedOut => GRAFT_FINISH_TIMEOUT,
+            _ => 0,
+        };
+    }
+    (result, ended.map_err(Fault::from))
+}
+
+fn make(
+    state: &mut State,
+    asked: Asked,
+    listener: &mut dyn Listener,
+    result: &mut graft_generate_result,
+) -> graft::Result<()> {
+    let begun = Instant::now();
+    let options = asked.options;
+    let reused = feed(state, asked.given, asked.append, &options.cancel, listener);
     result.prompt_ms = milliseconds(begun);
     result.n_prompt = number(state.session.position());
-    match fed {
-        Ok(reused) => result.n_reused = number(reused),
-        Err(error) => return end(error, result, out),
-    }
+    result.n_reused = number(reused?);
     let begun = Instant::now();
-    let mut sink = TextSink::new(request.on_text, request.userdata);
     let mut stopped = false;
-    let options = GenerateOptions {
-        max_tokens: request.max_tokens as usize,
-        sampling,
-        stop,
-        cancel,
-    };
     let generated = state.session.generate(&options, |text| {
-        let flow = sink.give(text);
+        let flow = listener.text(text);
         stopped |= flow.is_break();
         flow
     })?;
@@ -286,21 +368,21 @@ pub fn run(
         Finish::Length => GRAFT_FINISH_LENGTH,
         Finish::ContextFull => GRAFT_FINISH_CONTEXT_FULL,
         Finish::Cancelled if stopped => GRAFT_FINISH_CALLBACK,
-        Finish::Cancelled => return end(graft::Error::Cancelled, result, out),
-        Finish::TimedOut => return end(graft::Error::TimedOut, result, out),
+        Finish::Cancelled => return Err(graft::Error::Cancelled),
+        Finish::TimedOut => return Err(graft::Error::TimedOut),
     };
-    out.set(&result)
+    Ok(())
 }
 
 /// Feeds what is given; returns how many positions were not run again.
 fn feed(
     state: &mut State,
-    request: &graft_generate_request,
     given: Given,
+    append: bool,
     cancel: &Cancel,
+    listener: &mut dyn Listener,
 ) -> graft::Result<usize> {
-    let progress = Progress::new(request.on_progress, request.userdata);
-    let mut tell = |done: usize, of: usize| progress.ask(c"prompt", done as u64, of as u64);
+    let mut tell = |done: usize, of: usize| listener.prompt(done, of);
     let mut watch = Watch {
         cancel,
         progress: Some(&mut tell),
@@ -308,7 +390,7 @@ fn feed(
     let held = state.session.position();
     match given {
         Given::Nothing => Ok(held),
-        Given::Items(items) if request.has(GRAFT_GENERATE_APPEND) => {
+        Given::Items(items) if append => {
             state.session.feed_watched(items, &mut watch)?;
             Ok(held)
         }
@@ -316,19 +398,41 @@ fn feed(
     }
 }
 
-/// A call that was stopped says in `out` how far it came.
-fn end(
-    error: graft::Error,
-    mut result: graft_generate_result,
-    out: &OutStruct<graft_generate_result>,
-) -> Result<(), Fault> {
-    result.finish = match error {
-        graft::Error::Cancelled => GRAFT_FINISH_CANCELLED,
-        graft::Error::TimedOut => GRAFT_FINISH_TIMEOUT,
-        error => return Err(error.into()),
-    };
-    out.set(&result)?;
-    Err(error.into())
+/// An answer in the background: what happens waits as events.
+struct Events<'a>(&'a Worker);
+
+impl Listener for Events<'_> {
+    fn prompt(&mut self, done: usize, of: usize) -> ControlFlow<()> {
+        let (done, total) = (done as u64, of as u64);
+        self.0.tell(Event::Progress { done, total });
+        ControlFlow::Continue(())
+    }
+
+    fn text(&mut self, text: &str) -> ControlFlow<()> {
+        self.0.tell(Event::text(text));
+        ControlFlow::Continue(())
+    }
+}
+
+/// Answers in a job.
+///
+/// # Errors
+/// If the request cannot be meant, or the session is in use.
+pub fn start(
+    session: Arc<SessionObject>,
+    request: Lent<graft_generate_request>,
+) -> Result<JobObject, Fault> {
+    JobObject::start("graft_session_generate_start", move |worker| {
+        session.with(|state| {
+            // Whoever started the job waits, and what the request leads to is there, until the job has begun.
+            let asked = request.get().asked(state, worker.cancel().clone())?;
+            worker.begun();
+            let (result, ended) = answer(state, asked, &mut Events(worker));
+            worker.tell(Event::Answered(Box::new(result)));
+            ended
+        })?;
+        DONE
+    })
 }
 
 fn milliseconds(begun: Instant) -> f64 {

@@ -15,6 +15,28 @@ use crate::handle::Handle;
 use crate::pointer::Text;
 use crate::structs::c_struct;
 
+/// AdamW.
+pub const GRAFT_OPTIMIZER_ADAMW: u32 = 0;
+/// AdamW with moments of 8 bits.
+pub const GRAFT_OPTIMIZER_ADAMW_8BIT: u32 = 1;
+/// The rate falls like half a cosine.
+pub const GRAFT_SCHEDULE_COSINE: u32 = 0;
+/// The rate falls evenly.
+pub const GRAFT_SCHEDULE_LINEAR: u32 = 1;
+/// The rate stays.
+pub const GRAFT_SCHEDULE_CONSTANT: u32 = 2;
+/// In memory.
+pub const GRAFT_PLACE_MEMORY: u32 = 1;
+/// On the disk.
+pub const GRAFT_PLACE_DISK: u32 = 2;
+/// Gradients are used when all are there.
+pub const GRAFT_GRADIENTS_WHOLE: u32 = 1;
+/// A layer's gradients are used at once.
+pub const GRAFT_GRADIENTS_LAYER: u32 = 2;
+/// Activations are kept in f32.
+pub const GRAFT_SAVED_F32: u32 = 0;
+/// Activations are kept in bf16.
+pub const GRAFT_SAVED_BF16: u32 = 1;
 /// rsLoRA: multiply by alpha / sqrt(rank).
 pub const GRAFT_TRAIN_RSLORA: u32 = 1 << 0;
 /// Train the projector as well.
@@ -128,12 +150,12 @@ c_struct! {
     }
 }
 
-/// Refuses a number that stands for nothing.
-fn one_of<T: Copy>(field: &'static str, number: u32, meanings: &[T]) -> Result<T, Fault> {
-    let meaning = meanings.get(number as usize).copied();
-    meaning.ok_or_else(|| {
-        let most = meanings.len() - 1;
-        let message = format!("{field} is {number}; {most} is the most");
+/// What a number of a struct stands for.
+fn one_of<T: Copy>(field: &'static str, asked: u32, known: &[(u32, T)]) -> Result<T, Fault> {
+    let found = known.iter().find(|(number, _)| *number == asked);
+    found.map(|(_, value)| *value).ok_or_else(|| {
+        let numbers: Vec<String> = known.iter().map(|(n, _)| n.to_string()).collect();
+        let message = format!("{field} is {asked}; it is one of {}", numbers.join(", "));
         Fault::argument(message).with("field", field)
     })
 }
@@ -208,8 +230,15 @@ impl graft_train_options {
 
     /// What is learned, and how.
     fn course(&self) -> Result<TrainOptions, Fault> {
-        use OptimizerKind::{AdamW, AdamW8bit};
-        use ScheduleKind::{Constant, Cosine, Linear};
+        let schedules = [
+            (GRAFT_SCHEDULE_COSINE, ScheduleKind::Cosine),
+            (GRAFT_SCHEDULE_LINEAR, ScheduleKind::Linear),
+            (GRAFT_SCHEDULE_CONSTANT, ScheduleKind::Constant),
+        ];
+        let optimizers = [
+            (GRAFT_OPTIMIZER_ADAMW, OptimizerKind::AdamW),
+            (GRAFT_OPTIMIZER_ADAMW_8BIT, OptimizerKind::AdamW8bit),
+        ];
         let usual = TrainOptions::default();
         let targets = self.targets.optional("targets")?;
         let targets = targets.map_or_else(|| usual.targets.clone(), str::to_owned);
@@ -228,7 +257,7 @@ impl graft_train_options {
             grad_accum: or(self.accumulation as usize, usual.grad_accum),
             lr: or(self.learning_rate, usual.lr),
             projector_lr: or(self.projector_learning_rate, projector_lr),
-            schedule: one_of("schedule", self.schedule, &[Cosine, Linear, Constant])?,
+            schedule: one_of("schedule", self.schedule, &schedules)?,
             warmup_ratio: or_none(self.warmup_ratio, usual.warmup_ratio),
             weight_decay: self.weight_decay,
             clip: or_none(self.max_grad_norm, usual.clip),
@@ -237,11 +266,14 @@ impl graft_train_options {
             group_by_modality_length: self.is(GRAFT_TRAIN_GROUP_BY_MODALITY),
             packing: self.is(GRAFT_TRAIN_PACKING),
             shuffle: !self.is(GRAFT_TRAIN_NO_SHUFFLE),
-            optimizer: one_of("optimizer", self.optimizer, &[AdamW, AdamW8bit])?,
+            optimizer: one_of("optimizer", self.optimizer, &optimizers)?,
             saved: one_of(
                 "saved_activations",
                 self.saved_activations,
-                &[SavedKind::F32, SavedKind::Bf16],
+                &[
+                    (GRAFT_SAVED_F32, SavedKind::F32),
+                    (GRAFT_SAVED_BF16, SavedKind::Bf16),
+                ],
             )?,
             seed: or(self.seed, usual.seed),
             ..usual
@@ -249,9 +281,16 @@ impl graft_train_options {
     }
 
     fn levers(&self) -> Result<Levers, Fault> {
-        const PLACES: &[Option<Place>] = &[None, Some(Place::Memory), Some(Place::Disk)];
-        const WHEN: &[Option<GradientPlace>] =
-            &[None, Some(GradientPlace::Whole), Some(GradientPlace::Layer)];
+        const PLACES: &[(u32, Option<Place>)] = &[
+            (0, None),
+            (GRAFT_PLACE_MEMORY, Some(Place::Memory)),
+            (GRAFT_PLACE_DISK, Some(Place::Disk)),
+        ];
+        const WHEN: &[(u32, Option<GradientPlace>)] = &[
+            (0, None),
+            (GRAFT_GRADIENTS_WHOLE, Some(GradientPlace::Whole)),
+            (GRAFT_GRADIENTS_LAYER, Some(GradientPlace::Layer)),
+        ];
         let scratch = self.scratch_folder.optional_path("scratch_folder")?;
         Ok(Levers {
             kept_layers: (self.kept_layers > 0).then_some(self.kept_layers as usize),

@@ -38,7 +38,8 @@ pub type graft_train_fn =
 
 /// A run, with what any thread may touch while a call is at work.
 pub struct TrainerObject {
-    model: Arc<ModelObject>,
+    /// Holds the runtime that its memory is of.
+    _model: Arc<ModelObject>,
     run: Exclusive<Held>,
     pause: Cancel,
     metrics: Mutex<graft_train_metrics>,
@@ -168,7 +169,7 @@ impl TrainerObject {
         run.heed_pause(&pause);
         let metrics = graft_train_metrics::of(&run, metrics::GRAFT_TRAIN_READY);
         Ok(Self {
-            model,
+            _model: model,
             run: Exclusive::new(Held {
                 run,
                 _memory: memory,

@@ -57,6 +57,7 @@ pub fn numbers() -> BTreeMap<String, String> {
     let is_number = |text: &str| {
         let text = text
             .trim_start_matches("((size_t)")
+            .trim_start_matches("((uint64_t)")
             .trim_start_matches(['(', '-']);
         text.starts_with(|c: char| c.is_ascii_digit() || c == '-')
     };
