@@ -226,6 +226,8 @@ const UNSAFE: &[&str] = &[
     "plugins/src/cache.rs",
     "plugins/sdk/",
     "plugins/guests/",
+    // Calls into the library as a C program makes them.
+    "benches/abi.rs",
     // The probe of the processor's peak, compiled per instruction set.
     "benches/limits.rs",
     // Mapping a file by hand, to compare.
