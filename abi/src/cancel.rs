@@ -94,10 +94,10 @@ impl Spare {
     /// A place that no program holds and whose flag no call uses.
     fn take(&mut self) -> Result<usize, Fault> {
         let idle = |&place: &usize| cell(place).is_some_and(|cell| !cell.cancel.is_shared());
-        if !self.free.iter().any(|place| idle(place)) {
+        if !self.free.iter().any(idle) {
             self.grow()?;
         }
-        let at = self.free.iter().position(|place| idle(place));
+        let at = self.free.iter().position(idle);
         at.map(|at| self.free.swap_remove(at))
             .ok_or_else(|| Fault::internal("no cell in a new block"))
     }
