@@ -1,4 +1,5 @@
 //! What the demo of the command line has, for programs of the tests.
+#![allow(dead_code)] // each test uses some of it
 
 use std::path::{Path, PathBuf};
 

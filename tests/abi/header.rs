@@ -1,4 +1,5 @@
 //! What `include/graft.h` declares, read as text.
+#![allow(dead_code)] // each test uses some of it
 
 use std::collections::BTreeMap;
 

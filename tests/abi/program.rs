@@ -1,4 +1,5 @@
 //! C and C++ programs of the tests, compiled against `include/` and linked with the static library.
+#![allow(dead_code)] // each test uses some of it
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
