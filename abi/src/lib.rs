@@ -3,12 +3,12 @@
 //! A function checks what it is given, calls the engine once, and says how it went; there is no logic of the engine's
 //! here. What all of them stand on:
 //!
-//! * [`call`]: no panic leaves the library, every failure becomes a status and an error object;
-//! * [`handle`]: objects as programs hold them, which can be wrong without harm;
-//! * [`exclusive`]: objects of one call at a time;
-//! * [`pointer`] and [`structs`]: what programs give by pointer, as types whose methods are safe;
-//! * [`callback`]: functions of the program's;
-//! * [`fault`] and [`status_of`]: from errors of the engine to statuses.
+//! * `call`: no panic leaves the library, every failure becomes a status and an error object;
+//! * `handle`: objects as programs hold them, which can be wrong without harm;
+//! * `exclusive`: objects of one call at a time;
+//! * `pointer` and `structs`: what programs give by pointer, as types whose methods are safe;
+//! * `callback`: functions of the program's;
+//! * `fault` and `status_of`: from errors of the engine to statuses.
 #![allow(unsafe_code)] // the border with C
 
 mod adapter;
