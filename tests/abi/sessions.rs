@@ -16,3 +16,9 @@ fn a_c_program_asks_and_is_answered() {
         &arguments.map(|p| p.as_path()),
     );
 }
+
+#[test]
+fn memory_that_cannot_be_had_is_a_status() {
+    let model = program::root().join("runtime/cli/demo/model.gguf");
+    program::run(&program::compile("memory.c"), &[&model]);
+}
