@@ -348,7 +348,7 @@ static void seeing(graft_model *model, graft_model *blind, const char *path, con
     OK(graft_session_generate(other, &request, &result, &error));
     CHECK(!strcmp(answer.text, tokens.text));
     request.n_images = 0;
-    FAILS(graft_session_generate(other, &request, NULL, &error), GRAFT_E_ARGUMENT, "shows 1 images, 0 are given");
+    FAILS(graft_session_generate(other, &request, NULL, &error), GRAFT_E_ARGUMENT, "1 places for images, 0 images");
     OK(graft_session_tokens(session, ids, 512, &n, &error));
     size_t images = 0;
     for (size_t i = 0; i < n; i++) images += ids[i] == GRAFT_TOKEN_IMAGE;

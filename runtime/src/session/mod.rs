@@ -61,7 +61,7 @@ pub enum SessionError {
         "{found} sessions are more than the {most} the batch is for; open it for more, or run two"
     )]
     TooManySessions { found: usize, most: usize },
-    #[error("the prompt shows {shown} images, {given} are given")]
+    #[error("the prompt has {shown} places for images, {given} images are given")]
     Images { shown: usize, given: usize },
     #[error(
         "{id} is no token; ids are numbers from 0 on, or {} for an image",
