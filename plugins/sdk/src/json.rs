@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use crate::marks::end_of_plain_text;
+use crate::marks::{end_of_plain_text, same};
 
 /// How deep arrays and objects may nest.
 const DEEPEST: u32 = 128;
@@ -111,8 +111,8 @@ impl<'a> Node<'a> {
         let Value::Object(members) = &self.value else {
             return None;
         };
-        let mut found = members.iter().rev().filter(|(name, _)| name == key);
-        found.next().map(|(_, node)| node)
+        let named = |(name, _): &&(Cow<'_, str>, _)| same(name.as_bytes(), key.as_bytes());
+        members.iter().rev().find(named).map(|(_, node)| node)
     }
 
     /// The first of `keys` that is there and not null.
@@ -250,6 +250,9 @@ impl<'a> Parser<'a> {
         while !self.take(close) {
             let read = element(self);
             self.skip_blanks();
+            if read.is_ok() && self.peek() == Some(b',') && self.goes_on() {
+                continue;
+            }
             if self.is_cut_off() {
                 self.at = self.text.len();
                 break;
@@ -366,18 +369,31 @@ impl<'a> Parser<'a> {
     }
 
     fn number(&mut self) -> Result<Value<'a>, SyntaxError> {
-        if self.text[self.at..].starts_with("-Infinity") {
+        let rest = &self.text.as_bytes()[self.at..];
+        // Nearly every number is a whole one.
+        let sign = usize::from(rest.first() == Some(&b'-'));
+        let digits = rest[sign..].iter().take_while(|b| b.is_ascii_digit());
+        let whole = sign + digits.count();
+        if whole > sign && !matches!(rest.get(whole), Some(b'-' | b'+' | b'.' | b'e' | b'E')) {
+            let digits = &self.text[self.at..self.at + whole];
+            self.at += whole;
+            return Ok(Value::Number(digits));
+        }
+        self.other_number()
+    }
+
+    /// A number that is not a whole one, or what seems to be one.
+    #[cold]
+    fn other_number(&mut self) -> Result<Value<'a>, SyntaxError> {
+        let rest = &self.text.as_bytes()[self.at..];
+        if rest.starts_with(b"-Infinity") {
             self.at += "-Infinity".len();
             return Ok(Value::Null);
         }
-        let rest = &self.text.as_bytes()[self.at..];
         let is_part = |b: &u8| matches!(b, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E');
         let length = rest.iter().take_while(|b| is_part(b)).count();
         let digits = &self.text[self.at..self.at + length];
-        // Nearly every number is a whole one; only others are read to see whether they are numbers.
-        let whole = digits.strip_prefix('-').unwrap_or(digits);
-        let plain = !whole.is_empty() && whole.bytes().all(|b| b.is_ascii_digit());
-        if !plain && digits.parse::<f64>().is_err() {
+        if digits.parse::<f64>().is_err() {
             return Err(self.error(&format!("`{digits}` is no number")));
         }
         self.at += length;
@@ -403,6 +419,22 @@ impl<'a> Parser<'a> {
         Ok(value)
     }
 
+    /// Behind the comma at hand: whether what follows must be another element, which it then moves to.
+    fn goes_on(&mut self) -> bool {
+        let comma = self.at;
+        self.at += 1;
+        self.skip_blanks();
+        let goes_on = match self.peek() {
+            Some(b'{' | b'[' | b'"') => true,
+            Some(b'-' | b'0'..=b'9') => !self.open,
+            _ => false,
+        };
+        if !goes_on {
+            self.at = comma;
+        }
+        goes_on
+    }
+
     /// Whether nothing is left but what may be the beginning of a number, a word or an escape.
     fn is_cut_off(&self) -> bool {
         let word = |b: u8| b.is_ascii_alphanumeric() || b"\\+-.".contains(&b);
@@ -423,10 +455,24 @@ impl<'a> Parser<'a> {
         self.text.as_bytes().get(self.at).copied()
     }
 
+    // Most exports have no blanks, and a loop costs a plugin something even if it is not run.
+    #[inline]
     fn skip_blanks(&mut self) {
-        while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
+        if self.is_at_blank() {
+            self.skip_some_blanks();
+        }
+    }
+
+    #[cold]
+    fn skip_some_blanks(&mut self) {
+        while self.is_at_blank() {
             self.at += 1;
         }
+    }
+
+    #[inline]
+    fn is_at_blank(&self) -> bool {
+        matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r'))
     }
 
     fn error(&self, message: &str) -> SyntaxError {
