@@ -14,6 +14,8 @@ const MOST_VALUES: u32 = 2 << 20;
 
 /// Members that an object usually has.
 const MEMBERS: usize = 8;
+/// Objects that an array of them usually has.
+const ITEMS: usize = 16;
 
 /// Which notation a text is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,6 +188,8 @@ struct Parser<'a> {
 }
 
 impl<'a> Parser<'a> {
+    // Inlined where values are elements, so that only what nests is a call.
+    #[inline(always)]
     fn value(&mut self) -> Result<Node<'a>, SyntaxError> {
         self.skip_blanks();
         let at = self.at;
@@ -205,6 +209,7 @@ impl<'a> Parser<'a> {
         Ok(Node { at, value })
     }
 
+    #[inline(never)]
     fn object(&mut self) -> Result<Value<'a>, SyntaxError> {
         let mut members = Vec::new();
         self.sequence(b'}', |parser| {
@@ -226,9 +231,13 @@ impl<'a> Parser<'a> {
         Ok(Value::Object(members))
     }
 
+    #[inline(never)]
     fn array(&mut self, close: u8) -> Result<Value<'a>, SyntaxError> {
         let mut items = Vec::new();
         self.sequence(close, |parser| {
+            if items.capacity() == 0 && parser.peek() == Some(b'{') {
+                items.reserve(ITEMS);
+            }
             items.push(parser.value()?);
             Ok(())
         })?;
@@ -274,7 +283,23 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
+    #[inline]
     fn string(&mut self) -> Result<Cow<'a, str>, SyntaxError> {
+        let bytes = &self.text.as_bytes()[self.at..];
+        if let [quote, rest @ ..] = bytes
+            && let Some(stop) = end_of_plain_text(rest, *quote)
+            && rest[stop] == *quote
+        {
+            let start = self.at + 1;
+            self.at = start + stop + 1;
+            return Ok(Cow::Borrowed(&self.text[start..start + stop]));
+        }
+        self.other_string()
+    }
+
+    /// A string with escapes, or what seems to be a string.
+    #[cold]
+    fn other_string(&mut self) -> Result<Cow<'a, str>, SyntaxError> {
         let opening = self.at;
         let quote = self.text.as_bytes()[opening];
         self.at += 1;
@@ -372,8 +397,7 @@ impl<'a> Parser<'a> {
         let rest = &self.text.as_bytes()[self.at..];
         // Nearly every number is a whole one.
         let sign = usize::from(rest.first() == Some(&b'-'));
-        let digits = rest[sign..].iter().take_while(|b| b.is_ascii_digit());
-        let whole = sign + digits.count();
+        let whole = sign + digits(&rest[sign..]);
         if whole > sign && !matches!(rest.get(whole), Some(b'-' | b'+' | b'.' | b'e' | b'E')) {
             let digits = &self.text[self.at..self.at + whole];
             self.at += whole;
@@ -475,12 +499,28 @@ impl<'a> Parser<'a> {
         matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r'))
     }
 
+    #[cold]
     fn error(&self, message: &str) -> SyntaxError {
         SyntaxError {
             at: self.at,
             message: message.to_owned(),
         }
     }
+}
+
+/// How many digits `text` begins with.
+#[inline]
+fn digits(text: &[u8]) -> usize {
+    const EACH: u64 = u64::MAX / 255;
+    if let Some(word) = text.first_chunk() {
+        // Of a digit all that is left is less than ten; with the highest bit out of the way no sum carries.
+        let word = u64::from_le_bytes(*word) ^ (EACH * u64::from(b'0'));
+        let others = (word | (word & (EACH * 0x7f)) + EACH * (0x80 - 10)) & (EACH * 0x80);
+        if others != 0 {
+            return others.trailing_zeros() as usize / 8;
+        }
+    }
+    text.iter().take_while(|b| b.is_ascii_digit()).count()
 }
 
 #[cfg(test)]
@@ -535,6 +575,20 @@ mod tests {
         );
         for bad in [&b""[..], b"x", b"[}", &[b'['; 1000], b"\xff"] {
             assert!(beginning(bad).is_none(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn digits_end_at_any_other_byte() {
+        for length in 0..12 {
+            for other in 0..=255u8 {
+                let mut text = b"9081726354".repeat(2)[..length].to_vec();
+                text.push(other);
+                text.extend(b"0\x80/:\xff0000");
+                let expected = text.iter().position(|b| !b.is_ascii_digit()).unwrap();
+                assert_eq!(digits(&text), expected, "{length} {other}");
+                assert_eq!(digits(&text[..length]), length);
+            }
         }
     }
 

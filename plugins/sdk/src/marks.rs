@@ -41,7 +41,14 @@ impl Block {
 pub(crate) fn end_of_plain_text(bytes: &[u8], quote: u8) -> Option<usize> {
     let is_end = |b: u8| b == quote || b == b'\\' || b < b' ';
     let (chunks, rest) = bytes.as_chunks();
-    for (i, lane) in chunks.iter().enumerate() {
+    // Most texts are short names.
+    if let Some(lane) = chunks.first() {
+        let ends = lanes::ends_of_text(lane, quote);
+        if ends != 0 {
+            return Some(ends.trailing_zeros() as usize);
+        }
+    }
+    for (i, lane) in chunks.iter().enumerate().skip(1) {
         let ends = lanes::ends_of_text(lane, quote);
         if ends != 0 {
             return Some(i * lanes::WIDTH + ends.trailing_zeros() as usize);
