@@ -160,6 +160,12 @@ impl<'a> Node<'a> {
             Value::Text(text) => text.trim(),
             _ => return None,
         };
+        // Short whole numbers, as nearly all are, without a detour.
+        if let 1..10 = digits.len()
+            && let Some(number) = short_number(digits.as_bytes())
+        {
+            return Some(number as usize);
+        }
         let whole = digits.strip_suffix(".0").unwrap_or(digits);
         whole.parse().ok()
     }
@@ -168,10 +174,11 @@ impl<'a> Node<'a> {
     pub fn number(&self) -> Option<f64> {
         match &self.value {
             // Short whole numbers are exact, and nearly all there are.
-            Value::Number(digits) if digits.len() < 10 && !digits.starts_with('-') => digits
-                .parse::<u32>()
-                .map_or_else(|_| digits.parse().ok(), |whole| Some(f64::from(whole))),
-            Value::Number(digits) => digits.parse().ok(),
+            Value::Number(digits) => match digits.len() {
+                1..10 => short_number(digits.as_bytes())
+                    .map_or_else(|| digits.parse().ok(), |whole| Some(f64::from(whole))),
+                _ => digits.parse().ok(),
+            },
             _ => None,
         }
     }
@@ -283,7 +290,7 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn string(&mut self) -> Result<Cow<'a, str>, SyntaxError> {
         let bytes = &self.text.as_bytes()[self.at..];
         if let [quote, rest @ ..] = bytes
@@ -393,6 +400,7 @@ impl<'a> Parser<'a> {
             .ok_or_else(|| self.error(&format!("expected {digits} hexadecimal digits")))
     }
 
+    #[inline]
     fn number(&mut self) -> Result<Value<'a>, SyntaxError> {
         let rest = &self.text.as_bytes()[self.at..];
         // Nearly every number is a whole one.
@@ -506,6 +514,15 @@ impl<'a> Parser<'a> {
             message: message.to_owned(),
         }
     }
+}
+
+/// The number that at most nine digits are; none if there is anything else among them.
+#[inline]
+fn short_number(digits: &[u8]) -> Option<u32> {
+    digits.iter().try_fold(0, |number, &digit| {
+        let digit = digit.wrapping_sub(b'0');
+        (digit < 10).then_some(number * 10 + u32::from(digit))
+    })
 }
 
 /// How many digits `text` begins with.
