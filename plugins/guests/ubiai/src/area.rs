@@ -1,5 +1,7 @@
 //! Where on a page a span stands.
 
+use std::borrow::Cow;
+
 use graft_plugin::Error;
 use graft_plugin::json::{Node, Value};
 
@@ -71,6 +73,7 @@ impl Area {
     }
 }
 
+/// Writes a number that is not 0.
 fn write_whole(mut number: u32, out: &mut String) {
     let mut digits = [b'0'; 10];
     let mut first = digits.len();
@@ -89,23 +92,45 @@ fn read(node: &Node<'_>) -> Option<Area> {
             return boxes.reduce(|a, b| Some(a?.around(b?))).flatten();
         }
         Value::Array(items) if items.len() == 4 => [0, 1, 2, 3].map(|i| items[i].number()),
-        Value::Object(_) => {
-            let named = |names: &[&str; 4]| names.map(|name| node.get(name).and_then(Node::number));
-            let whole = |numbers: &[Option<f64>; 4]| numbers.iter().all(Option::is_some);
-            let corners = CORNERS.iter().map(named).find(whole);
-            let sizes = SIZES.iter().map(named).find(whole);
-            let sizes = sizes.map(|[x, y, w, h]| {
-                let far = |near: Option<f64>, size: Option<f64>| Some(near? + size?);
-                [x, y, far(x, w), far(y, h)]
-            });
-            corners.or(sizes)?
-        }
+        Value::Object(members) => match first_corners(members) {
+            whole if whole.iter().all(Option::is_some) => whole,
+            _ => by_name(node)?,
+        },
         _ => return None,
     };
     let [Some(a), Some(b), Some(c), Some(d)] = numbers else {
         return None;
     };
     Area::between([a, b, c, d])
+}
+
+/// The numbers under the first names of [`CORNERS`], those that UBIAI itself writes, found in one pass.
+fn first_corners(members: &[(Cow<'_, str>, Node<'_>)]) -> [Option<f64>; 4] {
+    let mut corners = [None; 4];
+    for (name, node) in members {
+        let side = match name.as_bytes() {
+            b"x0" => 0,
+            b"y0" => 1,
+            b"x1" => 2,
+            b"y1" => 3,
+            _ => continue,
+        };
+        corners[side] = node.number();
+    }
+    corners
+}
+
+/// The corners of `node`, an object, under any of the names.
+fn by_name(node: &Node<'_>) -> Option<[Option<f64>; 4]> {
+    let named = |names: &[&str; 4]| names.map(|name| node.get(name).and_then(Node::number));
+    let whole = |numbers: &[Option<f64>; 4]| numbers.iter().all(Option::is_some);
+    let corners = CORNERS.iter().map(named).find(whole);
+    let sizes = SIZES.iter().map(named).find(whole);
+    let sizes = sizes.map(|[x, y, w, h]| {
+        let far = |near: Option<f64>, size: Option<f64>| Some(near? + size?);
+        [x, y, far(x, w), far(y, h)]
+    });
+    corners.or(sizes)
 }
 
 #[cfg(test)]
