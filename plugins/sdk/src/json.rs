@@ -400,7 +400,7 @@ impl<'a> Parser<'a> {
             .ok_or_else(|| self.error(&format!("expected {digits} hexadecimal digits")))
     }
 
-    #[inline]
+    #[inline(always)]
     fn number(&mut self) -> Result<Value<'a>, SyntaxError> {
         let rest = &self.text.as_bytes()[self.at..];
         // Nearly every number is a whole one.

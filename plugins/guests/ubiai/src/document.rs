@@ -196,9 +196,15 @@ struct Text<'a> {
 
 impl<'a> Text<'a> {
     fn new(text: &'a str) -> Self {
-        let offsets = || text.char_indices().map(|(i, _)| i);
+        let offsets = || {
+            let mut offsets = Vec::with_capacity(text.chars().count() + 1);
+            let bytes = text.bytes().enumerate();
+            offsets.extend(bytes.filter(|(_, b)| b & 0xc0 != 0x80).map(|(at, _)| at));
+            offsets.push(text.len());
+            offsets
+        };
         Self {
-            characters: (!text.is_ascii()).then(|| offsets().chain([text.len()]).collect()),
+            characters: (!text.is_ascii()).then(offsets),
             units: OnceCell::new(),
             text,
         }

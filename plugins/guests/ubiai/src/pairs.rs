@@ -64,25 +64,23 @@ pub fn find(
         if !choices.relation.as_ref().is_none_or(wanted) {
             continue;
         }
-        let at = |spans: &[&Span<'_>], token| at_token(spans, token);
-        let forward = (at(&questions, relation.head), at(&answers, relation.child));
-        let backward = (at(&questions, relation.child), at(&answers, relation.head));
-        let (question, answer) = match (forward, backward) {
-            ((Some(question), Some(answer)), _) => (question, answer),
-            (_, (Some(question), Some(answer))) => {
-                let message =
-                    "a relation runs from the answer to the question; it is taken the other way";
-                remarks.warn("ubiai-reversed-relation", message.into(), relation.at, None)?;
-                (question, answer)
-            }
-            _ => {
-                let message = format!(
-                    "a relation from token {} to token {} links no {} to an {}: skipped",
-                    relation.head, relation.child, choices.question, choices.answer
-                );
-                remarks.warn("ubiai-dangling-relation", message, relation.at, None)?;
-                continue;
-            }
+        let link = |question, answer| -> Option<(usize, usize)> {
+            Some((at_token(&questions, question)?, at_token(&answers, answer)?))
+        };
+        let (question, answer) = if let Some(forward) = link(relation.head, relation.child) {
+            forward
+        } else if let Some(backward) = link(relation.child, relation.head) {
+            let message =
+                "a relation runs from the answer to the question; it is taken the other way";
+            remarks.warn("ubiai-reversed-relation", message.into(), relation.at, None)?;
+            backward
+        } else {
+            let message = format!(
+                "a relation from token {} to token {} links no {} to an {}: skipped",
+                relation.head, relation.child, choices.question, choices.answer
+            );
+            remarks.warn("ubiai-dangling-relation", message, relation.at, None)?;
+            continue;
         };
         taken[answer] = true;
         if !answers_of[question].contains(&answer) {
