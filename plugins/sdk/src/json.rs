@@ -532,7 +532,7 @@ fn digits(text: &[u8]) -> usize {
     if let Some(word) = text.first_chunk() {
         // Of a digit all that is left is less than ten; with the highest bit out of the way no sum carries.
         let word = u64::from_le_bytes(*word) ^ (EACH * u64::from(b'0'));
-        let others = (word | (word & (EACH * 0x7f)) + EACH * (0x80 - 10)) & (EACH * 0x80);
+        let others = (word | ((word & (EACH * 0x7f)) + EACH * (0x80 - 10))) & (EACH * 0x80);
         if others != 0 {
             return others.trailing_zeros() as usize / 8;
         }
