@@ -22,7 +22,7 @@ use desk::{Desk, Memory, plugins};
 use graft::dataset::{ConvertError, Converter, Role, Sample, Turn};
 use graft::evaluate::{EvaluateError, Evaluator, Remarks};
 use graft_plugins::check::{Export, Report, Verdict, With, check};
-use graft_plugins::{Grants, Host, Limits, Plugin, World};
+use graft_plugins::{Host, Limits, Plugin, World};
 
 fn each(mut check: impl FnMut(&str, Plugin)) {
     let host = Host::new(Limits::default(), None).unwrap();

@@ -17,7 +17,7 @@ mod prompts;
 mod scanned;
 mod tagged;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::mem::take;
 
 use document::Document;
@@ -351,7 +351,11 @@ fn no_boxes(name: &str) -> Error {
 
 /// Ids given so far, by hash: exports may have more documents than memory has names.
 #[derive(Default)]
-struct Ids(HashMap<u64, u32>);
+struct Ids {
+    given: HashSet<u64>,
+    /// How often those were given that were given more than once.
+    times: HashMap<u64, u32>,
+}
 
 impl Ids {
     /// `id`, or if it was given before a new one, and then the flag is set.
@@ -359,12 +363,12 @@ impl Ids {
         // FNV-1a.
         let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
         let hash = id.bytes().fold(0xcbf2_9ce4_8422_2325, step);
-        let given = self.0.entry(hash).or_default();
-        *given += 1;
-        match *given {
-            1 => (id, false),
-            times => (format!("{id}~{times}"), true),
+        if self.given.insert(hash) {
+            return (id, false);
         }
+        let times = self.times.entry(hash).or_insert(1);
+        *times += 1;
+        (format!("{id}~{times}"), true)
     }
 }
 
