@@ -36,7 +36,7 @@ impl Cache {
     }
 
     /// The compiled form of the plugin with the hash `wasm_sha256`, if it is there and whole.
-    pub(crate) fn load(&self, engine: &Engine, wasm_sha256: &[u8]) -> Option<Component> {
+    pub(crate) fn load(&self, engine: &Engine, wasm_sha256: &str) -> Option<Component> {
         let path = self.file(engine, wasm_sha256);
         if !is_private(&self.folder) {
             return None;
@@ -50,7 +50,7 @@ impl Cache {
     }
 
     /// Keeps the compiled form of a plugin.
-    pub(crate) fn store(&self, engine: &Engine, wasm_sha256: &[u8], component: &Component) {
+    pub(crate) fn store(&self, engine: &Engine, wasm_sha256: &str, component: &Component) {
         let Ok(code) = component.serialize() else {
             return;
         };
@@ -69,7 +69,7 @@ impl Cache {
         }
     }
 
-    fn file(&self, engine: &Engine, wasm_sha256: &[u8]) -> PathBuf {
+    fn file(&self, engine: &Engine, wasm_sha256: &str) -> PathBuf {
         let mut key = Sha256::new();
         key.update(wasm_sha256);
         key.update(env!("CARGO_PKG_VERSION"));

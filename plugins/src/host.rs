@@ -7,7 +7,6 @@
 use std::fs;
 use std::path::Path;
 
-use sha2::{Digest, Sha256};
 use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{Config, Engine, Store, Trap, UpdateDeadline};
 
@@ -122,7 +121,7 @@ impl Host {
         grants: &Grants,
     ) -> Result<Plugin, PluginError> {
         let info = inspect(name, bytes, &self.limits, grants)?;
-        let component = self.compile(name, bytes)?;
+        let component = self.compile(name, bytes, &info.sha256)?;
         let engine = self.engine.clone();
         let limits = info.limits.clone();
         let misfit = |error: wasmtime::Error| PluginError::Mismatch {
@@ -188,10 +187,10 @@ impl Host {
         Ok((name, bytes))
     }
 
-    fn compile(&self, name: &str, bytes: &[u8]) -> Result<Component, PluginError> {
-        let hash = Sha256::digest(bytes);
+    /// The plugin compiled, now or before; `hash` is that of `bytes`.
+    fn compile(&self, name: &str, bytes: &[u8], hash: &str) -> Result<Component, PluginError> {
         let cached = self.cache.as_ref();
-        if let Some(component) = cached.and_then(|cache| cache.load(&self.engine, &hash)) {
+        if let Some(component) = cached.and_then(|cache| cache.load(&self.engine, hash)) {
             return Ok(component);
         }
         let component =
@@ -200,7 +199,7 @@ impl Host {
                 reason: format!("{error:#}"),
             })?;
         if let Some(cache) = cached {
-            cache.store(&self.engine, &hash, &component);
+            cache.store(&self.engine, hash, &component);
         }
         Ok(component)
     }

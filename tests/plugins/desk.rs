@@ -79,6 +79,8 @@ pub struct Desk {
     /// Raises the flag at this checkpoint.
     pub cancel_at: Option<u64>,
     pub checkpoints: Cell<u64>,
+    /// Names of the images that were asked for.
+    pub probed: RefCell<Vec<String>>,
     pub remarks: RefCell<Vec<Diagnostic>>,
     pub log: RefCell<Vec<(LogLevel, String)>>,
 }
@@ -90,6 +92,7 @@ impl Desk {
             cancel: Cancel::new(),
             cancel_at: None,
             checkpoints: Cell::new(0),
+            probed: RefCell::default(),
             remarks: RefCell::default(),
             log: RefCell::default(),
         }
@@ -126,6 +129,7 @@ impl ConvertHost for Desk {
         Ok(Box::new(self.assets.open(name)?))
     }
     fn probe_image(&self, name: &str) -> Result<ImageHeader, ConvertError> {
+        self.probed.borrow_mut().push(name.to_owned());
         self.assets.probe_image(name)
     }
     fn list_assets(

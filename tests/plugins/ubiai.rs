@@ -72,6 +72,21 @@ fn document(name: &str, pairs: &[(&str, &str)]) -> Value {
 const INVOICE: [(&str, &str); 2] = [("Total due?", "42.00 EUR"), ("Customer?", "Ana Lima")];
 
 #[test]
+fn the_desk_is_asked_once_for_an_image_that_is_there_and_again_for_one_that_is_not() {
+    let folder = images(&["a.png", "b.png"]);
+    let names = ["a.png", "c.png", "a.png", "b.png", "c.png", "b.png"];
+    let export: Vec<Value> = names.iter().map(|name| document(name, &INVOICE)).collect();
+    let export = json!(export).to_string();
+    for ubiai in converters("ubiai") {
+        let desk = Desk::new(folder.path());
+        let (_, samples) = desk::convert(&ubiai, &export, "{}", &desk);
+        let probed = desk.probed.take();
+        assert_eq!(samples.len(), 4);
+        assert_eq!(probed, ["a.png", "c.png", "b.png", "c.png"]);
+    }
+}
+
+#[test]
 fn the_demo_exports_give_a_sample_for_every_image() {
     for (set, count) in [("train", 1400), ("held-out", 200)] {
         let folder = desk::digits().join(set);

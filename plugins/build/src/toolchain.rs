@@ -90,7 +90,7 @@ impl Toolchain {
         }
     }
 
-    /// Flags that keep the paths of this machine out of the plugins.
+    /// Flags that keep the paths of this machine out of the plugins, and let the compiler use vectors.
     fn flags(&self, root: &Path) -> Vec<String> {
         let home = env::home_dir().unwrap_or_default();
         let cargo_home = env::var_os("CARGO_HOME").map(PathBuf::from);
@@ -99,6 +99,8 @@ impl Toolchain {
             .join("registry/src");
         let remap = |path: &Path, to: &str| format!("--remap-path-prefix={}={to}", path.display());
         let mut flags = vec![remap(root, "/graft"), remap(&registry, "/registry")];
+        // What the SDK does with sixteen bytes at a time anyway; so it need not be calls.
+        flags.push("-Ctarget-feature=+simd128".into());
         if let Some(sysroot) = said(&self.rustc, &["--print", "sysroot"]) {
             flags.push(remap(
                 &Path::new(&sysroot).join("lib/rustlib/src/rust"),

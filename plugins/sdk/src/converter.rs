@@ -166,7 +166,7 @@ pub mod component {
     impl Imports {
         /// Bytes that pass without a word: the host is on another thread, and telling it takes longer than a
         /// record.
-        const QUIET: u64 = 64 << 10;
+        const QUIET: u64 = 256 << 10;
         /// It is told this often in any case.
         const ALWAYS: u32 = 16;
     }

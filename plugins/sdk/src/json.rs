@@ -5,7 +5,8 @@
 
 use std::borrow::Cow;
 
-use crate::marks::end_of_plain_text;
+use crate::digits::{digits, short_number};
+use crate::marks::{end_of_plain_text, same};
 
 /// How deep arrays and objects may nest.
 const DEEPEST: u32 = 128;
@@ -14,6 +15,8 @@ const MOST_VALUES: u32 = 2 << 20;
 
 /// Members that an object usually has.
 const MEMBERS: usize = 8;
+/// Objects that an array of them usually has.
+const ITEMS: usize = 16;
 
 /// Which notation a text is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,8 +114,8 @@ impl<'a> Node<'a> {
         let Value::Object(members) = &self.value else {
             return None;
         };
-        let mut found = members.iter().rev().filter(|(name, _)| name == key);
-        found.next().map(|(_, node)| node)
+        let named = |(name, _): &&(Cow<'_, str>, _)| same(name.as_bytes(), key.as_bytes());
+        members.iter().rev().find(named).map(|(_, node)| node)
     }
 
     /// The first of `keys` that is there and not null.
@@ -158,6 +161,12 @@ impl<'a> Node<'a> {
             Value::Text(text) => text.trim(),
             _ => return None,
         };
+        // Short whole numbers, as nearly all are, without a detour.
+        if let 1..10 = digits.len()
+            && let Some(number) = short_number(digits.as_bytes())
+        {
+            return Some(number as usize);
+        }
         let whole = digits.strip_suffix(".0").unwrap_or(digits);
         whole.parse().ok()
     }
@@ -166,10 +175,11 @@ impl<'a> Node<'a> {
     pub fn number(&self) -> Option<f64> {
         match &self.value {
             // Short whole numbers are exact, and nearly all there are.
-            Value::Number(digits) if digits.len() < 10 && !digits.starts_with('-') => digits
-                .parse::<u32>()
-                .map_or_else(|_| digits.parse().ok(), |whole| Some(f64::from(whole))),
-            Value::Number(digits) => digits.parse().ok(),
+            Value::Number(digits) => match digits.len() {
+                1..10 => short_number(digits.as_bytes())
+                    .map_or_else(|| digits.parse().ok(), |whole| Some(f64::from(whole))),
+                _ => digits.parse().ok(),
+            },
             _ => None,
         }
     }
@@ -186,6 +196,8 @@ struct Parser<'a> {
 }
 
 impl<'a> Parser<'a> {
+    // Inlined where values are elements, so that only what nests is a call.
+    #[inline(always)]
     fn value(&mut self) -> Result<Node<'a>, SyntaxError> {
         self.skip_blanks();
         let at = self.at;
@@ -205,6 +217,7 @@ impl<'a> Parser<'a> {
         Ok(Node { at, value })
     }
 
+    #[inline(never)]
     fn object(&mut self) -> Result<Value<'a>, SyntaxError> {
         let mut members = Vec::new();
         self.sequence(b'}', |parser| {
@@ -226,9 +239,13 @@ impl<'a> Parser<'a> {
         Ok(Value::Object(members))
     }
 
+    #[inline(never)]
     fn array(&mut self, close: u8) -> Result<Value<'a>, SyntaxError> {
         let mut items = Vec::new();
         self.sequence(close, |parser| {
+            if items.capacity() == 0 && parser.peek() == Some(b'{') {
+                items.reserve(ITEMS);
+            }
             items.push(parser.value()?);
             Ok(())
         })?;
@@ -250,6 +267,9 @@ impl<'a> Parser<'a> {
         while !self.take(close) {
             let read = element(self);
             self.skip_blanks();
+            if read.is_ok() && self.peek() == Some(b',') && self.goes_on() {
+                continue;
+            }
             if self.is_cut_off() {
                 self.at = self.text.len();
                 break;
@@ -271,7 +291,23 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
+    #[inline(always)]
     fn string(&mut self) -> Result<Cow<'a, str>, SyntaxError> {
+        let bytes = &self.text.as_bytes()[self.at..];
+        if let [quote, rest @ ..] = bytes
+            && let Some(stop) = end_of_plain_text(rest, *quote)
+            && rest[stop] == *quote
+        {
+            let start = self.at + 1;
+            self.at = start + stop + 1;
+            return Ok(Cow::Borrowed(&self.text[start..start + stop]));
+        }
+        self.other_string()
+    }
+
+    /// A string with escapes, or what seems to be a string.
+    #[cold]
+    fn other_string(&mut self) -> Result<Cow<'a, str>, SyntaxError> {
         let opening = self.at;
         let quote = self.text.as_bytes()[opening];
         self.at += 1;
@@ -365,19 +401,32 @@ impl<'a> Parser<'a> {
             .ok_or_else(|| self.error(&format!("expected {digits} hexadecimal digits")))
     }
 
+    #[inline(always)]
     fn number(&mut self) -> Result<Value<'a>, SyntaxError> {
-        if self.text[self.at..].starts_with("-Infinity") {
+        let rest = &self.text.as_bytes()[self.at..];
+        // Nearly every number is a whole one.
+        let sign = usize::from(rest.first() == Some(&b'-'));
+        let whole = sign + digits(&rest[sign..]);
+        if whole > sign && !matches!(rest.get(whole), Some(b'-' | b'+' | b'.' | b'e' | b'E')) {
+            let digits = &self.text[self.at..self.at + whole];
+            self.at += whole;
+            return Ok(Value::Number(digits));
+        }
+        self.other_number()
+    }
+
+    /// A number that is not a whole one, or what seems to be one.
+    #[cold]
+    fn other_number(&mut self) -> Result<Value<'a>, SyntaxError> {
+        let rest = &self.text.as_bytes()[self.at..];
+        if rest.starts_with(b"-Infinity") {
             self.at += "-Infinity".len();
             return Ok(Value::Null);
         }
-        let rest = &self.text.as_bytes()[self.at..];
         let is_part = |b: &u8| matches!(b, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E');
         let length = rest.iter().take_while(|b| is_part(b)).count();
         let digits = &self.text[self.at..self.at + length];
-        // Nearly every number is a whole one; only others are read to see whether they are numbers.
-        let whole = digits.strip_prefix('-').unwrap_or(digits);
-        let plain = !whole.is_empty() && whole.bytes().all(|b| b.is_ascii_digit());
-        if !plain && digits.parse::<f64>().is_err() {
+        if digits.parse::<f64>().is_err() {
             return Err(self.error(&format!("`{digits}` is no number")));
         }
         self.at += length;
@@ -403,6 +452,22 @@ impl<'a> Parser<'a> {
         Ok(value)
     }
 
+    /// Behind the comma at hand: whether what follows must be another element, which it then moves to.
+    fn goes_on(&mut self) -> bool {
+        let comma = self.at;
+        self.at += 1;
+        self.skip_blanks();
+        let goes_on = match self.peek() {
+            Some(b'{' | b'[' | b'"') => true,
+            Some(b'-' | b'0'..=b'9') => !self.open,
+            _ => false,
+        };
+        if !goes_on {
+            self.at = comma;
+        }
+        goes_on
+    }
+
     /// Whether nothing is left but what may be the beginning of a number, a word or an escape.
     fn is_cut_off(&self) -> bool {
         let word = |b: u8| b.is_ascii_alphanumeric() || b"\\+-.".contains(&b);
@@ -423,12 +488,27 @@ impl<'a> Parser<'a> {
         self.text.as_bytes().get(self.at).copied()
     }
 
+    // Most exports have no blanks, and a loop costs a plugin something even if it is not run.
+    #[inline]
     fn skip_blanks(&mut self) {
-        while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
+        if self.is_at_blank() {
+            self.skip_some_blanks();
+        }
+    }
+
+    #[cold]
+    fn skip_some_blanks(&mut self) {
+        while self.is_at_blank() {
             self.at += 1;
         }
     }
 
+    #[inline]
+    fn is_at_blank(&self) -> bool {
+        matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r'))
+    }
+
+    #[cold]
     fn error(&self, message: &str) -> SyntaxError {
         SyntaxError {
             at: self.at,

@@ -52,6 +52,7 @@ pub mod bindings;
 pub mod blanks;
 pub mod conversation;
 mod converter;
+mod digits;
 mod evaluator;
 pub mod images;
 pub mod json;

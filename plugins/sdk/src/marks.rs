@@ -36,11 +36,19 @@ impl Block {
 
 /// The first byte that does not simply belong to a text in `quote`: the quote, a backslash or a control
 /// character.
+#[inline]
 #[cfg_attr(target_arch = "wasm32", target_feature(enable = "simd128"))]
 pub(crate) fn end_of_plain_text(bytes: &[u8], quote: u8) -> Option<usize> {
     let is_end = |b: u8| b == quote || b == b'\\' || b < b' ';
     let (chunks, rest) = bytes.as_chunks();
-    for (i, lane) in chunks.iter().enumerate() {
+    // Most texts are short names.
+    if let Some(lane) = chunks.first() {
+        let ends = lanes::ends_of_text(lane, quote);
+        if ends != 0 {
+            return Some(ends.trailing_zeros() as usize);
+        }
+    }
+    for (i, lane) in chunks.iter().enumerate().skip(1) {
         let ends = lanes::ends_of_text(lane, quote);
         if ends != 0 {
             return Some(i * lanes::WIDTH + ends.trailing_zeros() as usize);
@@ -48,6 +56,32 @@ pub(crate) fn end_of_plain_text(bytes: &[u8], quote: u8) -> Option<usize> {
     }
     let rest = rest.iter().position(|&b| is_end(b));
     rest.map(|at| chunks.len() * lanes::WIDTH + at)
+}
+
+/// Whether two names are the same: few bytes at a time, as names are short.
+#[inline]
+pub(crate) fn same(one: &[u8], other: &[u8]) -> bool {
+    if one.len() != other.len() {
+        return false;
+    }
+    // The first and the last bytes, which may overlap, are all there are.
+    let wide = (one.first_chunk::<8>(), other.first_chunk::<8>());
+    if let (Some(first), Some(start)) = wide {
+        return match one.len() {
+            ..=16 => first == start && one.last_chunk::<8>() == other.last_chunk::<8>(),
+            _ => first == start && one == other,
+        };
+    }
+    let narrow = (one.first_chunk::<4>(), other.first_chunk::<4>());
+    if let (Some(first), Some(start)) = narrow {
+        return first == start && one.last_chunk::<4>() == other.last_chunk::<4>();
+    }
+    match (one, other) {
+        ([a], [b]) => a == b,
+        ([a, b], [c, d]) => a == c && b == d,
+        ([a, b, c], [d, e, f]) => a == d && b == e && c == f,
+        _ => true,
+    }
 }
 
 /// How many line feeds there are, and where the last stands.
@@ -161,6 +195,20 @@ mod tests {
             let text = format!("{plain}\"{plain}'");
             let found = end_of_plain_text(text.as_bytes(), b'\'');
             assert_eq!(found, Some(text.len() - 1));
+        }
+    }
+
+    #[test]
+    fn names_are_the_same_where_all_their_bytes_are() {
+        for length in 0..40 {
+            let name = vec![b'x'; length];
+            assert!(same(&name, &name.clone()));
+            assert!(!same(&name, &vec![b'x'; length + 1]));
+            for at in 0..length {
+                let mut other = name.clone();
+                other[at] = b'y';
+                assert!(!same(&name, &other), "{length} bytes, {at}");
+            }
         }
     }
 

@@ -1,19 +1,11 @@
 //! Where on a page a span stands.
 
+use std::borrow::Cow;
+
 use graft_plugin::Error;
 use graft_plugin::json::{Node, Value};
 
 use crate::Remarks;
-
-/// Members that hold it.
-const KEYS: [&str; 6] = [
-    "boundingBoxes",
-    "boundingBox",
-    "bounding_box",
-    "bbox",
-    "boxes",
-    "box",
-];
 
 /// Names of a corner and its opposite, or of a corner, width and height.
 const CORNERS: [[&str; 4]; 3] = [
@@ -32,22 +24,19 @@ const SIZES: [[&str; 4]; 3] = [
 pub struct Area(pub [f64; 4]);
 
 impl Area {
-    /// The area of a span, if it says one; several boxes, one per line, become the box around them.
-    pub fn of(span: &Node<'_>) -> Option<Result<Self, String>> {
-        let node = span.get_any(&KEYS)?;
-        Some(read(node).ok_or_else(|| "its box is not four numbers".into()))
-    }
-
-    /// The same; a box that cannot be read is told and left out.
-    pub fn of_span(span: &Node<'_>, remarks: &Remarks<'_>) -> Result<Option<Self>, Error> {
-        match Self::of(span).transpose() {
-            Ok(area) => Ok(area),
-            Err(reason) => {
-                let message = format!("{reason}: left out");
-                remarks.warn("ubiai-bad-box", message, span.at, None)?;
-                Ok(None)
-            }
+    /// The area that the member `node` of a span says, if there is one; several boxes, one per line, become
+    /// the box around them. A box that cannot be read is told and left out; the span stands at `at`.
+    pub fn of_span(
+        node: Option<&Node<'_>>,
+        at: usize,
+        remarks: &Remarks<'_>,
+    ) -> Result<Option<Self>, Error> {
+        let area = node.and_then(read);
+        if node.is_some() && area.is_none() {
+            let message = "its box is not four numbers: left out".to_owned();
+            remarks.warn("ubiai-bad-box", message, at, None)?;
         }
+        Ok(area)
     }
 
     /// The area between two opposite corners, if they are numbers. Exporters swap them when a box was
@@ -64,14 +53,17 @@ impl Area {
         left < 0.0 || top < 0.0 || right > most(width) || bottom > most(height)
     }
 
-    /// As JSON.
-    pub fn json(&self) -> String {
-        // Pixels are whole numbers, and those are written in a fraction of the time.
-        let [left, top, right, bottom] = self.0.map(|side| match f64::from(side as i32) == side {
-            true if side != 0.0 => (side as i32).to_string(),
-            _ => side.to_string(),
-        });
-        format!("[{left},{top},{right},{bottom}]")
+    /// Writes it as JSON.
+    pub fn write(&self, out: &mut String) {
+        for (opening, side) in ['[', ',', ',', ','].into_iter().zip(self.0) {
+            out.push(opening);
+            // Pixels are whole numbers, and those are written in a fraction of the time.
+            match side as u32 {
+                whole if whole > 0 && f64::from(whole) == side => write_whole(whole, out),
+                _ => out.push_str(&side.to_string()),
+            }
+        }
+        out.push(']');
     }
 
     /// The smallest area that holds both.
@@ -81,6 +73,18 @@ impl Area {
     }
 }
 
+/// Writes a number that is not 0.
+fn write_whole(mut number: u32, out: &mut String) {
+    let mut digits = [b'0'; 10];
+    let mut first = digits.len();
+    while number > 0 {
+        first -= 1;
+        digits[first] += (number % 10) as u8;
+        number /= 10;
+    }
+    out.extend(digits[first..].iter().map(|&digit| char::from(digit)));
+}
+
 fn read(node: &Node<'_>) -> Option<Area> {
     let numbers: [Option<f64>; 4] = match &node.value {
         Value::Array(items) if items.iter().all(|i| i.number().is_none()) => {
@@ -88,17 +92,10 @@ fn read(node: &Node<'_>) -> Option<Area> {
             return boxes.reduce(|a, b| Some(a?.around(b?))).flatten();
         }
         Value::Array(items) if items.len() == 4 => [0, 1, 2, 3].map(|i| items[i].number()),
-        Value::Object(_) => {
-            let named = |names: &[&str; 4]| names.map(|name| node.get(name).and_then(Node::number));
-            let whole = |numbers: &[Option<f64>; 4]| numbers.iter().all(Option::is_some);
-            let corners = CORNERS.iter().map(named).find(whole);
-            let sizes = SIZES.iter().map(named).find(whole);
-            let sizes = sizes.map(|[x, y, w, h]| {
-                let far = |near: Option<f64>, size: Option<f64>| Some(near? + size?);
-                [x, y, far(x, w), far(y, h)]
-            });
-            corners.or(sizes)?
-        }
+        Value::Object(members) => match first_corners(members) {
+            whole if whole.iter().all(Option::is_some) => whole,
+            _ => by_name(node)?,
+        },
         _ => return None,
     };
     let [Some(a), Some(b), Some(c), Some(d)] = numbers else {
@@ -107,13 +104,50 @@ fn read(node: &Node<'_>) -> Option<Area> {
     Area::between([a, b, c, d])
 }
 
+/// The numbers under the first names of [`CORNERS`], those that UBIAI itself writes, found in one pass.
+fn first_corners(members: &[(Cow<'_, str>, Node<'_>)]) -> [Option<f64>; 4] {
+    let mut corners = [None; 4];
+    for (name, node) in members {
+        let side = match name.as_bytes() {
+            b"x0" => 0,
+            b"y0" => 1,
+            b"x1" => 2,
+            b"y1" => 3,
+            _ => continue,
+        };
+        corners[side] = node.number();
+    }
+    corners
+}
+
+/// The corners of `node`, an object, under any of the names.
+fn by_name(node: &Node<'_>) -> Option<[Option<f64>; 4]> {
+    let named = |names: &[&str; 4]| names.map(|name| node.get(name).and_then(Node::number));
+    let whole = |numbers: &[Option<f64>; 4]| numbers.iter().all(Option::is_some);
+    let corners = CORNERS.iter().map(named).find(whole);
+    let sizes = SIZES.iter().map(named).find(whole);
+    let sizes = sizes.map(|[x, y, w, h]| {
+        let far = |near: Option<f64>, size: Option<f64>| Some(near? + size?);
+        [x, y, far(x, w), far(y, h)]
+    });
+    corners.or(sizes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::document::Fields;
     use graft_plugin::json::{Dialect, parse};
 
-    fn area(json: &str) -> Option<Result<Area, String>> {
-        Area::of(&parse(json, Dialect::Json).unwrap())
+    fn area(json: &str) -> Option<Option<Area>> {
+        let span = parse(json, Dialect::Json).unwrap();
+        Fields::of(&span).area().map(read)
+    }
+
+    fn written(area: Area) -> String {
+        let mut out = String::new();
+        area.write(&mut out);
+        out
     }
 
     #[test]
@@ -128,7 +162,7 @@ mod tests {
         ] {
             assert_eq!(
                 area(json),
-                Some(Ok(Area([10.0, 20.0, 40.0, 60.0]))),
+                Some(Some(Area([10.0, 20.0, 40.0, 60.0]))),
                 "{json}"
             );
         }
@@ -143,7 +177,7 @@ mod tests {
             r#"{"box": [[1, 2], [3, 4]]}"#,
             r#"{"box": {"x": 1, "y": 2}}"#,
         ] {
-            assert!(area(json).unwrap().is_err(), "{json}");
+            assert!(area(json).unwrap().is_none(), "{json}");
         }
     }
 
@@ -153,6 +187,12 @@ mod tests {
         assert!(!wide.leaves(1700, 20) && wide.leaves(800, 20));
         assert!(!Area([0.0, 0.0, 1000.0, 1000.0]).leaves(8, 8));
         assert!(Area([-1.0, 0.0, 1.0, 1.0]).leaves(8, 8));
-        assert_eq!(wide.json(), "[0,0,1600,10]");
+        assert_eq!(written(wide), "[0,0,1600,10]");
+        let rest = Area([-0.0, -7.0, 1.5, 4294967296.0]);
+        assert_eq!(written(rest), "[-0,-7,1.5,4294967296]");
+        assert_eq!(
+            written(Area([1.0, 90.0, 4294967295.0, 1e21])),
+            "[1,90,4294967295,1000000000000000000000]"
+        );
     }
 }

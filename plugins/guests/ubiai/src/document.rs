@@ -1,5 +1,6 @@
 //! One document of an export: its text, labelled spans and relations.
 
+use std::borrow::Cow;
 use std::cell::OnceCell;
 
 use graft_plugin::Error;
@@ -13,7 +14,7 @@ const PAGE: [&str; 3] = ["page", "pageNumber", "page_number"];
 
 /// A labelled span. Offsets are into the document's text, in the unit that fits it.
 #[derive(Clone, Debug)]
-pub struct Span {
+pub struct Span<'a> {
     /// First character, where the export counts characters.
     pub start: Option<usize>,
     /// Its page, from 1; 1 where the export knows no pages.
@@ -21,9 +22,9 @@ pub struct Span {
     /// Where on the page it stands.
     pub area: Option<Area>,
     /// Its label.
-    pub label: String,
+    pub label: Cow<'a, str>,
     /// What it covers.
-    pub text: String,
+    pub text: Cow<'a, str>,
     /// First and last token, where the export counts tokens.
     pub tokens: Option<(usize, usize)>,
     /// Where it stands in the record.
@@ -32,30 +33,30 @@ pub struct Span {
 
 /// A link between two tokens.
 #[derive(Clone, Debug)]
-pub struct Relation {
+pub struct Relation<'a> {
     pub head: usize,
     pub child: usize,
-    pub label: String,
+    pub label: &'a str,
     /// Where it stands in the record.
     pub at: usize,
 }
 
 /// A document.
 #[derive(Debug, Default)]
-pub struct Document {
+pub struct Document<'a> {
     pub name: Option<String>,
     /// Spans in reading order.
-    pub spans: Vec<Span>,
-    pub relations: Vec<Relation>,
+    pub spans: Vec<Span<'a>>,
+    pub relations: Vec<Relation<'a>>,
     /// Images of pages, where the export lists them; a page without one is empty.
     pub page_images: Vec<String>,
     /// It was a page before it was text, whatever its name ends in.
     pub is_scan: bool,
 }
 
-impl Document {
+impl<'a> Document<'a> {
     /// Reads a record of any shape; `None`, and a remark, if it is none of them.
-    pub fn read(node: &Node<'_>, remarks: &Remarks<'_>) -> Result<Option<Self>, Error> {
+    pub fn read(node: &'a Node<'_>, remarks: &Remarks<'_>) -> Result<Option<Self>, Error> {
         let text = |keys: &[&str]| node.get_any(keys).and_then(Node::text);
         let mut document = Self {
             name: text(&["documentName", "document_name", "fileName"]).map(str::to_owned),
@@ -85,9 +86,11 @@ impl Document {
             Value::Object(_) => single,
             _ => spans.items(),
         };
+        document.spans.reserve(list.len());
         for span in list {
-            let area = Area::of_span(span, remarks)?;
-            match read_span(span, &written) {
+            let fields = Fields::of(span);
+            let area = Area::of_span(fields.area(), span.at, remarks)?;
+            match read_span(span, &fields, &written) {
                 Ok((mut span, faithful)) => {
                     span.area = area;
                     if !faithful {
@@ -121,7 +124,7 @@ impl Document {
             document.relations.push(Relation {
                 head,
                 child,
-                label: label.and_then(Node::text).unwrap_or_default().to_owned(),
+                label: label.and_then(Node::text).unwrap_or_default(),
                 at: relation.at,
             });
         }
@@ -193,9 +196,15 @@ struct Text<'a> {
 
 impl<'a> Text<'a> {
     fn new(text: &'a str) -> Self {
-        let offsets = || text.char_indices().map(|(i, _)| i);
+        let offsets = || {
+            let mut offsets = Vec::with_capacity(text.chars().count() + 1);
+            let bytes = text.bytes().enumerate();
+            offsets.extend(bytes.filter(|(_, b)| b & 0xc0 != 0x80).map(|(at, _)| at));
+            offsets.push(text.len());
+            offsets
+        };
         Self {
-            characters: (!text.is_ascii()).then(|| offsets().chain([text.len()]).collect()),
+            characters: (!text.is_ascii()).then(offsets),
             units: OnceCell::new(),
             text,
         }
@@ -223,22 +232,92 @@ impl<'a> Text<'a> {
     }
 }
 
+/// The members of a span that are of use, found in one pass: spans are most of an export.
+#[derive(Default)]
+pub struct Fields<'n, 'a> {
+    start: Option<&'n Node<'a>>,
+    end: Option<&'n Node<'a>>,
+    text: Option<&'n Node<'a>>,
+    labels: [Option<&'n Node<'a>>; 2],
+    token_start: Option<&'n Node<'a>>,
+    token_end: Option<&'n Node<'a>>,
+    pages: [Option<&'n Node<'a>>; 3],
+    areas: [Option<&'n Node<'a>>; 6],
+}
+
+impl<'n, 'a> Fields<'n, 'a> {
+    /// Those of `span`; of members of the same name the last counts.
+    pub fn of(span: &'n Node<'a>) -> Self {
+        let mut fields = Self::default();
+        let Value::Object(members) = &span.value else {
+            return fields;
+        };
+        for (name, node) in members {
+            // Compared as bytes, which the compiler does without a call.
+            let field = match name.as_bytes() {
+                b"start" => &mut fields.start,
+                b"end" => &mut fields.end,
+                b"text" => &mut fields.text,
+                b"entityLabel" => &mut fields.labels[0],
+                b"label" => &mut fields.labels[1],
+                b"token_start" => &mut fields.token_start,
+                b"token_end" => &mut fields.token_end,
+                b"page" => &mut fields.pages[0],
+                b"pageNumber" => &mut fields.pages[1],
+                b"page_number" => &mut fields.pages[2],
+                b"boundingBoxes" => &mut fields.areas[0],
+                b"boundingBox" => &mut fields.areas[1],
+                b"bounding_box" => &mut fields.areas[2],
+                b"bbox" => &mut fields.areas[3],
+                b"boxes" => &mut fields.areas[4],
+                b"box" => &mut fields.areas[5],
+                _ => continue,
+            };
+            *field = Some(node);
+        }
+        fields
+    }
+
+    fn label(&self) -> Option<&'n Node<'a>> {
+        first(&self.labels)
+    }
+
+    fn page(&self) -> Option<&'n Node<'a>> {
+        first(&self.pages)
+    }
+
+    /// What says where it stands.
+    pub fn area(&self) -> Option<&'n Node<'a>> {
+        first(&self.areas)
+    }
+}
+
+/// The first that is there and not null.
+fn first<'n, 'a>(nodes: &[Option<&'n Node<'a>>]) -> Option<&'n Node<'a>> {
+    let mut found = nodes.iter().flatten();
+    found.find(|node| node.value != Value::Null).copied()
+}
+
 /// A span, and whether its text is what stands at its offsets.
-fn read_span(node: &Node<'_>, document: &Text<'_>) -> Result<(Span, bool), String> {
+fn read_span<'a>(
+    node: &'a Node<'_>,
+    fields: &Fields<'a, '_>,
+    document: &Text<'a>,
+) -> Result<(Span<'a>, bool), String> {
     let triple = node.items();
-    let number = |key: &str, place: usize| {
-        let value = node.get(key).or_else(|| triple.get(place));
-        value.and_then(Node::index)
+    let number = |named: Option<&Node<'_>>, place: usize| match named {
+        Some(named) => named.index(),
+        None => triple.get(place).and_then(Node::index),
     };
-    let given = node.get("text").and_then(Node::text);
-    let range = match (number("start", 0), number("end", 1)) {
+    let given = fields.text.and_then(Node::text);
+    let range = match (number(fields.start, 0), number(fields.end, 1)) {
         (Some(start), Some(end)) if start <= end => Some((start, end)),
         (None, None) if given.is_some() => None,
         _ => return Err("a span without start and end".into()),
     };
-    let label = node.get_any(&["entityLabel", "label"]);
-    let label = label.or_else(|| triple.get(2)).and_then(Node::text);
-    let label = label.ok_or("a span without label")?.trim().to_owned();
+    let label = fields.label().or_else(|| triple.get(2));
+    let label = label.and_then(Node::text);
+    let label = label.ok_or("a span without label")?.trim();
     let found = range.and_then(|(start, end)| document.by_characters(start, end));
     let by_utf16 = || range.and_then(|(start, end)| document.by_utf16(start, end));
     let (text, faithful) = match (given, found) {
@@ -255,16 +334,16 @@ fn read_span(node: &Node<'_>, document: &Text<'_>) -> Result<(Span, bool), Strin
     if text.trim().is_empty() {
         return Err("a span without text".into());
     }
-    let page = node.get_any(&PAGE).and_then(Node::index);
-    let token = |key: &str| node.get(key).and_then(Node::index);
-    let first = token("token_start");
+    let page = fields.page().and_then(Node::index);
+    let first = fields.token_start.and_then(Node::index);
+    let last = fields.token_end.and_then(Node::index);
     let span = Span {
         start: range.map(|(start, _)| start),
         page: page.unwrap_or(1).max(1),
         area: None,
-        label,
-        text: text.to_owned(),
-        tokens: first.map(|first| (first, token("token_end").unwrap_or(first))),
+        label: label.into(),
+        text: text.into(),
+        tokens: first.map(|first| (first, last.unwrap_or(first))),
         at: node.at,
     };
     Ok((span, faithful))

@@ -6,7 +6,7 @@ use graft_plugin::Error;
 use graft_plugin::json::Node;
 
 use crate::area::Area;
-use crate::document::{Document, Relation, Span};
+use crate::document::{Document, Fields, Relation, Span};
 use crate::{Choices, Remarks};
 
 /// Whether `node` is such a page.
@@ -17,7 +17,11 @@ pub fn is_one(node: &Node<'_>) -> bool {
 
 /// The page as a document. Only what is a question or an answer is of use: links to headers and texts
 /// without a label of interest are passed over in silence, since every form has them.
-pub fn read(node: &Node<'_>, choices: &Choices, remarks: &Remarks<'_>) -> Result<Document, Error> {
+pub fn read<'a>(
+    node: &'a Node<'_>,
+    choices: &Choices,
+    remarks: &Remarks<'_>,
+) -> Result<Document<'a>, Error> {
     let name = node.get_any(&["documentName", "image", "fileName", "file"]);
     let name = name.and_then(Node::text).map(str::to_owned);
     let mut document = Document {
@@ -51,9 +55,9 @@ pub fn read(node: &Node<'_>, choices: &Choices, remarks: &Remarks<'_>) -> Result
         document.spans.push(Span {
             start: None,
             page: 1,
-            area: Area::of_span(entry, remarks)?,
-            label: label.to_owned(),
-            text: text.to_owned(),
+            area: Area::of_span(Fields::of(entry).area(), entry.at, remarks)?,
+            label: label.into(),
+            text: text.into(),
             tokens: Some((id, id)),
             at: entry.at,
         });
@@ -80,7 +84,7 @@ pub fn read(node: &Node<'_>, choices: &Choices, remarks: &Remarks<'_>) -> Result
                 document.relations.push(Relation {
                     head,
                     child,
-                    label: String::new(),
+                    label: "",
                     at: link.at,
                 });
             }

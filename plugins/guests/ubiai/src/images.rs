@@ -14,7 +14,7 @@ const LOOKED_AT: u32 = 10_000;
 
 /// The image of `page`: none if the document is only text; `None`, and a remark, if it is missing.
 pub fn of(
-    document: &Document,
+    document: &Document<'_>,
     page: usize,
     pairs: &[Pair],
     choices: &Choices,
@@ -56,7 +56,7 @@ pub fn of(
 /// The name of the page's image: what the export says, the document itself if it is an image, else a
 /// companion file called like the document and the page.
 fn named(
-    document: &Document,
+    document: &Document<'_>,
     page: usize,
     choices: &Choices,
     remarks: &Remarks<'_>,
@@ -90,7 +90,7 @@ fn named(
 }
 
 /// Whether a document called `name`, in small letters, was pages before it was text.
-fn was_scanned(document: &Document, name: &str) -> bool {
+fn was_scanned(document: &Document<'_>, name: &str) -> bool {
     document.is_scan || SCANNED.iter().any(|ending| name.ends_with(ending))
 }
 

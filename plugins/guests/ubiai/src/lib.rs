@@ -17,7 +17,8 @@ mod prompts;
 mod scanned;
 mod tagged;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::mem::take;
 
 use document::Document;
 use graft_plugin::json::{self, Dialect};
@@ -350,7 +351,11 @@ fn no_boxes(name: &str) -> Error {
 
 /// Ids given so far, by hash: exports may have more documents than memory has names.
 #[derive(Default)]
-struct Ids(HashMap<u64, u32>);
+struct Ids {
+    given: HashSet<u64>,
+    /// How often those were given that were given more than once.
+    times: HashMap<u64, u32>,
+}
 
 impl Ids {
     /// `id`, or if it was given before a new one, and then the flag is set.
@@ -358,12 +363,12 @@ impl Ids {
         // FNV-1a.
         let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
         let hash = id.bytes().fold(0xcbf2_9ce4_8422_2325, step);
-        let given = self.0.entry(hash).or_default();
-        *given += 1;
-        match *given {
-            1 => (id, false),
-            times => (format!("{id}~{times}"), true),
+        if self.given.insert(hash) {
+            return (id, false);
         }
+        let times = self.times.entry(hash).or_insert(1);
+        *times += 1;
+        (format!("{id}~{times}"), true)
     }
 }
 
@@ -382,7 +387,7 @@ fn samples(
         let Some(mut sample) = prompts::sample(&node, id, record, &remarks)? else {
             return Ok(Vec::new());
         };
-        sample.id = ids.fresh(std::mem::take(&mut sample.id)).0;
+        sample.id = ids.fresh(take(&mut sample.id)).0;
         return Ok(vec![sample]);
     }
     if forms::is_one(&node) {
@@ -397,14 +402,14 @@ fn samples(
 
 /// The samples of a document; `at` is where it stands in its record.
 fn of_document(
-    document: Document,
+    document: Document<'_>,
     at: usize,
     choices: &Choices,
     ids: &mut Ids,
     remarks: &Remarks<'_>,
 ) -> Result<Vec<Sample>, Error> {
     let record = remarks.record;
-    let pairs = pairs::find(&document, choices, remarks)?;
+    let mut pairs = pairs::find(&document, choices, remarks)?;
     let called = document.called(record.index);
     if pairs.is_empty() {
         let hint = match document.relations.is_empty() && !choices.nearest {
@@ -426,7 +431,7 @@ fn of_document(
     let paged = document.is_paged();
     let mut samples = Vec::new();
     // Pairs are in reading order, so those of a page stand together.
-    for pairs in pairs.chunk_by(|a, b| a.page == b.page) {
+    for pairs in pairs.chunk_by_mut(|a, b| a.page == b.page) {
         let page = pairs[0].page;
         let Some(images) = images::of(&document, page, pairs, choices, remarks)? else {
             continue;
@@ -435,7 +440,7 @@ fn of_document(
             true => format!("{called}#page-{page}"),
             false => called.clone(),
         };
-        let sample = |id: String, pairs: &[Pair]| Sample {
+        let sample = |id: String, pairs: &mut [Pair]| Sample {
             id,
             images: images.clone(),
             turns: turns(pairs, !images.is_empty()),
@@ -445,9 +450,9 @@ fn of_document(
         match choices.one_pair_a_sample {
             false => samples.push(sample(name, pairs)),
             true => {
-                let each = pairs.iter().enumerate();
+                let each = pairs.iter_mut().enumerate();
                 samples.extend(each.map(|(i, pair)| {
-                    sample(format!("{name}#{}", i + 1), std::slice::from_ref(pair))
+                    sample(format!("{name}#{}", i + 1), std::slice::from_mut(pair))
                 }));
             }
         }
@@ -466,29 +471,35 @@ fn extra(pairs: &[Pair], paged: bool) -> Vec<(String, Value)> {
         .iter()
         .any(|pair| pair.areas.iter().any(Option::is_some))
     {
-        let boxes: Vec<String> = pairs.iter().map(Pair::boxes).collect();
-        let boxes = format!("[{}]", boxes.join(","));
+        /// Of a pair with two boxes of large numbers.
+        const BYTES: usize = 80;
+        let mut boxes = String::with_capacity(pairs.len() * BYTES);
+        for pair in pairs {
+            boxes.push(if boxes.is_empty() { '[' } else { ',' });
+            pair.write_boxes(&mut boxes);
+        }
+        boxes.push(']');
         extra.push(("boxes".into(), Value::Json(boxes)));
     }
     extra
 }
 
-/// Questions and answers as a conversation; the first question shows the image.
-fn turns(pairs: &[Pair], image: bool) -> Vec<Turn> {
+/// Questions and answers, which it takes, as a conversation; the first question shows the image.
+fn turns(pairs: &mut [Pair], image: bool) -> Vec<Turn> {
     let mut turns = Vec::with_capacity(2 * pairs.len());
-    for (i, pair) in pairs.iter().enumerate() {
-        let mut content = Vec::new();
+    for (i, pair) in pairs.iter_mut().enumerate() {
+        let mut content = Vec::with_capacity(1 + usize::from(i == 0 && image));
         if i == 0 && image {
             content.push(Part::Image(0));
         }
-        content.push(Part::Text(pair.question.clone()));
+        content.push(Part::Text(take(&mut pair.question)));
         turns.push(Turn {
             role: Role::User,
             content,
         });
         turns.push(Turn {
             role: Role::Assistant,
-            content: vec![Part::Text(pair.answer.clone())],
+            content: vec![Part::Text(take(&mut pair.answer))],
         });
     }
     turns

@@ -121,11 +121,11 @@ pub fn is_likely(head: &[u8]) -> bool {
 }
 
 /// The document that the lines of `record` make; `areas` are those of the lines, if they are known.
-pub fn document(
-    record: &Record,
+pub fn document<'a>(
+    record: &'a Record,
     areas: &[Option<Area>],
     remarks: &Remarks<'_>,
-) -> Result<Document, Error> {
+) -> Result<Document<'a>, Error> {
     let mut document = Document::default();
     let mut open = false;
     let (mut at, mut token) = (0, 0);
@@ -153,8 +153,9 @@ pub fn document(
         let last = document.spans.last_mut();
         match (kind, last) {
             ("I" | "E", Some(span)) if open && span.label == label => {
-                span.text.push(' ');
-                span.text.push_str(word);
+                let text = span.text.to_mut();
+                text.push(' ');
+                text.push_str(word);
                 if let Some((_, end)) = &mut span.tokens {
                     *end = token;
                 }
@@ -167,8 +168,8 @@ pub fn document(
                 start: Some(token),
                 page: 1,
                 area,
-                label: label.to_owned(),
-                text: word.to_owned(),
+                label: label.into(),
+                text: word.into(),
                 tokens: Some((token, token)),
                 at: start,
             }),

@@ -12,6 +12,7 @@ const SDK: &[(&str, &str)] = embedded! {
     "sdk/src/blanks.rs" from "sdk/src/blanks.rs"
     "sdk/src/conversation.rs" from "sdk/src/conversation.rs"
     "sdk/src/converter.rs" from "sdk/src/converter.rs"
+    "sdk/src/digits.rs" from "sdk/src/digits.rs"
     "sdk/src/evaluator.rs" from "sdk/src/evaluator.rs"
     "sdk/src/images.rs" from "sdk/src/images.rs"
     "sdk/src/json.rs" from "sdk/src/json.rs"
