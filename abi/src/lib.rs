@@ -42,6 +42,8 @@ mod session;
 mod session_generate;
 mod signal;
 mod source;
+#[cfg(feature = "plugins")]
+mod source_stream;
 mod status;
 mod status_of;
 mod structs;
@@ -53,7 +55,7 @@ mod without_plugins;
 
 /// Every struct of the interface as Rust lays it out, for the comparison with `graft.h`.
 pub fn layouts() -> Vec<structs::Layout> {
-    let mut layouts = vec![
+    let layouts = vec![
         structs::layout::<adapter::graft_adapter_binding>(),
         structs::layout::<adapter::graft_adapter_info>(),
         structs::layout::<adapter::graft_adapter_options>(),
@@ -84,14 +86,16 @@ pub fn layouts() -> Vec<structs::Layout> {
         structs::layout::<train_options::graft_train_options>(),
     ];
     #[cfg(feature = "plugins")]
-    layouts.extend([
+    let of_plugins = vec![
         structs::layout::<evaluation::graft_evaluation_request>(),
         structs::layout::<plugin::graft_convert_report>(),
         structs::layout::<plugin::graft_convert_request>(),
         structs::layout::<plugin::graft_plugin_limits>(),
         structs::layout::<plugin::graft_plugin_options>(),
-    ]);
-    layouts
+    ];
+    #[cfg(not(feature = "plugins"))]
+    let of_plugins = Vec::new();
+    [layouts, of_plugins].concat()
 }
 
 /// Every status of the interface, for the comparison with `graft.h`.

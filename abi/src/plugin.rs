@@ -368,7 +368,7 @@ pub extern "C" fn graft_plugin_convert(
         let path = request.input_path.optional_path("input_path")?;
         let name = request.input_name.optional("input_name")?;
         let mut input = match (path, source) {
-            (Some(path), None) => crate::source::file(path)?,
+            (Some(path), None) => crate::source_stream::file(path)?,
             (None, Some(source)) => source.stream(name.unwrap_or("input"))?,
             _ => return Err(Fault::argument("give either input_path or input")),
         };

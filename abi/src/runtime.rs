@@ -1,7 +1,10 @@
 //! Runtimes: the threads, the memory limit and the log that models share.
 
+#[cfg(feature = "plugins")]
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+#[cfg(feature = "plugins")]
+use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use graft::memory::{Budget, peak_bytes};
 use graft::threads::Pool;
@@ -20,6 +23,7 @@ use crate::structs::{CStruct, c_struct};
 pub struct Runtime {
     pool: Pool,
     budget: Budget,
+    #[cfg(feature = "plugins")]
     cache_dir: Option<PathBuf>,
     listening: Mutex<Option<Listening>>,
     #[cfg(feature = "plugins")]
@@ -84,6 +88,7 @@ impl Runtime {
         Ok(Self {
             pool: Pool::new(options.n_threads as usize)?,
             budget: Budget::new(limit),
+            #[cfg(feature = "plugins")]
             cache_dir: options
                 .cache_dir
                 .optional_path("cache_dir")?

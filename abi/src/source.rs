@@ -2,14 +2,11 @@
 
 use std::ffi::c_void;
 use std::fs::File;
-use std::io;
 use std::path::Path;
 use std::slice;
 use std::sync::Arc;
 
 use graft::cancel::Cancel;
-use graft::dataset::Source as Stream;
-use graft::dataset::assets::FileSource;
 use graft::gguf::Gguf;
 
 use crate::callback::{Destroy, Progress, UserData, graft_destroy_fn};
@@ -95,7 +92,8 @@ impl AsRef<[u8]> for Lent {
 
 /// A source that was handed over: whatever becomes of the call, its end is told once.
 pub struct Source {
-    from: graft_source,
+    /// What the program gave.
+    pub from: graft_source,
     destroy: Destroy,
 }
 
@@ -134,98 +132,14 @@ impl Source {
     }
 }
 
-/// A file as a stream of bytes for a converter.
-///
-/// # Errors
-/// If it cannot be opened.
-pub fn file(path: &Path) -> Result<Box<dyn Stream>, Fault> {
-    Ok(Box::new(FileSource::open(path)?))
-}
-
-impl Source {
-    /// It as a stream of bytes, which messages call `name`.
-    ///
-    /// # Errors
-    /// If it cannot be opened.
-    pub fn stream(self, name: &str) -> Result<Box<dyn Stream>, Fault> {
-        match self.from.kind {
-            GRAFT_SOURCE_PATH => file(self.from.path.path("source.path")?),
-            GRAFT_SOURCE_FD if self.from.offset == 0 && self.from.length == 0 => {
-                Ok(Box::new(FileSource::new(self.from.duplicate(name)?, name)?))
-            }
-            GRAFT_SOURCE_FD => Err(Fault::argument(
-                "of an open file all is read here: offset and length must be 0",
-            )),
-            GRAFT_SOURCE_MEMORY | GRAFT_SOURCE_READER => {
-                let length = self.from.length()?;
-                if self.from.kind == GRAFT_SOURCE_MEMORY {
-                    self.from.data.slice(length, "source.data")?;
-                } else if self.from.read.is_none() {
-                    return Err(Fault::argument("source.read is NULL"));
-                }
-                Ok(Box::new(LentStream {
-                    name: name.to_owned(),
-                    source: self,
-                    position: 0,
-                }))
-            }
-            kind => Err(unknown(kind)),
-        }
-    }
-}
-
-/// What the program lends, as a stream of bytes.
-struct LentStream {
-    name: String,
-    source: Source,
-    position: u64,
-}
-
-impl Stream for LentStream {
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn size(&self) -> Option<u64> {
-        Some(self.source.from.length)
-    }
-
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.read_at(self.position, buffer)?;
-        self.position += read as u64;
-        Ok(read)
-    }
-
-    fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        let from = &self.source.from;
-        let left = from.length.saturating_sub(offset);
-        let count = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
-        let part = &mut buffer[..count];
-        if from.kind == GRAFT_SOURCE_MEMORY {
-            let length = usize::try_from(from.length).map_err(io::Error::other)?;
-            let bytes = from.data.slice(length, "source.data");
-            let bytes = bytes.map_err(|fault| io::Error::other(fault.message().to_owned()))?;
-            // Within the length, which is a usize.
-            let start = offset as usize;
-            part.copy_from_slice(&bytes[start.min(length)..][..count]);
-        } else if let Some(read) = from.read.filter(|_| count > 0) {
-            let buffer = part.as_mut_ptr().cast();
-            // SAFETY: the program gave this function for this pointer; the buffer has as many bytes as it says.
-            if unsafe { read(from.userdata, offset, buffer, count) } != 0 {
-                let message = format!("source.read failed at byte {offset}");
-                return Err(io::Error::other(message));
-            }
-        }
-        Ok(count)
-    }
-}
-
-fn unknown(kind: u32) -> Fault {
+/// Refuses a kind that is none.
+pub fn unknown(kind: u32) -> Fault {
     Fault::argument(format!("source.kind is {kind}; 0 to 3 are known"))
 }
 
 impl graft_source {
-    fn length(&self) -> Result<usize, Fault> {
+    /// Its length in bytes, as memory counts.
+    pub fn length(&self) -> Result<usize, Fault> {
         usize::try_from(self.length)
             .map_err(|_| Fault::argument(format!("source.length is {}", self.length)))
     }
@@ -242,7 +156,8 @@ impl graft_source {
     }
 
     #[cfg(unix)]
-    fn duplicate(&self, name: &str) -> Result<File, Fault> {
+    /// The open file once more, for ourselves.
+    pub fn duplicate(&self, name: &str) -> Result<File, Fault> {
         use std::os::fd::BorrowedFd;
         if self.fd < 0 {
             return Err(Fault::argument(format!("source.fd is {}", self.fd)));
@@ -261,7 +176,8 @@ impl graft_source {
     }
 
     #[cfg(not(unix))]
-    fn duplicate(&self, _: &str) -> Result<File, Fault> {
+    /// The open file once more, for ourselves.
+    pub fn duplicate(&self, _: &str) -> Result<File, Fault> {
         let message = "this system has no file descriptors; give a path or memory";
         Err(Fault::new(crate::status::GRAFT_E_UNSUPPORTED, message))
     }
