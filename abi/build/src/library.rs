@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::symbols::{self, Symbol};
-use crate::{Setting, run};
+use crate::{Setting, run, run_aloud};
 
 /// The number in the shared library's name; `GRAFT_ABI` of `graft.h`.
 pub const SONAME: &str = "libgraft.so.0";
@@ -73,7 +73,7 @@ fn compile(setting: &Setting, folder: &Path) -> Result<(PathBuf, Vec<String>), S
         "--print",
         "native-static-libs",
     ]);
-    let said = run(&mut build)?;
+    let said = run_aloud(&mut build)?;
     let needs = said
         .lines()
         .find_map(|line| line.split_once("native-static-libs: "))

@@ -17,8 +17,9 @@ mod reference;
 mod symbols;
 
 use std::env;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 
 use clap::Parser;
 
@@ -111,6 +112,35 @@ fn build(arguments: &Arguments) -> Result<(), String> {
         libdir: arguments.libdir.clone(),
     };
     package.install()
+}
+
+/// Runs a tool that takes long, shows what it says to stderr as it comes, and returns that.
+///
+/// # Errors
+/// If it does not start or fails.
+pub fn run_aloud(command: &mut Command) -> Result<String, String> {
+    let spawned = command.stderr(Stdio::piped()).spawn();
+    let mut child =
+        spawned.map_err(|e| format!("{} does not start: {e}", command.get_program().display()))?;
+    let mut said = String::new();
+    for line in child
+        .stderr
+        .take()
+        .into_iter()
+        .flat_map(|e| BufReader::new(e).lines())
+    {
+        let line = line.map_err(|e| format!("cannot hear {command:?}: {e}"))?;
+        eprintln!("{line}");
+        said += &line;
+        said.push('\n');
+    }
+    let status = child
+        .wait()
+        .map_err(|e| format!("cannot wait for {command:?}: {e}"))?;
+    match status.success() {
+        true => Ok(said),
+        false => Err(format!("{command:?} failed ({status})")),
+    }
 }
 
 /// Runs a tool, and returns what it printed.
