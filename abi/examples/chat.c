@@ -34,9 +34,9 @@ static int32_t on_text(void *userdata, const char *text, size_t length) {
 }
 
 /* Says why a call failed, and ends the program. */
-static void check(graft_status status, graft_error *error) {
+static void check(graft_status status, graft_error **error) {
     if (status >= 0) return;
-    fprintf(stderr, "chat: %s\n", error ? graft_error_message(error) : graft_status_name(status));
+    fprintf(stderr, "chat: %s\n", error ? graft_error_message(*error) : graft_status_name(status));
     exit(1);
 }
 
@@ -48,13 +48,13 @@ int main(int argc, char **argv) {
 
     check(graft_cancel_create(&cancel), NULL);
     signal(SIGINT, on_interrupt);
-    check(graft_model_open(NULL, argv[1], NULL, &model, &error), error);
-    check(graft_session_create(model, NULL, &session, &error), error);
+    check(graft_model_open(NULL, argv[1], NULL, &model, &error), &error);
+    check(graft_session_create(model, NULL, &session, &error), &error);
     if (argc > 2) {
         graft_adapter_binding binding = GRAFT_INIT(graft_adapter_binding);
         binding.strength = 1.0f;
-        check(graft_adapter_open(model, argv[2], &binding.adapter, &error), error);
-        check(graft_session_set_adapters(session, &binding, 1, 0, &error), error);
+        check(graft_adapter_open(model, argv[2], &binding.adapter, &error), &error);
+        check(graft_session_set_adapters(session, &binding, 1, 0, &error), &error);
         graft_adapter_release(binding.adapter); /* the session keeps it */
     }
 
@@ -87,7 +87,7 @@ int main(int argc, char **argv) {
             error = NULL;
             graft_cancel_reset(cancel);
         } else {
-            check(status, error);
+            check(status, &error);
         }
         printf("\n");
 

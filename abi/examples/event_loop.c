@@ -9,9 +9,9 @@
 
 #include <graft.h>
 
-static void check(graft_status status, graft_error *error) {
+static void check(graft_status status, graft_error **error) {
     if (status >= 0) return;
-    fprintf(stderr, "event_loop: %s\n", error ? graft_error_message(error) : graft_status_name(status));
+    fprintf(stderr, "event_loop: %s\n", error ? graft_error_message(*error) : graft_status_name(status));
     exit(1);
 }
 
@@ -43,14 +43,14 @@ int main(int argc, char **argv) {
     intptr_t fd = -1;
     if (argc < 3) return fprintf(stderr, "usage: event_loop MODEL DATA [ADAPTER.gguf]\n"), 2;
 
-    check(graft_model_open(NULL, argv[1], NULL, &model, &error), error);
-    check(graft_dataset_open(argv[2], NULL, &data, &error), error);
+    check(graft_model_open(NULL, argv[1], NULL, &model, &error), &error);
+    check(graft_dataset_open(argv[2], NULL, &data, &error), &error);
     graft_train_options options = GRAFT_INIT(graft_train_options);
     options.max_steps = 20;
     options.max_length = 256;
-    check(graft_trainer_create(model, data, NULL, &options, &trainer, &error), error);
-    check(graft_trainer_start(trainer, &job, &error), error);
-    check(graft_job_event_fd(job, &fd, &error), error);
+    check(graft_trainer_create(model, data, NULL, &options, &trainer, &error), &error);
+    check(graft_trainer_start(trainer, &job, &error), &error);
+    check(graft_job_event_fd(job, &fd, &error), &error);
 
     struct pollfd watched[2] = {{(int)fd, POLLIN, 0}, {0, POLLIN, 0}};
     for (int running = 1, seconds = 0; running;) {
@@ -64,10 +64,10 @@ int main(int argc, char **argv) {
         }
     }
     graft_status status = graft_job_wait(job, 0, &error);
-    if (status != GRAFT_E_CANCELLED) check(status, error);
+    if (status != GRAFT_E_CANCELLED) check(status, &error);
     graft_job_release(job);
 
-    if (argc > 3) check(graft_trainer_export(trainer, argv[3], "gguf", &error), error);
+    if (argc > 3) check(graft_trainer_export(trainer, argv[3], "gguf", &error), &error);
     graft_trainer_release(trainer);
     graft_dataset_release(data);
     graft_model_release(model);

@@ -6,9 +6,9 @@
 
 #include <graft.h>
 
-static void check(graft_status status, graft_error *error) {
+static void check(graft_status status, graft_error **error) {
     if (status >= 0) return;
-    fprintf(stderr, "from_memory: %s\n", error ? graft_error_message(error) : graft_status_name(status));
+    fprintf(stderr, "from_memory: %s\n", error ? graft_error_message(*error) : graft_status_name(status));
     exit(1);
 }
 
@@ -46,8 +46,8 @@ int main(int argc, char **argv) {
     source.length = size;
     source.userdata = (void *)source.data;
     source.destroy = done_with; /* called exactly once, also if opening fails */
-    check(graft_model_open_source(NULL, &source, NULL, &model, &error), error);
-    check(graft_session_create(model, NULL, &session, &error), error);
+    check(graft_model_open_source(NULL, &source, NULL, &model, &error), &error);
+    check(graft_session_create(model, NULL, &session, &error), &error);
     graft_model_release(model); /* the session keeps it */
 
     graft_generate_request request = GRAFT_INIT(graft_generate_request);
@@ -56,7 +56,7 @@ int main(int argc, char **argv) {
     request.max_tokens = 32;
     request.on_text = on_text;
     request.userdata = stdout;
-    check(graft_session_generate(session, &request, NULL, &error), error);
+    check(graft_session_generate(session, &request, NULL, &error), &error);
     printf("\n");
     graft_session_release(session);
     return 0;

@@ -3,16 +3,23 @@
 mod demo;
 mod program;
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use program::{root, succeed};
 
-/// Builds `abi/examples/<source>` with the shared library.
+/// Builds `abi/examples/<source>` with the shared library, once.
 fn build(source: &str) -> PathBuf {
-    let library = program::installed(None);
+    static BUILT: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+    let library = program::release();
     let program = library.join(source.replace('.', "-"));
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    if !built.insert(program.clone()) {
+        return program;
+    }
     let (compiler, standard) = match source.ends_with(".cc") {
         true => ("c++", "-std=c++17"),
         false => ("cc", "-std=c11"),
@@ -103,7 +110,7 @@ fn the_examples_that_answer_run() {
         "{memory}"
     );
 
-    let library = program::installed(None).join("lib/libgraft.so.0");
+    let library = program::release().join("lib/libgraft.so.0");
     let python = root().join("abi/examples/graft_ctypes.py");
     let said = say(Path::new("python3"), &[&python, &library, &model], "");
     let text = memory.lines().next().unwrap();
@@ -112,6 +119,33 @@ fn the_examples_that_answer_run() {
         text.trim_end(),
         "ctypes and C continue the same"
     );
+}
+
+#[test]
+fn the_examples_say_what_is_wrong() {
+    let wrong = Path::new("no/such/model.gguf");
+    for (source, further) in [
+        ("chat.c", 0),
+        ("from_memory.c", 0),
+        ("event_loop.c", 1),
+        ("hot_swap.c", 3),
+        ("question.cc", 3),
+        ("train.cc", 2),
+    ] {
+        let arguments = std::iter::repeat_n(wrong, further + 1);
+        let output = Command::new(build(source))
+            .args(arguments)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{source}: {said}");
+        assert!(
+            said.contains("no/such/model.gguf") && said.trim().lines().count() == 1,
+            "{said}"
+        );
+        let usage = Command::new(build(source)).output().unwrap();
+        assert_eq!(usage.status.code(), Some(2), "{source}");
+    }
 }
 
 #[test]

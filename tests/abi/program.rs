@@ -33,7 +33,7 @@ pub fn installed(variant: Option<&str>) -> PathBuf {
 }
 
 /// The libraries as programs get them.
-fn release() -> &'static Path {
+pub fn release() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| installed(None))
 }
