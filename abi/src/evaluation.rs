@@ -107,6 +107,11 @@ impl graft_evaluation_request {
         };
         let template = self.template_name.optional("template_name")?;
         let _memory = self.reserve(&model)?;
+        let judge = self.judge.optional()?;
+        let _judges = judge
+            .as_deref()
+            .map(|judge| self.reserve(judge))
+            .transpose()?;
         let mut answerer = Answerer::new(
             model.model(),
             model.model().chat_template(template)?,
@@ -114,7 +119,7 @@ impl graft_evaluation_request {
             asking,
         )?;
         answerer.set_adapters(attached(&adapters))?;
-        if let Some(judge) = self.judge.optional()? {
+        if let Some(judge) = judge {
             let adapters = bindings(&self.judge_adapters, self.n_judge_adapters)?;
             let options = AnswerOptions {
                 // The metric says how much it wants to hear.
@@ -153,7 +158,7 @@ impl graft_evaluation_request {
         Ok(report?)
     }
 
-    /// Memory of the session that answers, for as long as it does.
+    /// Memory of a session that answers, for as long as it does.
     fn reserve(&self, model: &ModelObject) -> Result<graft::memory::Reservation, Fault> {
         let options = SessionOptions::with_context(self.n_context as usize);
         let bytes = Session::plan(model.model(), &options).anonymous_peak();

@@ -7,6 +7,7 @@ use graft::dataset::{ConvertError, Converter, Diagnostic};
 
 use super::damage::{self, OTHER_FORMATS};
 use super::desk::{Arrival, DISK_FULL, DISK_GONE, Outcome, Try};
+use super::schema::Taken;
 use super::{Broken, Export, Row, Ruling, Verdict, With, is_kebab, kept, options, row, schema};
 use crate::converter::{UNASKED, WasmConverter};
 
@@ -138,27 +139,17 @@ fn describes(subject: &Subject) -> Ruling {
 fn wrong_options(subject: &Subject) -> Ruling {
     const ADVICE: &str = "return invalid-options for an option that you do not know or whose value has another type \
          than the schema says, before you read: else a misspelt option has no effect and nobody notices";
-    let forbidden = schema::forbidden(&subject.schema);
     let export = subject.with.export.as_ref();
-    for options in &forbidden {
-        let bytes = export.map_or(&b""[..], |export| &export.bytes);
+    let bytes = export.map_or(&b""[..], |export| &export.bytes);
+    schema::refuses_what_it_forbids(&subject.schema, ADVICE, |options| {
         let mut attempt = subject.on(subject.name(), bytes);
         attempt.options = options;
         match attempt.run(subject.plugin).summary {
-            Err(ConvertError::InvalidOptions(_)) => {}
-            Ok(_) => {
-                return Err(Broken::new(
-                    format!("it takes the options {options}"),
-                    ADVICE,
-                ));
-            }
-            Err(error) => {
-                let what = format!("with the options {options} it says: {error}");
-                return Err(Broken::new(what, ADVICE));
-            }
+            Err(ConvertError::InvalidOptions(_)) => Taken::Refused,
+            Ok(_) => Taken::Accepted,
+            Err(error) => Taken::Failed(error.to_string()),
         }
-    }
-    kept(format!("{} of them", forbidden.len()))
+    })
 }
 
 fn detects(subject: &Subject) -> Ruling {

@@ -10,6 +10,7 @@ use graft::evaluate::{
 use serde_json::{Map, json};
 
 use super::desk::Bench;
+use super::schema::Taken;
 use super::{Broken, Row, Ruling, Verdict, With, is_kebab, kept, options, row, schema};
 use crate::evaluator::WasmEvaluator;
 
@@ -176,23 +177,13 @@ fn describes(subject: &Subject) -> Ruling {
 fn wrong_options(subject: &Subject) -> Ruling {
     const ADVICE: &str = "return invalid-options from `start` for an option that you do not know or whose value has \
          another type than the schema says: else a misspelt option has no effect and nobody notices";
-    let forbidden = schema::forbidden(&subject.described.options_schema);
-    for options in &forbidden {
+    schema::refuses_what_it_forbids(&subject.described.options_schema, ADVICE, |options| {
         match subject.start(options, SEED) {
-            Err(EvaluateError::InvalidOptions(_)) => {}
-            Ok(_) => {
-                return Err(Broken::new(
-                    format!("it takes the options {options}"),
-                    ADVICE,
-                ));
-            }
-            Err(error) => {
-                let what = format!("with the options {options} it says: {error}");
-                return Err(Broken::new(what, ADVICE));
-            }
+            Err(EvaluateError::InvalidOptions(_)) => Taken::Refused,
+            Ok(_) => Taken::Accepted,
+            Err(error) => Taken::Failed(error.to_string()),
         }
-    }
-    kept(format!("{} of them", forbidden.len()))
+    })
 }
 
 fn default_options(subject: &Subject) -> Ruling {

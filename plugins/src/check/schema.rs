@@ -68,9 +68,37 @@ pub fn defaults(text: &str) -> String {
     Value::Object(given.collect()).to_string()
 }
 
+/// What became of options that were tried.
+pub enum Taken {
+    /// The plugin returned `invalid-options`.
+    Refused,
+    /// It took them.
+    Accepted,
+    /// It failed in another way.
+    Failed(String),
+}
+
+/// Whether a plugin refuses options that its schema `text` forbids, as `attempt` finds.
+pub fn refuses_what_it_forbids(
+    text: &str,
+    advice: &'static str,
+    mut attempt: impl FnMut(&str) -> Taken,
+) -> Ruling {
+    let forbidden = forbidden(text);
+    for options in &forbidden {
+        let what = match attempt(options) {
+            Taken::Refused => continue,
+            Taken::Accepted => format!("it takes the options {options}"),
+            Taken::Failed(error) => format!("with the options {options} it says: {error}"),
+        };
+        return Err(Broken::new(what, advice));
+    }
+    kept(format!("{} of them", forbidden.len()))
+}
+
 /// Options that the schema forbids: one that there is not, and each that there is with a value that is not
 /// among its own or of no type of its own.
-pub fn forbidden(text: &str) -> Vec<String> {
+fn forbidden(text: &str) -> Vec<String> {
     let mut all = vec![json!({"no-such-option": 1}).to_string()];
     for (name, property) in properties(text).unwrap_or_default() {
         let types = types(&property);
