@@ -594,8 +594,8 @@ typedef struct graft_session_options {
 GRAFT_API graft_status graft_session_create(graft_model *model, const graft_session_options *options GRAFT_OPT,
                                             graft_session **out, graft_error **err GRAFT_OPT)
                                             GRAFT_NOEXCEPT GRAFT_MUST_USE;
-/* Another session with the same adapters and the same past, which is copied: a beginning that many share is run
- * once. */
+/* Another session with the same adapters and the same past, which both read from one piece of memory: a beginning
+ * that many share is run once and held once. Each goes on by itself. */
 GRAFT_API graft_status graft_session_fork(graft_session *session, const graft_session_options *options GRAFT_OPT,
                                           graft_session **out, graft_error **err GRAFT_OPT)
                                           GRAFT_NOEXCEPT GRAFT_MUST_USE;

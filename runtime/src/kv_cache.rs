@@ -1,6 +1,9 @@
 //! Keys and values of past positions, each run of positions marked with the adapter
 //! set that made it. Per layer, keys and values are `[capacity, K * D]`.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use crate::memory::{Arena, ArenaError, Floats, Part};
 use crate::model::LlamaShape;
 
@@ -14,15 +17,22 @@ impl MadeBy {
 }
 
 /// Keys and values of one sequence.
+///
+/// Its first positions may be [`shared`](KvCache::share) with other sequences, which then read one piece of
+/// memory; those after them are its own.
 #[derive(Debug)]
 pub struct KvCache {
-    keys: Floats,
-    values: Floats,
-    layer_floats: usize,
+    /// What it shares, one piece behind the other, and how many positions of each it has kept.
+    shared: Vec<(Arc<SharedKv>, usize)>,
+    own: LayerArrays,
     capacity: usize,
     /// Ends of the runs of positions, ascending, and who made each; the last end is the length.
     runs: Vec<(usize, MadeBy)>,
 }
+
+/// Keys and values that nobody writes any more.
+#[derive(Debug)]
+struct SharedKv(LayerArrays);
 
 impl KvCache {
     /// An empty cache for `capacity` positions of a model of this shape.
@@ -30,13 +40,9 @@ impl KvCache {
     /// # Errors
     /// If the system has no memory left.
     pub fn new(shape: &LlamaShape, capacity: usize) -> Result<Self, ArenaError> {
-        let layer_floats = Self::layer_floats(shape, capacity);
-        let len = shape.layers.saturating_mul(layer_floats);
-        let [keys, values] = Arena::unlimited().arrays(Part::KeysAndValues, [len, len])?;
         Ok(Self {
-            keys,
-            values,
-            layer_floats,
+            shared: Vec::new(),
+            own: LayerArrays::new(shape.layers, capacity, shape.kv_width())?,
             capacity,
             runs: Vec::with_capacity(16),
         })
@@ -44,11 +50,7 @@ impl KvCache {
 
     /// Bytes that [`KvCache::new`] allocates.
     pub fn bytes(shape: &LlamaShape, capacity: usize) -> usize {
-        2 * shape.layers * Self::layer_floats(shape, capacity) * size_of::<f32>()
-    }
-
-    fn layer_floats(shape: &LlamaShape, capacity: usize) -> usize {
-        capacity.saturating_mul(shape.kv_width())
+        2 * shape.layers * capacity.saturating_mul(shape.kv_width()) * size_of::<f32>()
     }
 
     /// Positions held.
@@ -66,15 +68,26 @@ impl KvCache {
         self.capacity
     }
 
+    /// How many of its positions, from the first, lie in memory that others may read too.
+    pub fn shared_positions(&self) -> usize {
+        self.shared.iter().map(|(_, positions)| positions).sum()
+    }
+
     /// Forgets every position from `len` on; no effect if there are fewer.
     pub fn rewind(&mut self, len: usize) {
         while let Some((end, made_by)) = self.runs.pop() {
             let start = self.len();
             if start < len {
                 self.runs.push((end.min(len), made_by));
-                return;
+                break;
             }
         }
+        let mut left = self.len();
+        self.shared.retain_mut(|(_, positions)| {
+            *positions = left.min(*positions);
+            left -= *positions;
+            *positions > 0
+        });
     }
 
     /// How many positions from the first on were made by this set: only those may be reused.
@@ -109,50 +122,168 @@ impl KvCache {
         }
     }
 
-    /// Takes the positions of another cache of the same model in place of its own.
+    /// Another cache for `capacity` positions that begins with all positions of this one. From now on both read
+    /// them from one piece of memory, which stays until the last of its readers is gone or has rewound.
+    ///
+    /// # Errors
+    /// If the system has no memory left; nothing has changed then.
     ///
     /// # Panics
-    /// If there is no room for them, or it is another model's.
-    pub fn copy_from(&mut self, other: &Self) {
-        let positions = other.len();
-        assert!(
-            positions <= self.capacity,
-            "the caller checked the capacity"
-        );
-        let layers = |cache: &Self| cache.keys.len() / cache.layer_floats.max(1);
-        assert_eq!(layers(self), layers(other), "layers");
-        let width = other.layer_floats / other.capacity.max(1);
-        assert_eq!(self.layer_floats, width * self.capacity, "widths");
-        let floats = positions * width;
-        for (to, from) in [
-            (&mut self.keys, &other.keys),
-            (&mut self.values, &other.values),
-        ] {
-            let layers = to.chunks_exact_mut(self.layer_floats);
-            for (to, from) in layers.zip(from.chunks_exact(other.layer_floats)) {
-                to[..floats].copy_from_slice(&from[..floats]);
-            }
+    /// If there are more than `capacity`.
+    pub fn share(&mut self, capacity: usize) -> Result<Self, ArenaError> {
+        let len = self.len();
+        assert!(len <= capacity, "the caller checked the capacity");
+        let own = self.own.empty(capacity - len)?;
+        self.make_shared()?;
+        Ok(Self {
+            shared: self.shared.clone(),
+            own,
+            capacity,
+            runs: self.runs.clone(),
+        })
+    }
+
+    /// Moves the positions of its own to where others can read them.
+    fn make_shared(&mut self) -> Result<(), ArenaError> {
+        let before = self.shared_positions();
+        let positions = self.len() - before;
+        if positions > 0 {
+            let rest = self.own.empty(self.capacity - before - positions)?;
+            let moved = self.own.first(positions)?;
+            self.shared.push((Arc::new(SharedKv(moved)), positions));
+            self.own = rest;
         }
-        self.runs.clone_from(&other.runs);
+        Ok(())
+    }
+
+    /// Sees to it that every position up to the capacity can be written. After a [`KvCache::rewind`] into what is
+    /// shared there are fewer than that, since what is shared stays as it is.
+    ///
+    /// # Errors
+    /// If the system has no memory left.
+    pub fn make_room(&mut self) -> Result<(), ArenaError> {
+        let own = self.capacity - self.shared_positions();
+        // There is nothing in it: the positions before it were forgotten.
+        if self.own.positions < own {
+            self.own = self.own.empty(own)?;
+        }
+        Ok(())
     }
 
     /// One layer's keys and values.
     pub fn layer(&mut self, layer: usize) -> KvSlice<'_> {
-        let range = layer * self.layer_floats..(layer + 1) * self.layer_floats;
+        let (keys, values) = self.own.layer_mut(layer);
+        let before = Before {
+            pieces: &self.shared,
+            layer,
+        };
         KvSlice {
-            keys: &mut self.keys[range.clone()],
-            values: &mut self.values[range],
+            before,
+            keys,
+            values,
         }
+    }
+}
+
+/// Keys and values of every layer, `[layers, positions, K * D]` each.
+#[derive(Debug)]
+struct LayerArrays {
+    keys: Floats,
+    values: Floats,
+    layers: usize,
+    positions: usize,
+    width: usize,
+}
+
+impl LayerArrays {
+    fn new(layers: usize, positions: usize, width: usize) -> Result<Self, ArenaError> {
+        let len = layers.saturating_mul(positions.saturating_mul(width));
+        let [keys, values] = Arena::unlimited().arrays(Part::KeysAndValues, [len, len])?;
+        Ok(Self {
+            keys,
+            values,
+            layers,
+            positions,
+            width,
+        })
+    }
+
+    /// Zeros for as many positions of the same model.
+    fn empty(&self, positions: usize) -> Result<Self, ArenaError> {
+        Self::new(self.layers, positions, self.width)
+    }
+
+    /// A copy of the first positions.
+    fn first(&self, positions: usize) -> Result<Self, ArenaError> {
+        let mut copy = self.empty(positions)?;
+        for layer in 0..self.layers {
+            let (keys, values) = copy.layer_mut(layer);
+            let (from_keys, from_values) = self.layer(layer);
+            keys.copy_from_slice(&from_keys[..keys.len()]);
+            values.copy_from_slice(&from_values[..values.len()]);
+        }
+        Ok(copy)
+    }
+
+    fn floats_of(&self, layer: usize) -> Range<usize> {
+        let floats = self.positions * self.width;
+        layer * floats..(layer + 1) * floats
+    }
+
+    fn layer(&self, layer: usize) -> (&[f32], &[f32]) {
+        let floats = self.floats_of(layer);
+        (&self.keys[floats.clone()], &self.values[floats])
+    }
+
+    fn layer_mut(&mut self, layer: usize) -> (&mut [f32], &mut [f32]) {
+        let floats = self.floats_of(layer);
+        (&mut self.keys[floats.clone()], &mut self.values[floats])
     }
 }
 
 /// One layer's keys and values.
 #[derive(Debug)]
 pub struct KvSlice<'a> {
-    /// `[capacity, K * D]`, after rotation.
+    /// Those of the first positions, where they are shared.
+    pub before: Before<'a>,
+    /// `[capacity, K * D]`, after rotation: of the positions after those.
     pub keys: &'a mut [f32],
     /// `[capacity, K * D]`.
     pub values: &'a mut [f32],
+}
+
+impl<'a> KvSlice<'a> {
+    /// Keys and values of positions from the first on.
+    pub fn of(keys: &'a mut [f32], values: &'a mut [f32]) -> Self {
+        Self {
+            before: Before::default(),
+            keys,
+            values,
+        }
+    }
+}
+
+/// One layer's keys and values of positions that are shared.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Before<'a> {
+    pieces: &'a [(Arc<SharedKv>, usize)],
+    layer: usize,
+}
+
+impl<'a> Before<'a> {
+    /// How many positions they are.
+    pub fn positions(self) -> usize {
+        self.pieces.iter().map(|(_, positions)| positions).sum()
+    }
+
+    /// Keys and values, `[positions, K * D]`, of each piece.
+    pub fn pieces(self) -> impl Iterator<Item = (&'a [f32], &'a [f32])> {
+        self.pieces.iter().map(move |(piece, positions)| {
+            let (keys, values) = piece.0.layer(self.layer);
+            let floats = positions * piece.0.width;
+            (&keys[..floats], &values[..floats])
+        })
+    }
 }
 
 #[cfg(test)]
@@ -187,5 +318,80 @@ mod tests {
         assert!(kv.is_empty());
         kv.advance(1, b);
         assert_eq!((kv.valid_prefix(b), kv.valid_prefix(MadeBy::BASE)), (1, 0));
+    }
+
+    /// Writes positions `from..to` of every layer, each with its own number plus `mark`.
+    fn write(kv: &mut KvCache, positions: Range<usize>, mark: f32) {
+        kv.make_room().unwrap();
+        let width = LlamaShape::tiny().kv_width();
+        for layer in 0..LlamaShape::tiny().layers {
+            let slice = kv.layer(layer);
+            let first = slice.before.positions();
+            for position in positions.clone() {
+                let row = (position - first) * width..(position - first + 1) * width;
+                slice.keys[row.clone()].fill(position as f32 + mark);
+                slice.values[row].fill(-(position as f32) - mark);
+            }
+        }
+        kv.advance(positions.len(), MadeBy::BASE);
+    }
+
+    /// What each position holds in the last layer.
+    fn contents(kv: &mut KvCache) -> Vec<f32> {
+        let (len, width) = (kv.len(), LlamaShape::tiny().kv_width());
+        let slice = kv.layer(LlamaShape::tiny().layers - 1);
+        let own = len - slice.before.positions();
+        let shared = slice.before.pieces().flat_map(|(keys, values)| {
+            assert!(keys.iter().zip(values).all(|(k, v)| *k == -*v));
+            keys.chunks(width).map(|row| row[width - 1])
+        });
+        let own = slice.keys.chunks(width).map(|row| row[width - 1]).take(own);
+        shared.chain(own).collect()
+    }
+
+    #[test]
+    fn what_is_shared_is_one_piece_of_memory_and_nobody_changes_it_for_others() {
+        let mut first = cache(8);
+        write(&mut first, 0..4, 0.0);
+        let mut second = first.share(6).unwrap();
+        assert_eq!(contents(&mut second), [0.0, 1.0, 2.0, 3.0]);
+        assert_eq!(
+            (first.shared_positions(), second.shared_positions()),
+            (4, 4)
+        );
+        let address = |kv: &mut KvCache| {
+            let slice = kv.layer(1);
+            slice
+                .before
+                .pieces()
+                .map(|(keys, _)| keys.as_ptr())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(address(&mut first), address(&mut second));
+
+        // Both go on, and a third takes the second's past, of which two pieces are shared now.
+        write(&mut first, 4..8, 0.5);
+        write(&mut second, 4..6, 0.25);
+        let mut third = second.share(9).unwrap();
+        write(&mut third, 6..9, 0.125);
+        assert_eq!(address(&mut third).len(), 2);
+        assert_eq!(address(&mut third)[0], address(&mut first)[0]);
+        // One that goes back into what is shared writes elsewhere.
+        second.rewind(3);
+        assert_eq!(second.shared_positions(), 3);
+        write(&mut second, 3..6, 0.75);
+        assert_eq!(
+            contents(&mut first),
+            [0.0, 1.0, 2.0, 3.0, 4.5, 5.5, 6.5, 7.5]
+        );
+        assert_eq!(contents(&mut second), [0.0, 1.0, 2.0, 3.75, 4.75, 5.75]);
+        assert_eq!(
+            contents(&mut third),
+            [0.0, 1.0, 2.0, 3.0, 4.25, 5.25, 6.125, 7.125, 8.125]
+        );
+        third.rewind(0);
+        assert_eq!(third.shared_positions(), 0);
+        write(&mut third, 0..9, 0.0);
+        assert_eq!(contents(&mut third).len(), 9);
     }
 }

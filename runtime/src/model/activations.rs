@@ -269,10 +269,7 @@ impl Slot {
     }
 
     fn parts(&mut self) -> (&mut Saved, KvSlice<'_>) {
-        let kv = KvSlice {
-            keys: &mut self.keys,
-            values: &mut self.values,
-        };
+        let kv = KvSlice::of(&mut self.keys, &mut self.values);
         (&mut self.saved, kv)
     }
 }

@@ -3,6 +3,9 @@
 //!
 //! Rows may be several sequences, one behind the other. Each is then attention of its own, on its rows
 //! of every array; their `lse`, `[H, length]` each, lie one behind the other as well.
+//!
+//! Positions that sequences share lie elsewhere than a sequence's own. It attends to either and the results
+//! are merged by their `lse`: Juravsky et al. 2024, <https://arxiv.org/abs/2402.05099>.
 
 use graft_kernels::Kernels;
 use graft_kernels::ops::attention::AttentionShape;
@@ -14,7 +17,7 @@ use graft_kernels::tiled::attention::{
 use rayon::prelude::*;
 
 use super::worker::with_floats;
-use crate::kv_cache::KvSlice;
+use crate::kv_cache::{Before, KvSlice};
 
 /// Queries, keys and values as arrays: `q` `[T, H * D]`; `k`, `v` `[S, K * D]`.
 pub(super) struct Arrays<'a> {
@@ -60,14 +63,18 @@ fn halves(ends: &[usize], before: usize) -> Option<(usize, usize)> {
 }
 
 /// Writes `out` `[T, H * D]` and `lse`, `[H, length]` for each of the sequences that end at `ends` (one
-/// if there are none).
+/// if there are none). One sequence may have positions `before` those of `arrays`.
 pub(super) fn forward(
     out: &mut [f32],
     lse: &mut [f32],
-    arrays: &Arrays<'_>,
+    (arrays, before): (&Arrays<'_>, Before<'_>),
     ends: &[usize],
     shape: &AttentionShape,
 ) {
+    if ends.is_empty() {
+        return forward_sequence(out, lse, (arrays, before), shape);
+    }
+    assert_eq!(before.positions(), 0, "sequences from their first position");
     forward_sequences(out, lse, arrays, (ends, 0), shape);
 }
 
@@ -79,7 +86,7 @@ fn forward_sequences(
     shape: &AttentionShape,
 ) {
     let Some((first, rows)) = halves(ends, before) else {
-        return forward_sequence(out, lse, arrays, shape);
+        return forward_sequence(out, lse, (arrays, Before::default()), shape);
     };
     let (out_a, out_b) = out.split_at_mut(rows * widths(shape).0);
     let (lse_a, lse_b) = lse.split_at_mut(rows * shape.heads);
@@ -118,48 +125,113 @@ pub(super) fn forward_batch(
     lanes
         .into_par_iter()
         .for_each(|(rows, start, cache, out, lse)| {
-            let before = start * narrow;
-            let end = before + rows.len() * narrow;
+            let begin = (start - cache.before.positions()) * narrow;
+            let end = begin + rows.len() * narrow;
             let new = rows.start * narrow..rows.end * narrow;
-            cache.keys[before..end].copy_from_slice(&fresh.k[new.clone()]);
-            cache.values[before..end].copy_from_slice(&fresh.v[new]);
+            cache.keys[begin..end].copy_from_slice(&fresh.k[new.clone()]);
+            cache.values[begin..end].copy_from_slice(&fresh.v[new]);
             let arrays = Arrays {
                 q: &fresh.q[rows.start * wide..rows.end * wide],
                 k: &cache.keys[..end],
                 v: &cache.values[..end],
             };
-            forward_sequence(out, lse, &arrays, shape);
+            forward_sequence(out, lse, (&arrays, cache.before), shape);
         });
 }
 
-fn forward_sequence(out: &mut [f32], lse: &mut [f32], arrays: &Arrays<'_>, shape: &AttentionShape) {
+fn forward_sequence(
+    out: &mut [f32],
+    lse: &mut [f32],
+    (arrays, before): (&Arrays<'_>, Before<'_>),
+    shape: &AttentionShape,
+) {
     let inputs = arrays.views(shape);
     let out = MatMut::new(out, inputs.q.rows(), inputs.q.cols());
-    forward_heads(out, lse, inputs, shape);
+    let before = Columns {
+        of: before,
+        width: inputs.k.cols(),
+        first: 0,
+    };
+    forward_heads(out, lse, (inputs, before), shape);
 }
 
-fn forward_heads(out: MatMut<'_>, lse: &mut [f32], inputs: Inputs<'_>, shape: &AttentionShape) {
-    let (tokens, positions) = (inputs.q.rows(), inputs.k.rows());
+/// The shared positions' keys and values of the heads of a piece.
+#[derive(Clone, Copy)]
+struct Columns<'a> {
+    of: Before<'a>,
+    /// Floats of a row of all heads, and those before the piece's.
+    width: usize,
+    first: usize,
+}
+
+impl<'a> Columns<'a> {
+    /// What the queries of a piece read, one run of positions after the other.
+    fn pieces(self, q: Mat<'a>, cols: usize) -> impl Iterator<Item = Inputs<'a>> {
+        self.of.pieces().map(move |(keys, values)| {
+            let view = |floats: &'a [f32]| {
+                let rows = Mat::new(floats, floats.len() / self.width, self.width);
+                rows.col_range(self.first, cols)
+            };
+            let (k, v) = (view(keys), view(values));
+            Inputs { q, k, v }
+        })
+    }
+}
+
+fn forward_heads(
+    out: MatMut<'_>,
+    lse: &mut [f32],
+    (inputs, before): (Inputs<'_>, Columns<'_>),
+    shape: &AttentionShape,
+) {
+    let (tokens, positions) = (inputs.q.rows(), inputs.k.rows() + before.of.positions());
     if tokens * positions * inputs.q.cols() <= PIECE_PRODUCTS {
-        return forward_piece(out, lse, inputs, shape);
+        return forward_piece(out, lse, (inputs, before), shape);
     }
     let Some(cut) = Cut::of(shape) else {
-        return forward_piece(out, lse, inputs, shape);
+        return forward_piece(out, lse, (inputs, before), shape);
     };
     let (out_a, out_b) = out.split_columns(cut.columns);
     let (lse_a, lse_b) = lse.split_at_mut(cut.shapes.0.heads * tokens);
     let (in_a, in_b) = cut.inputs(inputs);
+    let before_b = Columns {
+        first: before.first + cut.kv_columns,
+        ..before
+    };
     rayon::join(
-        || forward_heads(out_a, lse_a, in_a, &cut.shapes.0),
-        || forward_heads(out_b, lse_b, in_b, &cut.shapes.1),
+        || forward_heads(out_a, lse_a, (in_a, before), &cut.shapes.0),
+        || forward_heads(out_b, lse_b, (in_b, before_b), &cut.shapes.1),
     );
 }
 
-fn forward_piece(out: MatMut<'_>, lse: &mut [f32], inputs: Inputs<'_>, shape: &AttentionShape) {
+fn forward_piece(
+    mut out: MatMut<'_>,
+    lse: &mut [f32],
+    (inputs, before): (Inputs<'_>, Columns<'_>),
+    shape: &AttentionShape,
+) {
+    let kernels = Kernels::detect();
     let scratch = forward_scratch(shape, inputs.q.rows(), inputs.k.rows());
     with_floats(scratch, |scratch| {
-        Kernels::detect().attention_forward(out, lse, inputs, shape, scratch);
+        kernels.attention_forward(out.reborrow(), lse, inputs, shape, scratch);
     });
+    // Every query comes after all positions of these.
+    let all = AttentionShape {
+        causal: false,
+        ..*shape
+    };
+    for inputs in before.pieces(inputs.q, inputs.k.cols()) {
+        let (tokens, cols) = (inputs.q.rows(), inputs.q.cols());
+        let lens = [tokens * cols, lse.len()];
+        let scratch = forward_scratch(shape, tokens, inputs.k.rows());
+        with_floats(lens[0] + lens[1] + scratch, |floats| {
+            let (more, floats) = floats.split_at_mut(lens[0]);
+            let (more_lse, scratch) = floats.split_at_mut(lens[1]);
+            let view = MatMut::new(more, tokens, cols);
+            kernels.attention_forward(view, more_lse, inputs, &all, scratch);
+            kernels.attention_merge(out.reborrow(), lse, (more, more_lse), shape);
+        });
+    }
 }
 
 /// Adds to `dq`, `dk` and `dv`, shaped as `arrays`; `out` and `lse` are what forward wrote, `ends` what it
@@ -266,10 +338,11 @@ pub(super) fn worker_floats(
 ) -> usize {
     let forward = forward_scratch(shape, tokens, positions);
     if training {
-        forward.max(backward_scratch(tokens, positions))
-    } else {
-        forward
+        return forward.max(backward_scratch(tokens, positions));
     }
+    // What a piece attended to elsewhere: the piece is small, or one key/value head's.
+    let head = tokens * (shape.heads / shape.kv_heads) * (shape.head_width + 1);
+    forward + head.max(2 * PIECE_PRODUCTS)
 }
 
 /// Fewest multiplications worth sending to another thread.

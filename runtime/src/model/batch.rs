@@ -84,10 +84,7 @@ impl Llama {
         self.pool().run(|| {
             for (i, layer) in self.layers().iter().enumerate() {
                 let mut caches: Vec<_> = lanes.iter_mut().map(|lane| lane.kv.layer(i)).collect();
-                let fresh = KvSlice {
-                    keys: &mut fresh.keys,
-                    values: &mut fresh.values,
-                };
+                let fresh = KvSlice::of(&mut fresh.keys, &mut fresh.values);
                 layer.forward_batch(rows, saved, (fresh, &mut caches), &pass, scratch);
             }
         });

@@ -217,12 +217,10 @@ impl Layer {
             ends.last().is_none_or(|&end| (start, end) == (0, tokens)),
             "whole sequences, all of them"
         );
-        let end = (start + tokens) * kv_width;
+        let begin = (start - kv.before.positions()) * kv_width;
+        let end = begin + tokens * kv_width;
         let (keys, values) = (&mut kv.keys[..end], &mut kv.values[..end]);
-        let fresh = (
-            &mut keys[start * kv_width..],
-            &mut values[start * kv_width..],
-        );
+        let fresh = (&mut keys[begin..], &mut values[begin..]);
         self.project(x, saved, fresh, pass, scratch);
         let attended = &mut saved.attended[..tokens * query];
         let lse = &mut saved.lse[..tokens * self.attention.heads];
@@ -231,7 +229,7 @@ impl Layer {
             k: keys,
             v: values,
         };
-        attention::forward(attended, lse, &read, ends, &self.attention);
+        attention::forward(attended, lse, (&read, kv.before), ends, &self.attention);
     }
 
     /// Writes the queries of `x` `[T, W]`, rotated, to `saved`, and its keys and values `[T, K * D]`.

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::Result;
 use crate::gguf::{Gguf, Metadata, TensorDeclaration, Value, whole_file};
+use crate::kv_cache::Before;
 use crate::memory::Arena;
 use graft_kernels::ops::attention::AttentionShape;
 
@@ -171,8 +172,11 @@ impl Trial {
             v: &kv,
         };
         let pool = self.llama.pool();
-        let forward =
-            measure(|| pool.run(|| attention::forward(&mut out, &mut lse, &arrays, &[], &some)));
+        let forward = measure(|| {
+            pool.run(|| {
+                attention::forward(&mut out, &mut lse, (&arrays, Before::default()), &[], &some)
+            })
+        });
         let backward = measure(|| {
             pool.run(|| {
                 let grads = (&mut dq[..], &mut dk[..], &mut dv[..]);

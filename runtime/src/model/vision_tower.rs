@@ -21,6 +21,7 @@ use super::{
     Unadapted, VisionShape, Weight, vector,
 };
 use crate::gguf::Gguf;
+use crate::kv_cache::Before;
 use crate::memory::{Arena, ArenaError, Floats, Part};
 
 /// A point on the way through the tower.
@@ -320,7 +321,13 @@ impl Block {
             v: &work.v,
         };
         let lse = &mut work.lse[..tokens * attention.heads];
-        attention::forward(&mut work.attended, lse, &arrays, &[], attention);
+        attention::forward(
+            &mut work.attended,
+            lse,
+            (&arrays, Before::default()),
+            &[],
+            attention,
+        );
         let attended = Input::rounded(&work.attended, rounding.as_mut(), [&o.linear]);
         o.forward(&mut work.normed, &attended, adapters, lora);
         kernels.add(&mut work.x, &work.normed);

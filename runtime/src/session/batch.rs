@@ -229,12 +229,13 @@ impl Batch {
             sessions.iter().position(same).unwrap_or_default()
         };
         let groups: Vec<_> = sessions.iter().map(|session| group(session)).collect();
-        let mut work: Vec<_> = sessions
-            .iter_mut()
-            .zip(groups)
-            .map(|(session, group)| (session.pending(), group, session))
-            .filter(|(pending, ..)| *pending > 0)
-            .collect();
+        let mut work = Vec::with_capacity(sessions.len());
+        for (session, group) in sessions.iter_mut().zip(groups) {
+            match session.pending()? {
+                0 => {}
+                pending => work.push((pending, group, session)),
+            }
+        }
         work.sort_by_key(|&(_, group, _)| group);
         while !work.is_empty() {
             let mut free = self.rows.len() / width;

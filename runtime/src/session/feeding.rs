@@ -99,7 +99,7 @@ impl Session {
         let known = self.common_prefix(&items);
         self.rewind(known);
         self.history.extend(items.into_iter().skip(known));
-        let reused = self.position() - self.pending();
+        let reused = self.position() - self.pending()?;
         let run = self.catch_up(watch);
         if run.is_err() {
             self.keep_what_was_run(known);
@@ -174,10 +174,14 @@ impl Session {
 
     /// Positions of the history that are not in the cache under the present adapters; what is there under
     /// others is forgotten.
-    pub(super) fn pending(&mut self) -> usize {
+    ///
+    /// # Errors
+    /// If the system has no memory for them.
+    pub(super) fn pending(&mut self) -> Result<usize> {
         let valid = self.kv.valid_prefix(self.attached.made_by());
         self.kv.rewind(valid);
-        self.position() - valid
+        self.kv.make_room()?;
+        Ok(self.position() - valid)
     }
 
     /// Runs what is pending.
@@ -185,7 +189,7 @@ impl Session {
         let width = self.sizes().0;
         let stride = self.stride(watch.cancel);
         let by = self.attached.made_by();
-        let all = self.pending();
+        let all = self.pending()?;
         let mut pending = all;
         while pending > 0 {
             let count = pending.min(stride);

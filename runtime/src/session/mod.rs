@@ -195,11 +195,17 @@ impl Session {
     /// # Errors
     /// If the system has no memory for it.
     pub fn new(model: Arc<Model>, options: &SessionOptions) -> Result<Self> {
+        let shape = model.llama().shape();
+        let kv = KvCache::new(shape, Self::context_length_of(shape, options))?;
+        Self::around(kv, model, options)
+    }
+
+    fn around(kv: KvCache, model: Arc<Model>, options: &SessionOptions) -> Result<Self> {
         let shape = model.llama().shape().clone();
-        let context_length = Self::context_length_of(&shape, options);
+        let context_length = kv.capacity();
         let chunk = options.chunk_of(context_length);
         Ok(Self {
-            kv: KvCache::new(&shape, context_length)?,
+            kv,
             run: Inference::new(model.llama(), chunk, context_length)?,
             history: Vec::new(),
             last: vec![0.0; shape.width],
@@ -265,6 +271,11 @@ impl Session {
         self.kv.capacity()
     }
 
+    /// How many positions of its past, from the first, lie in memory that it shares since a [`Session::fork`].
+    pub fn shared_positions(&self) -> usize {
+        self.kv.shared_positions()
+    }
+
     /// Whether no position is free.
     pub fn is_full(&self) -> bool {
         self.position() == self.capacity()
@@ -315,15 +326,17 @@ impl Session {
         Ok(())
     }
 
-    /// Another session with the same adapters and the same past, which is copied rather than run again: a
-    /// prefix that many share is computed once.
+    /// Another session with the same adapters and the same past, which is neither run again nor held again: both
+    /// read its keys and values from one piece of memory. What each goes on with is its own, and so is what it
+    /// takes back of that past. Sums over it are taken in another order than in a session of its own, so that
+    /// logits differ in their last bits.
     ///
     /// # Errors
     /// If the past does not fit the other's context, or the system has no memory.
     pub fn fork(&mut self, options: &SessionOptions) -> Result<Self> {
         self.catch_up(&mut Watch::of(&Cancel::new()))?;
-        let mut other = Self::new(Arc::clone(&self.model), options)?;
-        let (adding, capacity) = (self.position(), other.capacity());
+        let capacity = Self::context_length_of(self.model.llama().shape(), options);
+        let adding = self.position();
         if adding > capacity {
             return Err(SessionError::ContextFull {
                 position: 0,
@@ -332,9 +345,10 @@ impl Session {
             }
             .into());
         }
+        let kv = self.kv.share(capacity)?;
+        let mut other = Self::around(kv, Arc::clone(&self.model), options)?;
         other.run.reserve(self.model.llama(), &self.attached);
         other.attached = self.attached.clone();
-        other.kv.copy_from(&self.kv);
         other.history.clone_from(&self.history);
         other.last.copy_from_slice(&self.last);
         Ok(other)

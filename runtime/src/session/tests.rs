@@ -207,6 +207,14 @@ fn a_past_that_is_kept_by_name_is_the_old_sets_and_the_next_token_the_new_ones()
     );
 }
 
+/// A past that is shared is summed over in another order.
+fn assert_close(found: &[f32], expected: &[f32]) {
+    assert_eq!(found.len(), expected.len());
+    for (a, b) in found.iter().zip(expected) {
+        assert!((a - b).abs() <= 1e-4 * (1.0 + b.abs()), "{a} and {b}");
+    }
+}
+
 #[test]
 fn a_forked_session_goes_on_as_the_first_would() {
     let model = model();
@@ -217,17 +225,38 @@ fn a_forked_session_goes_on_as_the_first_would() {
     let options = SessionOptions::with_context(8);
     let mut second = first.fork(&options).unwrap();
     assert_eq!(second.logits().unwrap(), first.logits().unwrap());
-    second.feed(&[7]).unwrap();
     assert_eq!(
-        second.logits().unwrap(),
-        logits_of(&model, with_a, &[1, 5, 9, 7])
+        (first.shared_positions(), second.shared_positions()),
+        (3, 3)
     );
+    second.feed(&[7]).unwrap();
+    let alone = logits_of(&model, with_a.clone(), &[1, 5, 9, 7]);
+    assert_close(second.logits().unwrap(), &alone);
     assert_eq!(first.position(), 3, "the first is where it was");
+    first.feed(&[2, 4]).unwrap();
+    let alone = logits_of(&model, with_a.clone(), &[1, 5, 9, 2, 4]);
+    assert_close(first.logits().unwrap(), &alone);
+    // Each has what both saw and what it saw itself.
+    let mut third = second.fork(&options).unwrap();
+    assert_eq!(third.shared_positions(), 4);
+    third.feed(&[3, 3, 8]).unwrap();
+    let alone = logits_of(&model, with_a.clone(), &[1, 5, 9, 7, 3, 3, 8]);
+    assert_close(third.logits().unwrap(), &alone);
+    // Going back into what is shared changes it for nobody.
+    third.truncate(2);
+    third.feed(&[6, 6]).unwrap();
+    let alone = logits_of(&model, with_a.clone(), &[1, 5, 6, 6]);
+    assert_close(third.logits().unwrap(), &alone);
     second.set_adapters(set(&[])).unwrap();
+    assert_eq!(second.shared_positions(), 0);
     assert_eq!(
         second.logits().unwrap(),
         logits_of(&model, set(&[]), &[1, 5, 9, 7])
     );
+    let alone = logits_of(&model, with_a, &[1, 5, 9, 2, 4]);
+    first.feed(&[9]).unwrap();
+    first.rewind(5);
+    assert_close(first.logits().unwrap(), &alone);
     let small = SessionOptions::with_context(2);
     let refused = first.fork(&small).unwrap_err().to_string();
     assert!(refused.contains("do not fit 2"), "{refused}");

@@ -78,6 +78,31 @@ pub fn forward<R: Real>(
     }
 }
 
+/// Makes `out` and `lse`, which [`forward`] wrote for some positions, those of the same queries over more
+/// positions, from what it wrote for these: either counts as much as the sum of its exponentials.
+/// Source: Juravsky et al. 2024, <https://arxiv.org/abs/2402.05099>.
+pub fn merge<R: Real>(
+    out: &mut [R],
+    lse: &mut [R],
+    more: &[R],
+    more_lse: &[R],
+    shape: &AttentionShape,
+) {
+    let d = shape.head_width;
+    let tokens = lse.len() / shape.heads;
+    for (row, (lse, &more_lse)) in lse.iter_mut().zip(more_lse).enumerate() {
+        let (head, token) = (row / tokens, row % tokens);
+        let max = if *lse > more_lse { *lse } else { more_lse };
+        let all = max + ((*lse - max).exp() + (more_lse - max).exp()).ln();
+        let (kept, added) = ((*lse - all).exp(), (more_lse - all).exp());
+        let at = (token * shape.heads + head) * d;
+        for (out, &more) in out[at..][..d].iter_mut().zip(&more[at..]) {
+            *out = *out * kept + more * added;
+        }
+        *lse = all;
+    }
+}
+
 /// Gradients of the three inputs; each is added to.
 #[derive(Debug)]
 pub struct Gradients<'a, R> {
@@ -183,5 +208,45 @@ mod tests {
                 assert!(error < 1e-8, "{name}: {error:e}");
             }
         }
+    }
+
+    #[test]
+    fn what_is_merged_is_attention_over_all_positions() {
+        let shape = AttentionShape {
+            heads: 4,
+            kv_heads: 2,
+            head_width: 3,
+            scale: 0.7,
+            causal: true,
+        };
+        let all = AttentionShape {
+            causal: false,
+            ..shape
+        };
+        let (tokens, positions, before) = (3, 7, 4);
+        let (q, k, v) = (
+            values(1, 36),
+            values(2, positions * 6),
+            values(3, positions * 6),
+        );
+        let run = |range: std::ops::Range<usize>, shape| {
+            let (mut out, mut lse) = (vec![0.0; 36], vec![0.0; 4 * tokens]);
+            let floats = range.start * 6..range.end * 6;
+            forward(
+                &mut out,
+                &mut lse,
+                &q,
+                &k[floats.clone()],
+                &v[floats],
+                shape,
+            );
+            (out, lse)
+        };
+        let (want, want_lse) = run(0..positions, &shape);
+        let (mut out, mut lse) = run(before..positions, &shape);
+        let (more, more_lse) = run(0..before, &all);
+        merge(&mut out, &mut lse, &more, &more_lse, &shape);
+        assert!(relative_error(&out, &want) < 1e-12);
+        assert!(relative_error(&lse, &want_lse) < 1e-12);
     }
 }

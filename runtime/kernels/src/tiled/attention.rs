@@ -116,7 +116,7 @@ impl Kernels {
     /// and `lse` `[H, T]`. `scratch` holds at least [`forward_scratch`] elements.
     ///
     /// # Panics
-    /// If sizes contradict each other or the shape, or there are fewer positions than tokens.
+    /// If sizes contradict each other or the shape, there are no positions or, if it is causal, fewer than tokens.
     pub fn attention_forward(
         &self,
         mut out: MatMut<'_>,
@@ -295,6 +295,37 @@ impl Kernels {
         }
     }
 
+    /// [`ops::attention::merge`](crate::ops::attention::merge): makes `out` `[T, H * D]` and `lse` `[H, T]` those
+    /// over more positions, from what was written for these; `more` is meaningless afterwards.
+    ///
+    /// # Panics
+    /// If sizes contradict each other or the shape.
+    pub fn attention_merge(
+        &self,
+        mut out: MatMut<'_>,
+        lse: &mut [f32],
+        (more, more_lse): (&mut [f32], &[f32]),
+        shape: &AttentionShape,
+    ) {
+        let (tokens, width) = (out.rows(), shape.heads * shape.head_width);
+        assert_eq!(out.cols(), width, "columns of out");
+        assert_eq!(more.len(), tokens * width, "elements of more");
+        let lens = (lse.len(), more_lse.len());
+        assert_eq!(lens, (shape.heads * tokens, lens.0), "elements of lse");
+        for (row, (lse, &more_lse)) in lse.iter_mut().zip(more_lse).enumerate() {
+            let (head, token) = (row / tokens, row % tokens);
+            let max = lse.max(more_lse);
+            let all = max + ((*lse - max).exp() + (more_lse - max).exp()).ln();
+            let columns = head * shape.head_width..(head + 1) * shape.head_width;
+            let out = &mut out.row_mut(token)[columns.clone()];
+            let more = &mut more[token * width..][columns];
+            self.multiply(out, (*lse - all).exp());
+            self.multiply(more, (more_lse - all).exp());
+            self.add(out, more);
+            *lse = all;
+        }
+    }
+
     /// [`ops::attention::backward`](crate::ops::attention::backward): adds to the gradients.
     /// `scratch` holds at least [`backward_scratch`] elements.
     ///
@@ -383,8 +414,9 @@ fn lengths(inputs: &Inputs<'_>, shape: &AttentionShape, lse: usize) -> (usize, u
         "columns of k, v"
     );
     assert_eq!(v.rows(), positions, "positions of k and v");
+    let fewest = if shape.causal { tokens } else { 1 };
     assert!(
-        tokens <= positions,
+        positions >= fewest,
         "{tokens} queries, {positions} positions"
     );
     assert_eq!(lse, shape.heads * tokens, "elements of lse");
@@ -488,6 +520,54 @@ mod tests {
                 assert_close(&dq, &dq64, 4e-6);
                 assert_close(&dk, &dk64, 4e-6);
                 assert_close(&dv, &dv64, 4e-6);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_merged_is_attention_over_all_positions() {
+        for (heads, kv_heads, d, tokens, positions, before) in [
+            (4, 2, 8, 1, 37, 30),
+            (3, 1, 5, 65, 131, 9),
+            (4, 4, 12, 40, 90, 50),
+        ] {
+            let scale = 1.0 / (d as f32).sqrt();
+            let shape = |causal| AttentionShape {
+                heads,
+                kv_heads,
+                head_width: d,
+                scale,
+                causal,
+            };
+            let (n, m) = (heads * d, kv_heads * d);
+            let (q, k, v) = (
+                random(1, tokens * n),
+                random(2, positions * m),
+                random(3, positions * m),
+            );
+            for kernels in Kernels::available() {
+                let run = |first: usize, count: usize, causal| {
+                    let (mut out, mut lse) = (vec![0.0; tokens * n], vec![0.0; heads * tokens]);
+                    let mut scratch =
+                        vec![f32::NAN; forward_scratch(&shape(causal), tokens, count)];
+                    let view = |x| Mat::new(x, positions, m).row_range(first, count);
+                    let inputs = Inputs {
+                        q: Mat::new(&q, tokens, n),
+                        k: view(&k),
+                        v: view(&v),
+                    };
+                    let view = MatMut::new(&mut out, tokens, n);
+                    kernels.attention_forward(view, &mut lse, inputs, &shape(causal), &mut scratch);
+                    (out, lse)
+                };
+                let wide = |x: Vec<f32>| x.into_iter().map(f64::from).collect::<Vec<_>>();
+                let (want, want_lse) = run(0, positions, true);
+                let (mut out, mut lse) = run(before, positions - before, true);
+                let (mut more, more_lse) = run(0, before, false);
+                let view = MatMut::new(&mut out, tokens, n);
+                kernels.attention_merge(view, &mut lse, (&mut more, &more_lse), &shape(true));
+                assert_close(&out, &wide(want), 4e-6);
+                assert_close(&lse, &wide(want_lse), 4e-6);
             }
         }
     }
