@@ -14,13 +14,13 @@ use graft::adapter::{
 };
 use graft::cancel::Cancel;
 use graft::gguf::Gguf;
-use graft::model::{Site, SiteKind};
+use graft::model::{Model, ModelOptions, Site, SiteKind};
 use graft::quantize::{Mix, QuantizeOptions, quantize};
 use graft_kernels::QuantType;
 use numpy::Numpy;
 use small_model::closeness::relative_error;
 use small_model::random::{self, Sizes, uniform};
-use small_model::{Place, SIZES, distance, norm, product, site, weights};
+use small_model::{Place, SIZES, answer, distance, norm, product, site, weights};
 
 fn find(base: &Path, tuned: &Path, rank: usize, threads: usize) -> Difference {
     let options = DifferenceOptions {
@@ -47,7 +47,7 @@ fn the_adapter_between_two_models_is_the_one_that_was_merged() {
     );
     found.adapter.check_base(&place.model).unwrap();
     assert!(found.relative() < 1e-5, "{}", found.relative());
-    assert_eq!(found.sites.len(), 14);
+    assert_eq!(found.sites.len(), 1 + 14 + 1);
     for report in &found.sites {
         match adapter.pair(report.site) {
             Some(pair) => {
@@ -155,14 +155,38 @@ fn what_an_adapter_cannot_hold_is_listed_and_block_types_are_compared_as_decoded
     let after = weights(&Gguf::open(&packed).unwrap(), "token_embd.weight");
     let off = norm(before.iter().zip(&after).map(|(b, a)| f64::from(a - b)));
     let whole = norm(before.iter().map(|&v| f64::from(v)));
-    assert!((change("token_embd.weight") / (off / whole) - 1.0).abs() < 1e-6);
-    assert_eq!(found.outside.len(), 3 + 2 * 2);
+    let (embedding, others) = found.sites.split_first().unwrap();
+    assert_eq!(embedding.site, Site::Embedding);
+    let found_change = embedding.difference / embedding.weights;
+    assert!((found_change / (off / whole) - 1.0).abs() < 1e-6);
+    assert_eq!(found.outside.len(), 1 + 2 * 2);
     // Rounding to 8 bits is small and no adapter of rank 2.
-    for report in &found.sites {
+    for report in others {
         let size = report.difference / report.weights;
         assert!((1e-4..1e-2).contains(&size), "{} {size}", report.site);
         assert!(report.relative() > 0.8);
     }
+}
+
+#[test]
+fn what_the_embedding_and_the_output_learned_is_part_of_the_adapter() {
+    let place = Place::new();
+    let tuned = place.tuned("tuned.gguf", |name, values| {
+        if let "token_embd.weight" | "output.weight" = name {
+            // A change of rank 1: half of every row's first weight is gone.
+            let width = SIZES.width;
+            values.iter_mut().step_by(width).for_each(|v| *v *= 0.5);
+        }
+    });
+    let found = find(&place.base(), &tuned, 1, 2);
+    let sites: Vec<_> = found.adapter.iter().map(|(site, _)| site).collect();
+    assert_eq!(sites, [Site::Embedding, Site::Output]);
+    assert!(found.relative() < 1e-5, "{}", found.relative());
+    let tuned = Model::open(&tuned, &ModelOptions::default()).unwrap();
+    let expected = answer(&tuned, &[]);
+    let error = relative_error(&place.answer(&[(&found.adapter, 1.0)]), &expected);
+    assert!(error < 1e-4, "{error}");
+    assert!(relative_error(&place.answer(&[]), &expected) > 1e-2);
 }
 
 #[test]
@@ -292,8 +316,8 @@ fn threads_change_no_bit_and_progress_ends_at_the_whole() {
     };
     difference(&place.base(), &tuned, &options).unwrap();
     let told = told.into_inner();
-    assert_eq!(told.len(), 14);
-    assert_eq!(told[0].0, "blk.0.attn_q");
+    assert_eq!(told.len(), 16);
+    assert_eq!((&told[0].0[..], &told[15].0[..]), ("token_embd", "output"));
     assert!(told.is_sorted_by_key(|line| line.1));
-    assert_eq!(told[13].1, told[13].2);
+    assert_eq!(told[15].1, told[15].2);
 }

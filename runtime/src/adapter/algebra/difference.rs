@@ -1,5 +1,6 @@
 //! Two models of one shape to the adapter between them.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -47,7 +48,7 @@ impl std::fmt::Debug for DifferenceOptions<'_> {
 pub struct Difference {
     /// For the base; sites that are the same in both models are not in it.
     pub adapter: Adapter,
-    /// Every linear site, bottom up.
+    /// Every linear site, bottom up, and the embedding and the output where both models have them in one shape.
     pub sites: Vec<DifferenceSite>,
     /// Every tensor that no adapter reaches, in the order of the base's file, then those that only the
     /// tuned model has.
@@ -76,7 +77,7 @@ impl DifferenceSite {
     }
 }
 
-/// A tensor that no adapter reaches: a norm, the embedding, the output.
+/// A tensor that no adapter reaches: a norm, or what only one model has.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OutsideTensor {
     /// Its name.
@@ -87,7 +88,7 @@ pub struct OutsideTensor {
 }
 
 impl Difference {
-    /// What the adapter leaves out of all linear sites, relative to how much they differ.
+    /// What the adapter leaves out of all sites, relative to how much they differ.
     pub fn relative(&self) -> f64 {
         let together = |of: fn(&DifferenceSite) -> f64| {
             let squares = self.sites.iter().map(|site| of(site).powi(2));
@@ -101,7 +102,8 @@ impl Difference {
 }
 
 /// The adapter that brings the model file `base` nearest to `tuned`, named after the latter: at each
-/// linear site the largest singular values of the difference of the decoded weights. Memory: one
+/// site the largest singular values of the difference of the decoded weights. Where models use their embedding
+/// as the output too, a change of it is one of both. Memory: one
 /// matrix in f32 and a few vectors of its sides for each rank.
 ///
 /// # Errors
@@ -129,18 +131,20 @@ pub fn difference(
         tuned: (tuned, tuned_model.gguf()),
         cancel,
     };
-    let outside = pool.run(|| outside(&files))?;
+    let places = places(&files, shape.layers);
+    let outside = pool.run(|| outside(&files, &places))?;
     let mut sites = Vec::new();
     let mut pairs = Vec::new();
     let weights = |site: Site| {
-        let (outputs, inputs) = shape.sizes(site).expect("a site of its layers");
+        let (outputs, inputs) = shape.sizes(site).expect("a site of this shape");
         (outputs * inputs) as u64
     };
-    let of = Site::of_layers(shape.layers).map(weights).sum();
+    let of = places.iter().map(|&(site, _)| weights(site)).sum();
     let mut done = 0;
-    for site in Site::of_layers(shape.layers) {
-        let sizes = shape.sizes(site).expect("a site of its layers");
-        let (report, pair) = pool.run(|| at_site(&files, site, sizes, rank))?;
+    for (site, tensor) in &places {
+        let site = *site;
+        let sizes = shape.sizes(site).expect("a site of this shape");
+        let (report, pair) = pool.run(|| at_site(&files, (site, tensor), sizes, rank))?;
         sites.push(report);
         pairs.extend(pair.map(|pair| (site, pair)));
         done += weights(site);
@@ -170,8 +174,24 @@ pub fn difference(
     })
 }
 
-/// What must be equal for an adapter to lead from one model to the other. The vocabulary need not,
-/// nor the length of a context: neither is in a linear layer.
+/// Every site at which the models can be compared, bottom up, with the tensor that is there.
+fn places(files: &TwoFiles<'_>, layers: usize) -> Vec<(Site, String)> {
+    let named = |site: Site| (site, format!("{site}.weight"));
+    let embedding = named(Site::Embedding);
+    let output = named(Site::Output);
+    let tied = [files.base.1, files.tuned.1].map(|gguf| gguf.position(&output.1).is_none());
+    let output = match tied {
+        [true, true] => (Site::Output, embedding.1.clone()),
+        _ => output,
+    };
+    let first = files.alike(&embedding.1).then_some(embedding);
+    let last = files.alike(&output.1).then_some(output);
+    let layers = Site::of_layers(layers).map(named);
+    first.into_iter().chain(layers).chain(last).collect()
+}
+
+/// What must be equal for an adapter to lead from one model to the other. The vocabulary need not: the embedding
+/// and the output are left out then; nor need the length of a context.
 fn same_shape(base: &LlamaShape, tuned: &LlamaShape) -> Result<(), String> {
     let sizes = |s: &LlamaShape| {
         [
@@ -224,13 +244,10 @@ fn open(path: &Path) -> Result<Arc<Model>> {
     })
 }
 
-/// The tensors that are no linear site.
-fn outside(files: &TwoFiles<'_>) -> Result<Vec<OutsideTensor>> {
+/// The tensors that are at none of these places.
+fn outside(files: &TwoFiles<'_>, places: &[(Site, String)]) -> Result<Vec<OutsideTensor>> {
     let (base, tuned) = (files.base.1, files.tuned.1);
-    let is_site = |name: &str| {
-        let site = name.strip_suffix(".weight").and_then(Site::parse);
-        site.and_then(Site::in_layer).is_some()
-    };
+    let inside: HashSet<&str> = places.iter().map(|(_, tensor)| &tensor[..]).collect();
     let only_tuned = tuned.tensors().iter();
     let only_tuned = only_tuned.filter(|info| base.position(&info.name).is_none());
     let names = base
@@ -238,10 +255,9 @@ fn outside(files: &TwoFiles<'_>) -> Result<Vec<OutsideTensor>> {
         .iter()
         .chain(only_tuned)
         .map(|info| &info.name);
-    let compared = names.filter(|name| !is_site(name)).map(|name| {
-        let shape = |tensor: Option<crate::gguf::Tensor<'_>>| tensor.map(|t| t.info.shape.clone());
-        let comparable = shape(base.tensor(name)) == shape(tuned.tensor(name));
-        let change = match comparable {
+    let compared = names.filter(|name| !inside.contains(&name[..]));
+    let compared = compared.map(|name| {
+        let change = match files.alike(name) {
             true => {
                 let squares = files.compare(name)?;
                 Some(relative_change(squares.difference, squares.base))
@@ -265,12 +281,12 @@ fn relative_change(difference: f64, base: f64) -> f64 {
 /// One site: its report, and its pair if the models differ there.
 fn at_site(
     files: &TwoFiles<'_>,
-    site: Site,
+    (site, tensor): (Site, &str),
     (outputs, inputs): (usize, usize),
     rank: usize,
 ) -> Result<(DifferenceSite, Option<LoraPair>)> {
     let mut matrix = vec![0.0; outputs * inputs];
-    let squares = files.subtract(&format!("{site}.weight"), &mut matrix)?;
+    let squares = files.subtract(tensor, &mut matrix)?;
     let mut report = DifferenceSite {
         site,
         rank: 0,

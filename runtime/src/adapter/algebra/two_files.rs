@@ -77,6 +77,13 @@ impl TwoFiles<'_> {
         Ok(Squares::sum(&squares))
     }
 
+    /// Whether both have the tensor, in one shape.
+    pub fn alike(&self, name: &str) -> bool {
+        let shape = |gguf: &'_ Gguf| gguf.tensor(name).map(|tensor| tensor.info.shape.clone());
+        let base = shape(self.base.1);
+        base.is_some() && base == shape(self.tuned.1)
+    }
+
     fn both(&self, name: &str) -> Result<Both<'_>> {
         match (self.base.1.tensor(name), self.tuned.1.tensor(name)) {
             (Some(base), Some(tuned)) => Ok(Both { base, tuned }),

@@ -30,7 +30,7 @@ pub struct DifferenceArguments {
     /// A model of the same shape that was trained from it
     #[arg(long, value_name = "FILE")]
     tuned: PathBuf,
-    /// The rank at each linear layer
+    /// The rank at each matrix
     #[arg(long, value_name = "R", value_parser = rank)]
     rank: usize,
     /// The adapter to write
@@ -97,7 +97,7 @@ fn write_tables(arguments: &DifferenceArguments, found: &Difference) -> Result<(
     let (pairs, of) = (found.adapter.iter().count(), found.sites.len());
     writeln!(
         out,
-        "{pairs} of {of} linear layers differ, {} values: {}",
+        "{pairs} of {of} matrices differ, {} values: {}",
         found.adapter.parameters(),
         arguments.output.display()
     )?;
