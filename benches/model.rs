@@ -105,11 +105,13 @@ impl Timeline<'_> {
             .embed(rows, ids)
             .expect("ids are below the vocabulary");
         self.llama
-            .forward(rows, &mut self.kv, &Unadapted, MadeBy::BASE, &mut self.run);
+            .forward(rows, &mut self.kv, &Unadapted, MadeBy::BASE, &mut self.run)
+            .expect("no device runs it");
         let last = &rows[(ids.len() - 1) * width..];
         let (mut normed, mut inv_rms) = (vec![0.0; width], [0.0]);
         self.llama.final_norm(&mut normed, &mut inv_rms, last);
         self.run
-            .logits(self.llama, &mut self.logits, &normed, &Unadapted);
+            .logits(self.llama, &mut self.logits, &normed, &Unadapted)
+            .expect("no device runs it");
     }
 }

@@ -4,8 +4,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::Result;
 use crate::memory::{Arena, ArenaError, Floats, Part};
-use crate::model::LlamaShape;
+use crate::model::{DeviceKv, LlamaShape};
 
 /// The adapter set that computed some positions, as a number that differs between sets.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
@@ -25,6 +26,8 @@ pub struct KvCache {
     /// What it shares, one piece behind the other, and how many positions of each it has kept.
     shared: Vec<(Arc<SharedKv>, usize)>,
     own: LayerArrays,
+    /// Those of the layers that a device runs.
+    device: Option<Box<dyn DeviceKv>>,
     capacity: usize,
     /// Ends of the runs of positions, ascending, and who made each; the last end is the length.
     runs: Vec<(usize, MadeBy)>,
@@ -40,9 +43,22 @@ impl KvCache {
     /// # Errors
     /// If the system has no memory left.
     pub fn new(shape: &LlamaShape, capacity: usize) -> Result<Self, ArenaError> {
+        Self::of_layers(shape.layers, shape, capacity)
+    }
+
+    /// The same for the first layers alone.
+    ///
+    /// # Errors
+    /// As [`KvCache::new`].
+    pub fn of_layers(
+        layers: usize,
+        shape: &LlamaShape,
+        capacity: usize,
+    ) -> Result<Self, ArenaError> {
         Ok(Self {
             shared: Vec::new(),
-            own: LayerArrays::new(shape.layers, capacity, shape.kv_width())?,
+            own: LayerArrays::new(layers, capacity, shape.kv_width())?,
+            device: None,
             capacity,
             runs: Vec::with_capacity(16),
         })
@@ -50,7 +66,25 @@ impl KvCache {
 
     /// Bytes that [`KvCache::new`] allocates.
     pub fn bytes(shape: &LlamaShape, capacity: usize) -> usize {
-        2 * shape.layers * capacity.saturating_mul(shape.kv_width()) * size_of::<f32>()
+        Self::bytes_of_layers(shape.layers, shape, capacity)
+    }
+
+    /// Bytes that [`KvCache::of_layers`] allocates.
+    pub fn bytes_of_layers(layers: usize, shape: &LlamaShape, capacity: usize) -> usize {
+        2 * layers * capacity.saturating_mul(shape.kv_width()) * size_of::<f32>()
+    }
+
+    /// The same cache, with what a device keeps of the layers that it runs.
+    pub fn with_device(self, device: Box<dyn DeviceKv>) -> Self {
+        Self {
+            device: Some(device),
+            ..self
+        }
+    }
+
+    /// What a device keeps of the layers that it runs.
+    pub fn device(&mut self) -> Option<&mut (dyn DeviceKv + 'static)> {
+        self.device.as_deref_mut()
     }
 
     /// Positions held.
@@ -123,21 +157,25 @@ impl KvCache {
     }
 
     /// Another cache for `capacity` positions that begins with all positions of this one. From now on both read
-    /// them from one piece of memory, which stays until the last of its readers is gone or has rewound.
+    /// them from one piece of memory, which stays until the last of its readers is gone or has rewound. What lies
+    /// on a device is copied there.
     ///
     /// # Errors
-    /// If the system has no memory left; nothing has changed then.
+    /// If the system or the device has no memory left; nothing has changed then.
     ///
     /// # Panics
     /// If there are more than `capacity`.
-    pub fn share(&mut self, capacity: usize) -> Result<Self, ArenaError> {
+    pub fn share(&mut self, capacity: usize) -> Result<Self> {
         let len = self.len();
         assert!(len <= capacity, "the caller checked the capacity");
         let own = self.own.empty(capacity - len)?;
+        let device = self.device.as_ref().map(|kv| kv.fork(len, capacity));
+        let device = device.transpose()?;
         self.make_shared()?;
         Ok(Self {
             shared: self.shared.clone(),
             own,
+            device,
             capacity,
             runs: self.runs.clone(),
         })

@@ -30,11 +30,15 @@ pub fn logits(model: &Model, attached: &Attached, tokens: &[u32]) -> Vec<f32> {
     let mut rows = vec![0.0; tokens.len() * shape.width];
     llama.embed_adapted(&mut rows, tokens, attached).unwrap();
     let made_by = attached.made_by();
-    llama.forward(&mut rows, &mut kv, attached, made_by, &mut inference);
+    llama
+        .forward(&mut rows, &mut kv, attached, made_by, &mut inference)
+        .unwrap();
     let mut normed = vec![0.0; rows.len()];
     let mut inv_rms = vec![0.0; tokens.len()];
     llama.final_norm(&mut normed, &mut inv_rms, &rows);
     let mut logits = vec![0.0; tokens.len() * shape.vocabulary];
-    inference.logits(llama, &mut logits, &normed, attached);
+    inference
+        .logits(llama, &mut logits, &normed, attached)
+        .unwrap();
     logits
 }

@@ -62,11 +62,15 @@ fn logits(model: &Model, mut rows: Vec<f32>) -> Vec<f32> {
     let tokens = rows.len() / shape.width;
     let mut kv = KvCache::new(shape, tokens).unwrap();
     let mut inference = Inference::new(llama, 64, tokens).unwrap();
-    llama.forward(&mut rows, &mut kv, &Unadapted, MadeBy::BASE, &mut inference);
+    llama
+        .forward(&mut rows, &mut kv, &Unadapted, MadeBy::BASE, &mut inference)
+        .unwrap();
     let mut normed = vec![0.0; rows.len()];
     llama.final_norm(&mut normed, &mut vec![0.0; tokens], &rows);
     let mut logits = vec![0.0; tokens * shape.vocabulary];
-    inference.logits(llama, &mut logits, &normed, &Unadapted);
+    inference
+        .logits(llama, &mut logits, &normed, &Unadapted)
+        .unwrap();
     logits
 }
 

@@ -28,12 +28,16 @@ fn logits(model: &Model, tokens: &[u32], piece: usize, chunk: usize) -> Vec<f32>
     for tokens in tokens.chunks(piece) {
         let mut rows = vec![0.0; tokens.len() * shape.width];
         llama.embed(&mut rows, tokens).unwrap();
-        llama.forward(&mut rows, &mut kv, &Unadapted, MadeBy::BASE, &mut inference);
+        llama
+            .forward(&mut rows, &mut kv, &Unadapted, MadeBy::BASE, &mut inference)
+            .unwrap();
         let mut normed = vec![0.0; rows.len()];
         let mut inv_rms = vec![0.0; tokens.len()];
         llama.final_norm(&mut normed, &mut inv_rms, &rows);
         let mut logits = vec![0.0; tokens.len() * shape.vocabulary];
-        inference.logits(llama, &mut logits, &normed, &Unadapted);
+        inference
+            .logits(llama, &mut logits, &normed, &Unadapted)
+            .unwrap();
         all.extend(logits);
     }
     all

@@ -81,7 +81,9 @@ fn forward(model: &Model, rows: &[f32], piece: usize) -> Vec<f32> {
     inference.reserve(llama, &lora);
     let mut rows = rows.to_vec();
     for rows in rows.chunks_mut(piece * SIZES.width) {
-        llama.forward(rows, &mut kv, &lora, MadeBy(1), &mut inference);
+        llama
+            .forward(rows, &mut kv, &lora, MadeBy(1), &mut inference)
+            .unwrap();
     }
     rows
 }

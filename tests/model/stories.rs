@@ -54,12 +54,15 @@ impl Timeline {
         let mut rows = vec![0.0; tokens.len() * shape.width];
         llama.embed(&mut rows, tokens).unwrap();
         let (kv, inference) = (&mut self.kv, &mut self.inference);
-        llama.forward(&mut rows, kv, &Unadapted, MadeBy::BASE, inference);
+        llama
+            .forward(&mut rows, kv, &Unadapted, MadeBy::BASE, inference)
+            .unwrap();
         let mut normed = rows.clone();
         llama.final_norm(&mut normed, &mut vec![0.0; tokens.len()], &rows);
         let mut logits = vec![0.0; tokens.len() * shape.vocabulary];
         self.inference
-            .logits(llama, &mut logits, &normed, &Unadapted);
+            .logits(llama, &mut logits, &normed, &Unadapted)
+            .unwrap();
         logits
     }
 }

@@ -29,7 +29,7 @@ impl<'m> Positions<'m> {
         let shape = llama.shape();
         let chunk = Inference::CHUNK.min(capacity).max(1);
         Ok(Self {
-            kv: KvCache::new(shape, capacity).map_err(graft::Error::from)?,
+            kv: llama.kv_cache(capacity)?,
             run: Inference::new(llama, chunk, capacity).map_err(graft::Error::from)?,
             rows: Vec::with_capacity(chunk * shape.width),
             normed: vec![0.0; LOGIT_ROWS * shape.width],
@@ -82,7 +82,7 @@ impl<'m> Positions<'m> {
         let (width, vocabulary) = (llama.shape().width, llama.shape().vocabulary);
         let rows = &mut self.rows[..floats];
         let by = self.attached.made_by();
-        llama.forward(rows, &mut self.kv, &self.attached, by, &mut self.run);
+        llama.forward(rows, &mut self.kv, &self.attached, by, &mut self.run)?;
         let skip = from.saturating_sub(done).min(floats / width);
         let mut position = done + skip;
         for rows in rows[skip * width..].chunks(LOGIT_ROWS * width) {
@@ -90,7 +90,7 @@ impl<'m> Positions<'m> {
             let normed = &mut self.normed[..rows.len()];
             let logits = &mut self.logits[..count * vocabulary];
             llama.final_norm(normed, &mut [0.0; LOGIT_ROWS][..count], rows);
-            self.run.logits(llama, logits, normed, &self.attached);
+            self.run.logits(llama, logits, normed, &self.attached)?;
             for logits in logits.chunks_exact(vocabulary) {
                 on_logits(position, logits)?;
                 position += 1;

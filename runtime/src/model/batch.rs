@@ -5,6 +5,7 @@
 //! that lie side by side share their terms, so that A and B are read once for them.
 
 use super::{AdapterView, Inference, Llama, LlamaShape, LoraRef, Pass, RowSpan, Site};
+use crate::Result;
 use crate::kv_cache::{KvCache, KvSlice, MadeBy};
 use crate::memory::{Arena, ArenaError, Floats, Part};
 
@@ -48,7 +49,10 @@ impl FreshKv {
 
 impl Llama {
     /// Runs the lanes' rows `[T, W]`, one lane behind the other, through all layers, in place, each as the
-    /// positions after those in its cache, and appends them to it.
+    /// positions after those in its cache, and appends them to it. A device runs one lane after the other.
+    ///
+    /// # Errors
+    /// If a device that runs layers fails.
     ///
     /// # Panics
     /// If `run`, `fresh` or a cache has no room for them, or there are not as many rows as the lanes have.
@@ -58,7 +62,7 @@ impl Llama {
         lanes: &mut [Lane<'_>],
         run: &mut Inference,
         fresh: &mut FreshKv,
-    ) {
+    ) -> Result<()> {
         let mut end = 0;
         let ends = lanes.iter().map(|lane| {
             end += lane.rows;
@@ -82,21 +86,31 @@ impl Llama {
             adapters: &adapters,
         };
         self.pool().run(|| {
-            for (i, layer) in self.layers().iter().enumerate() {
+            for (i, layer) in self.own_layers().iter().enumerate() {
                 let mut caches: Vec<_> = lanes.iter_mut().map(|lane| lane.kv.layer(i)).collect();
                 let fresh = KvSlice::of(&mut fresh.keys, &mut fresh.values);
                 layer.forward_batch(rows, saved, (fresh, &mut caches), &pass, scratch);
             }
         });
+        let mut left = rows;
+        for lane in lanes.iter_mut() {
+            let (rows, others) = left.split_at_mut(lane.rows * self.shape().width);
+            self.forward_device(rows, lane.kv, lane.adapters, &|| Ok(()))?;
+            left = others;
+        }
         for lane in lanes {
             lane.kv.advance(lane.rows, lane.by);
         }
+        Ok(())
     }
 }
 
 impl Inference {
     /// The same as [`Inference::logits`] for rows of several sequences, each with its own adapters; neighbours with
     /// equal ones share them.
+    ///
+    /// # Errors
+    /// As [`Inference::logits`].
     ///
     /// # Panics
     /// If the lengths do not fit together, or there are more rows than run at once.
@@ -106,7 +120,7 @@ impl Inference {
         logits: &mut [f32],
         normed: &[f32],
         adapters: &[&A],
-    ) {
+    ) -> Result<()> {
         let rows = normed.len() / llama.shape().width;
         assert_eq!(rows, adapters.len(), "adapters for each row");
         assert!(rows <= self.scratch.tokens(), "rows of one pass");
@@ -115,7 +129,7 @@ impl Inference {
         for equal in adapters.chunk_by(|a, b| a == b) {
             first = terms.push(first, equal.len(), equal[0]);
         }
-        self.logits(llama, logits, normed, &terms);
+        self.logits(llama, logits, normed, &terms)
     }
 }
 

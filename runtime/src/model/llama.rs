@@ -1,6 +1,5 @@
 //! The language model: embedding, layers, final norm and output.
 
-use std::convert::Infallible;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -9,9 +8,10 @@ use graft_kernels::ops::rope::{RopeLayout, RopeOptions, RopeTable};
 
 use super::weights::{LlamaWeights, Weight};
 use super::{
-    Adapted, AdapterView, Input, Layer, Linear, LlamaShape, ModelError, Pass, Rounding, Saved,
-    Scratch, Site,
+    Adapted, AdapterView, DeviceLayers, Input, Layer, Linear, LlamaShape, ModelError, Pass,
+    Rounding, Saved, Scratch, Site,
 };
+use crate::Result;
 use crate::gguf::Gguf;
 use crate::kv_cache::{KvCache, MadeBy};
 use crate::memory::{Arena, ArenaError};
@@ -27,6 +27,7 @@ pub struct Llama {
     output: Adapted,
     rope_factors: Vec<f32>,
     pool: Pool,
+    device: Option<Arc<dyn DeviceLayers>>,
 }
 
 impl Llama {
@@ -49,7 +50,43 @@ impl Llama {
             rope_factors: weights.rope_factors.unwrap_or_default(),
             shape,
             pool,
+            device: None,
         })
+    }
+
+    /// Has a device run the layers that it holds.
+    pub fn set_device(&mut self, device: Arc<dyn DeviceLayers>) {
+        self.device = Some(device);
+    }
+
+    /// What runs its upper layers, if not the processor.
+    pub fn device(&self) -> Option<&Arc<dyn DeviceLayers>> {
+        self.device.as_ref()
+    }
+
+    /// The layers that the processor runs when there is a device: those below its first.
+    pub(super) fn own_layers(&self) -> &[Layer] {
+        match &self.device {
+            Some(device) => &self.layers[..device.first().min(self.layers.len())],
+            None => &self.layers,
+        }
+    }
+
+    /// An empty cache for `capacity` positions of one sequence, on the device as well.
+    ///
+    /// # Errors
+    /// If the system or the device has no memory left.
+    pub fn kv_cache(&self, capacity: usize) -> Result<KvCache> {
+        let cache = KvCache::of_layers(self.own_layers().len(), &self.shape, capacity)?;
+        Ok(match &self.device {
+            Some(device) => cache.with_device(Arc::clone(device).open_kv(capacity)?),
+            None => cache,
+        })
+    }
+
+    /// Bytes that [`Llama::kv_cache`] takes of the system's memory.
+    pub fn kv_bytes(&self, capacity: usize) -> usize {
+        KvCache::bytes_of_layers(self.own_layers().len(), &self.shape, capacity)
     }
 
     /// Its sizes.
@@ -179,8 +216,11 @@ impl Llama {
     ///
     /// Any T: prompts are cut into chunks of what `run` has room for.
     ///
+    /// # Errors
+    /// If a device that runs layers fails.
+    ///
     /// # Panics
-    /// If `kv` or the rotary table has no room for T more positions.
+    /// If `kv` or the rotary table has no room for T more positions, or `kv` is another model's.
     pub fn forward(
         &self,
         rows: &mut [f32],
@@ -188,31 +228,30 @@ impl Llama {
         adapters: &dyn AdapterView,
         by: MadeBy,
         run: &mut Inference,
-    ) {
-        let go_on = || Ok::<(), Infallible>(());
-        let Ok(()) = self.forward_checked(rows, kv, (adapters, by), run, &go_on);
+    ) -> Result<()> {
+        self.forward_checked(rows, kv, (adapters, by), run, &|| Ok(()))
     }
 
     /// As [`Llama::forward`], but `check` is asked several times in each layer whether to go on. If not, the rows
     /// are meaningless, and the cache has grown by the chunks that were complete.
     ///
     /// # Errors
-    /// What `check` says.
+    /// What `check` says, and as [`Llama::forward`].
     ///
     /// # Panics
     /// As [`Llama::forward`].
-    pub fn forward_checked<E: Send>(
+    pub fn forward_checked(
         &self,
         rows: &mut [f32],
         kv: &mut KvCache,
         (adapters, by): (&dyn AdapterView, MadeBy),
         run: &mut Inference,
-        check: &(dyn Fn() -> Result<(), E> + Sync),
-    ) -> Result<(), E> {
+        check: &(dyn Fn() -> Result<()> + Sync),
+    ) -> Result<()> {
         run.reserve(self, adapters);
         let chunk = run.scratch.tokens() * self.shape.width;
-        self.pool.run(|| {
-            for rows in rows.chunks_mut(chunk) {
+        for rows in rows.chunks_mut(chunk) {
+            self.pool.run(|| {
                 let pass = Pass {
                     start: kv.len(),
                     ends: &[],
@@ -220,14 +259,32 @@ impl Llama {
                     rope: &run.rope,
                     adapters,
                 };
-                for (i, layer) in self.layers.iter().enumerate() {
+                for (i, layer) in self.own_layers().iter().enumerate() {
                     let (kv, pass) = (kv.layer(i), (&pass, check as _));
                     layer.forward_checked(rows, &mut run.saved, kv, pass, &mut run.scratch)?;
                 }
-                kv.advance(rows.len() / self.shape.width, by);
-            }
-            Ok(())
-        })
+                Ok::<(), crate::Error>(())
+            })?;
+            self.forward_device(rows, kv, adapters, check)?;
+            kv.advance(rows.len() / self.shape.width, by);
+        }
+        Ok(())
+    }
+
+    /// Runs rows that come from the processor's layers through the device's, if there is one.
+    pub(super) fn forward_device(
+        &self,
+        rows: &mut [f32],
+        kv: &mut KvCache,
+        adapters: &dyn AdapterView,
+        check: &dyn Fn() -> Result<()>,
+    ) -> Result<()> {
+        if self.device.is_none() {
+            return Ok(());
+        }
+        let start = kv.len();
+        let device = kv.device().expect("a cache of this model");
+        device.forward(rows, start, adapters, check)
     }
 
     /// Applies the final norm to `n` rows `[n, W]` that [`Llama::forward`] produced; keeps
@@ -312,6 +369,9 @@ impl Inference {
     /// Writes the logits `[n, V]` of `n` normalised rows `[n, W]` ([`Llama::final_norm`]) of the model this
     /// was made for, with what adapters add to its output.
     ///
+    /// # Errors
+    /// If a device that holds the output fails.
+    ///
     /// # Panics
     /// If the lengths do not fit together.
     pub fn logits(
@@ -320,7 +380,10 @@ impl Inference {
         logits: &mut [f32],
         normed: &[f32],
         adapters: &dyn AdapterView,
-    ) {
+    ) -> Result<()> {
+        if let Some(device) = llama.device.as_ref().filter(|device| device.has_output()) {
+            return device.logits(logits, normed, adapters);
+        }
         let ranks = adapters.terms(Site::Output).map(|term| term.rank);
         let rank = ranks.max().unwrap_or(0);
         self.scratch.reserve_rank(&llama.shape, rank, false);
@@ -335,6 +398,7 @@ impl Inference {
                 llama.output.forward(logits, &input, adapters, lora);
             });
         }
+        Ok(())
     }
 
     /// Makes room for a set of adapters, at most [`super::LoraScratch::bytes`]; otherwise the first

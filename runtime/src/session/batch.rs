@@ -131,7 +131,7 @@ impl Batch {
         }
         let logits = &mut self.logits[..sessions.len() * vocabulary];
         let adapters: Vec<_> = sessions.iter().map(|session| &session.attached).collect();
-        self.run.logits_of_each(llama, logits, normed, &adapters);
+        self.run.logits_of_each(llama, logits, normed, &adapters)?;
         Ok(logits)
     }
 
@@ -267,7 +267,7 @@ impl Batch {
             let (mut lanes, lasts): (Vec<_>, Vec<_>) = pass.into_iter().unzip();
             let count: usize = lanes.iter().map(|lane| lane.rows).sum();
             let rows = &mut self.rows[..count * width];
-            llama.forward_batch(rows, &mut lanes, &mut self.run, &mut self.fresh);
+            llama.forward_batch(rows, &mut lanes, &mut self.run, &mut self.fresh)?;
             let mut end = 0;
             for (lane, last) in lanes.iter().zip(lasts) {
                 end += lane.rows * width;

@@ -131,7 +131,7 @@ impl Session {
                 watch.cancel.check()?;
                 llama.final_norm(&mut normed, &mut [0.0], row);
                 self.run
-                    .logits(llama, &mut self.logits, &normed, &self.attached);
+                    .logits(llama, &mut self.logits, &normed, &self.attached)?;
                 scores.push(log_probability(&self.logits, next));
             }
             done += items.len();

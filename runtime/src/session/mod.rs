@@ -195,8 +195,8 @@ impl Session {
     /// # Errors
     /// If the system has no memory for it.
     pub fn new(model: Arc<Model>, options: &SessionOptions) -> Result<Self> {
-        let shape = model.llama().shape();
-        let kv = KvCache::new(shape, Self::context_length_of(shape, options))?;
+        let llama = model.llama();
+        let kv = llama.kv_cache(Self::context_length_of(llama.shape(), options))?;
         Self::around(kv, model, options)
     }
 
@@ -226,7 +226,7 @@ impl Session {
         let mut plan = MemoryPlan::default();
         plan.add(Part::Program, PROGRAM_BYTES);
         plan.add(Part::Weights, model.gguf().file_bytes() as usize);
-        plan.add(Part::KeysAndValues, KvCache::bytes(shape, context_length));
+        plan.add(Part::KeysAndValues, llama.kv_bytes(context_length));
         let rows = (chunk + 1) * shape.width * float;
         let buffers = Inference::bytes(shape, chunk, context_length);
         plan.add(Part::LayerBuffers, buffers + rows);
@@ -376,7 +376,7 @@ impl Session {
         let normed = &mut self.rows[..self.last.len()];
         llama.final_norm(normed, &mut [0.0], &self.last);
         self.run
-            .logits(llama, &mut self.logits, normed, &self.attached);
+            .logits(llama, &mut self.logits, normed, &self.attached)?;
         Ok(&self.logits)
     }
 

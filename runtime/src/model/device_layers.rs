@@ -1,0 +1,72 @@
+//! What else than the processor can run layers of a model.
+//!
+//! A device holds the layers from one on, up to the last, and perhaps the output matrix; the processor runs those
+//! below. Rows of the model's width go from one to the other. How a device computes is its own affair; what it
+//! must give is what [`Layer`](super::Layer) gives, but for rounding.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use super::AdapterView;
+use crate::Result;
+
+/// The upper layers of a model, on a device; shared by any number of sessions and trainers.
+pub trait DeviceLayers: Debug + Send + Sync {
+    /// The first layer that it holds; it holds all from there on.
+    fn first(&self) -> usize;
+
+    /// Whether it holds the output matrix too.
+    fn has_output(&self) -> bool;
+
+    /// Room for the keys and values of one sequence, up to `capacity` positions, of the layers that it holds.
+    ///
+    /// # Errors
+    /// If its memory or its budget has no room, or it is lost.
+    fn open_kv(self: Arc<Self>, capacity: usize) -> Result<Box<dyn DeviceKv>>;
+
+    /// Writes the logits `[n, V]` of `n` normalised rows `[n, W]`, with what adapters add to the output.
+    ///
+    /// # Errors
+    /// If it does not hold the output, or is lost.
+    fn logits(&self, logits: &mut [f32], normed: &[f32], adapters: &dyn AdapterView) -> Result<()>;
+
+    /// What it is and what its memory holds, for people.
+    fn report(&self) -> DeviceReport;
+}
+
+/// The device half of one sequence: its keys and values of the layers that the device holds.
+pub trait DeviceKv: Debug + Send + Sync {
+    /// Runs rows `[T, W]` through the device's layers, in place, as the positions from `start` on, and keeps their
+    /// keys and values. `check` is asked now and then whether to go on; the rows are meaningless if not.
+    ///
+    /// # Errors
+    /// What `check` says; if the device is lost, or its memory has no room for the adapters.
+    fn forward(
+        &mut self,
+        rows: &mut [f32],
+        start: usize,
+        adapters: &dyn AdapterView,
+        check: &dyn Fn() -> Result<()>,
+    ) -> Result<()>;
+
+    /// The same of another sequence with room for `capacity` positions, the first `positions` of which are this one's.
+    ///
+    /// # Errors
+    /// As [`DeviceLayers::open_kv`].
+    fn fork(&self, positions: usize, capacity: usize) -> Result<Box<dyn DeviceKv>>;
+}
+
+/// What a device holds of a model.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct DeviceReport {
+    /// The device's name.
+    pub device: String,
+    /// How many of the model's layers it holds.
+    pub layers: usize,
+    /// Whether it holds the output matrix.
+    pub output: bool,
+    /// Most bytes it may use.
+    pub budget: u64,
+    /// Bytes of each part of its memory, for a table.
+    pub parts: Vec<(&'static str, u64)>,
+}
