@@ -1,13 +1,17 @@
 //! A device opened for work: its limits, its budget, and what became of it.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::adapter::{AdapterKind, AdapterReport, enumerate};
+use crate::download::Downloads;
 use crate::failure::Failure;
 use crate::ledger::{Hold, Ledger, MemoryReport};
+use crate::ring::Ring;
+use crate::shader::{Key, Pipeline};
 use crate::{GpuError, Part, Result};
 
 /// Most bytes of one array that a kernel sees. WebGPU guarantees as much, some phones lose the device
@@ -89,6 +93,9 @@ pub(crate) struct Inner {
     pub(crate) alignment: u64,
     pub(crate) checked: bool,
     pub(crate) failure: Arc<Failure>,
+    pub(crate) pipelines: Mutex<HashMap<Key, Arc<Pipeline>>>,
+    pub(crate) uploads: Ring,
+    pub(crate) downloads: Downloads,
     ledger: Ledger,
     report: AdapterReport,
     /// Last, because the device was made by it.
@@ -133,7 +140,8 @@ impl Device {
         device.set_device_lost_callback(move |_, reason| noted.lose(reason));
         let binding_bytes = options.binding_bytes.unwrap_or(u64::MAX);
         let memory = report.memory().map_or(UNKNOWN_MEMORY, |m| m / 5 * 4);
-        Ok(Self(Arc::new(Inner {
+        let budget = options.budget.unwrap_or(memory);
+        let inner = Inner {
             device,
             queue,
             binding_bytes: binding_bytes.min(limits.max_storage_buffer_binding_size),
@@ -141,10 +149,16 @@ impl Device {
             alignment: u64::from(limits.min_storage_buffer_offset_alignment),
             checked: options.checked,
             failure,
-            ledger: Ledger::new(options.budget.unwrap_or(memory)),
+            pipelines: Mutex::default(),
+            uploads: Ring::new(budget),
+            downloads: Downloads::new(budget),
+            ledger: Ledger::new(budget),
             report,
             _instance: instance,
-        })))
+        };
+        inner.uploads.fill(&inner)?;
+        inner.downloads.fill(&inner)?;
+        Ok(Self(Arc::new(inner)))
     }
 
     /// What was opened.
@@ -247,7 +261,7 @@ impl Inner {
                 label: Some(part.name()),
                 size: bytes,
                 usage,
-                mapped_at_creation: false,
+                mapped_at_creation: usage.contains(wgpu::BufferUsages::MAP_WRITE),
             })
         });
         match made {
@@ -278,8 +292,10 @@ impl Inner {
         &self.report.name
     }
 
-    pub(crate) fn budget(&self) -> u64 {
-        self.ledger.report().limit
+    pub(crate) fn pipelines(&self) -> MutexGuard<'_, HashMap<Key, Arc<Pipeline>>> {
+        self.pipelines
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

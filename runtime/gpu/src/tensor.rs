@@ -94,12 +94,6 @@ impl Tensor {
     pub(crate) fn bytes(&self) -> u64 {
         4 * self.len() as u64
     }
-
-    /// Whether two arrays share a float.
-    pub(crate) fn overlaps(&self, other: &Self) -> bool {
-        let (a, b) = (self.at(), other.at());
-        self.range.buffer() == other.range.buffer() && a < b + other.bytes() && b < a + self.bytes()
-    }
 }
 
 /// Row numbers or labels, `[len]`. [`crate::Recorder::write_ids`] says what they may be.

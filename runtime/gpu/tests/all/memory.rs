@@ -8,17 +8,17 @@ use crate::machine;
 #[test]
 fn nothing_is_allocated_above_the_budget() {
     let options = DeviceOptions {
-        budget: Some(1 << 20),
+        budget: Some(4 << 20),
         ..machine::options()
     };
     let Some(device) = machine::open(&options) else {
         return;
     };
     let before = device.memory().held;
-    let weights = device.arena(Part::Weights, 500_000).unwrap();
+    let weights = device.arena(Part::Weights, 2_000_000).unwrap();
     let held = before + weights.bytes();
     assert_eq!(device.memory().held, held);
-    let refused = device.arena(Part::LayerBuffers, 600_000).unwrap_err();
+    let refused = device.arena(Part::LayerBuffers, 3_000_000).unwrap_err();
     let GpuError::Budget {
         part: Part::LayerBuffers,
         asked,
@@ -28,11 +28,11 @@ fn nothing_is_allocated_above_the_budget() {
     else {
         panic!("{refused}");
     };
-    assert!(asked >= 600_000);
-    assert_eq!((in_use, limit), (held, 1 << 20));
+    assert!(asked >= 3_000_000);
+    assert_eq!((in_use, limit), (held, 4 << 20));
     assert!(device.arena(Part::LayerBuffers, u64::MAX).is_err());
     drop(weights);
-    let kept = device.arena(Part::LayerBuffers, 600_000).unwrap();
+    let kept = device.arena(Part::LayerBuffers, 3_000_000).unwrap();
     let report = device.memory();
     assert!(report.parts.contains(&(Part::LayerBuffers, kept.bytes())));
     assert!(report.peak <= report.limit && report.held <= report.peak);
