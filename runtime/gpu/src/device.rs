@@ -1,0 +1,360 @@
+//! A device opened for work: its limits, its budget, and what became of it.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::adapter::{AdapterKind, AdapterReport, enumerate};
+use crate::download::Downloads;
+use crate::failure::Failure;
+use crate::ledger::{Hold, Ledger, MemoryReport};
+use crate::ring::Ring;
+use crate::shader::{Key, Pipeline};
+use crate::{GpuError, Part, Result};
+
+/// Most bytes of one array that a kernel sees. WebGPU guarantees as much, some phones lose the device
+/// above it whatever they report, and the software driver has this very limit.
+const BINDING_BYTES: u64 = 128 << 20;
+
+/// The budget of a device that does not say how much memory it has.
+const UNKNOWN_MEMORY: u64 = 1 << 30;
+
+/// Bytes of immediate data that a kernel may have.
+pub(crate) const IMMEDIATE_BYTES: u32 = 128;
+
+/// Groups of a dispatch in one dimension.
+pub(crate) const GROUPS: u32 = 65_535;
+
+/// Which device to open.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum Choice {
+    /// The first that is no software.
+    #[default]
+    Best,
+    /// By its place in [`crate::adapters`], software or not.
+    Index(usize),
+    /// The first whose name contains this, in any case of letters, software or not.
+    Name(String),
+}
+
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Best => f.write_str("best"),
+            Self::Index(index) => write!(f, "number {index}"),
+            Self::Name(name) => write!(f, "named {name:?}"),
+        }
+    }
+}
+
+/// How a device is opened.
+#[derive(Clone, Debug)]
+pub struct DeviceOptions {
+    /// Which.
+    pub choice: Choice,
+    /// Whether [`Choice::Best`] may be software where there is nothing else.
+    pub software: bool,
+    /// Most bytes to allocate, staging included; `None`: four fifths of its memory.
+    pub budget: Option<u64>,
+    /// Most bytes of one array that a kernel sees, if less than the device's and 128 MiB.
+    pub binding_bytes: Option<u64>,
+    /// Whether kernels check every index. Slower by up to a quarter on some devices.
+    pub checked: bool,
+}
+
+impl Default for DeviceOptions {
+    fn default() -> Self {
+        Self {
+            choice: Choice::Best,
+            software: false,
+            budget: None,
+            binding_bytes: None,
+            checked: cfg!(debug_assertions),
+        }
+    }
+}
+
+/// An open device; clones are the same device.
+#[derive(Clone, Debug)]
+pub struct Device(pub(crate) Arc<Inner>);
+
+/// What all handles of a device share.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) device: wgpu::Device,
+    pub(crate) queue: wgpu::Queue,
+    /// Most bytes of a binding.
+    pub(crate) binding_bytes: u64,
+    /// Most bytes of a buffer.
+    pub(crate) buffer_bytes: u64,
+    /// What offsets of bindings are multiples of.
+    pub(crate) alignment: u64,
+    pub(crate) checked: bool,
+    pub(crate) failure: Arc<Failure>,
+    pub(crate) pipelines: Mutex<HashMap<Key, Arc<Pipeline>>>,
+    pub(crate) uploads: Ring,
+    pub(crate) downloads: Downloads,
+    ledger: Ledger,
+    report: AdapterReport,
+    /// Last, because the device was made by it.
+    _instance: wgpu::Instance,
+}
+
+impl Device {
+    /// Opens a device.
+    ///
+    /// # Errors
+    /// If there is none, only software where none was asked for, not the one asked for, or if it
+    /// lacks what the kernels need or cannot be opened.
+    pub fn open(options: &DeviceOptions) -> Result<Self> {
+        let (instance, found) = enumerate();
+        let (report, adapter) = choose(found, options)?;
+        let limits = needed_limits(&report, adapter.limits())?;
+        if !adapter.features().contains(wgpu::Features::IMMEDIATES) {
+            return Err(GpuError::Lacks {
+                adapter: report.name,
+                what: "immediate data (push constants)",
+            });
+        }
+        let opened = adapter.request_device(&wgpu::DeviceDescriptor {
+            label: None,
+            required_features: wgpu::Features::IMMEDIATES,
+            required_limits: limits.clone(),
+            // Arenas are few and large; blocks set aside for more would not be in our ledger.
+            memory_hints: wgpu::MemoryHints::MemoryUsage,
+            ..Default::default()
+        });
+        let (device, queue) = pollster::block_on(opened).map_err(|e| GpuError::Open {
+            adapter: report.name.clone(),
+            reason: e.to_string(),
+        })?;
+        let failure = Arc::new(Failure::new(report.name.clone()));
+        // Without a handler of ours, an error ends the process.
+        let noted = failure.clone();
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            noted.note(error.to_string());
+        }));
+        let noted = failure.clone();
+        device.set_device_lost_callback(move |_, reason| noted.lose(reason));
+        let binding_bytes = options.binding_bytes.unwrap_or(u64::MAX);
+        let memory = report.memory().map_or(UNKNOWN_MEMORY, |m| m / 5 * 4);
+        let budget = options.budget.unwrap_or(memory);
+        let inner = Inner {
+            device,
+            queue,
+            binding_bytes: binding_bytes.min(limits.max_storage_buffer_binding_size),
+            buffer_bytes: limits.max_buffer_size,
+            alignment: u64::from(limits.min_storage_buffer_offset_alignment),
+            checked: options.checked,
+            failure,
+            pipelines: Mutex::default(),
+            uploads: Ring::new(budget),
+            downloads: Downloads::new(budget),
+            ledger: Ledger::new(budget),
+            report,
+            _instance: instance,
+        };
+        inner.uploads.fill(&inner)?;
+        inner.downloads.fill(&inner)?;
+        Ok(Self(Arc::new(inner)))
+    }
+
+    /// What was opened.
+    pub fn adapter(&self) -> &AdapterReport {
+        &self.0.report
+    }
+
+    /// What its memory is used for.
+    pub fn memory(&self) -> MemoryReport {
+        self.0.ledger.report()
+    }
+
+    /// # Errors
+    /// If the device is lost or something else went wrong on it since it was opened.
+    pub fn check(&self) -> Result<()> {
+        self.0.failure.check()
+    }
+
+    /// Waits until everything submitted is done.
+    ///
+    /// # Errors
+    /// As [`Device::check`].
+    pub fn wait(&self) -> Result<()> {
+        self.0.wait_for(None)
+    }
+
+    /// Gives the device up as if it were unplugged: every later call, of any clone, is an error.
+    pub fn destroy(&self) {
+        self.0.device.destroy();
+        self.0.failure.lose("it was given up".to_owned());
+    }
+}
+
+impl Inner {
+    /// Waits for a submission, or for all.
+    pub(crate) fn wait_for(&self, submission: Option<&wgpu::SubmissionIndex>) -> Result<()> {
+        // A lost device may never say that it is done; it is asked every second whether it lives.
+        loop {
+            self.failure.check()?;
+            match self.poll(wgpu::PollType::Wait {
+                submission_index: submission.cloned(),
+                timeout: Some(Duration::from_secs(1)),
+            })? {
+                Ok(_) => return self.failure.check(),
+                Err(wgpu::PollError::Timeout) => {}
+                Err(other) => {
+                    self.failure.check()?;
+                    return Err(self.failure.internal(other.to_string()));
+                }
+            }
+        }
+    }
+
+    /// Runs the callbacks that are due.
+    pub(crate) fn poll(
+        &self,
+        how: wgpu::PollType,
+    ) -> Result<std::result::Result<wgpu::PollStatus, wgpu::PollError>> {
+        // wgpu panics in here, and nowhere else that we call, when the driver reports a loss while it
+        // is waited for.
+        let polled = catch_unwind(AssertUnwindSafe(|| self.device.poll(how)));
+        polled.map_err(|_| {
+            self.failure.lose("it stopped answering".to_owned());
+            self.failure.check().err().unwrap_or(GpuError::NoAdapter)
+        })
+    }
+
+    /// Runs `make` and returns the error that the driver reports about it, if any.
+    pub(crate) fn scoped<T>(
+        &self,
+        make: impl FnOnce() -> T,
+    ) -> std::result::Result<T, wgpu::Error> {
+        use wgpu::ErrorFilter::{Internal, OutOfMemory, Validation};
+        let scopes = [OutOfMemory, Validation, Internal].map(|f| self.device.push_error_scope(f));
+        let made = make();
+        let errors = scopes.into_iter().rev();
+        let errors: Vec<_> = errors
+            .map(|scope| pollster::block_on(scope.pop()))
+            .collect();
+        match errors.into_iter().flatten().next() {
+            Some(error) => Err(error),
+            None => Ok(made),
+        }
+    }
+
+    /// A buffer within the budget.
+    ///
+    /// # Errors
+    /// If budget or device have no room, or the device is lost.
+    pub(crate) fn buffer(
+        &self,
+        part: Part,
+        bytes: u64,
+        usage: wgpu::BufferUsages,
+    ) -> Result<HeldBuffer> {
+        self.failure.check()?;
+        let hold = self.ledger.hold(part, bytes)?;
+        let made = self.scoped(|| {
+            self.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some(part.name()),
+                size: bytes,
+                usage,
+                mapped_at_creation: usage.contains(wgpu::BufferUsages::MAP_WRITE),
+            })
+        });
+        match made {
+            Ok(buffer) => Ok(HeldBuffer {
+                buffer,
+                _hold: hold,
+            }),
+            Err(wgpu::Error::OutOfMemory { .. }) => Err(GpuError::OutOfMemory {
+                adapter: self.report.name.clone(),
+                part,
+                asked: bytes,
+            }),
+            Err(other) => {
+                self.failure.check()?;
+                Err(self.failure.internal(other.to_string()))
+            }
+        }
+    }
+
+    /// # Errors
+    /// If the budget has no room for so many bytes.
+    pub(crate) fn would_hold(&self, part: Part, bytes: u64) -> Result<()> {
+        self.failure.check()?;
+        self.ledger.hold(part, bytes).map(drop)
+    }
+
+    pub(crate) fn adapter_name(&self) -> &str {
+        &self.report.name
+    }
+
+    pub(crate) fn pipelines(&self) -> MutexGuard<'_, HashMap<Key, Arc<Pipeline>>> {
+        self.pipelines
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A buffer and its entry in the ledger.
+#[derive(Debug)]
+pub(crate) struct HeldBuffer {
+    pub(crate) buffer: wgpu::Buffer,
+    _hold: Hold,
+}
+
+fn choose(
+    found: Vec<(AdapterReport, wgpu::Adapter)>,
+    options: &DeviceOptions,
+) -> Result<(AdapterReport, wgpu::Adapter)> {
+    if found.is_empty() {
+        return Err(GpuError::NoAdapter);
+    }
+    let names: Vec<String> = found
+        .iter()
+        .map(|(report, _)| report.name.clone())
+        .collect();
+    let wanted = |report: &AdapterReport| match &options.choice {
+        Choice::Best => options.software || report.kind != AdapterKind::Software,
+        Choice::Index(index) => report.index == *index,
+        Choice::Name(name) => {
+            let own = report.name.to_lowercase();
+            own.contains(&name.to_lowercase())
+        }
+    };
+    match found.into_iter().find(|(report, _)| wanted(report)) {
+        Some(chosen) => Ok(chosen),
+        None if options.choice == Choice::Best => Err(GpuError::OnlySoftware { names }),
+        None => Err(GpuError::UnknownAdapter {
+            asked: options.choice.to_string(),
+            found: names,
+        }),
+    }
+}
+
+/// What the kernels are written for: WebGPU's guaranteed limits, with buffers as large as they come.
+fn needed_limits(report: &AdapterReport, offered: wgpu::Limits) -> Result<wgpu::Limits> {
+    let guaranteed = wgpu::Limits::defaults();
+    let needed = wgpu::Limits {
+        max_storage_buffers_per_shader_stage: guaranteed.max_storage_buffers_per_shader_stage,
+        max_compute_workgroup_storage_size: guaranteed.max_compute_workgroup_storage_size,
+        max_storage_buffer_binding_size: offered.max_storage_buffer_binding_size.min(BINDING_BYTES),
+        max_buffer_size: offered.max_buffer_size,
+        min_storage_buffer_offset_alignment: offered.min_storage_buffer_offset_alignment,
+        max_immediate_size: IMMEDIATE_BYTES,
+        ..wgpu::Limits::downlevel_defaults()
+    };
+    let mut lacking = None;
+    needed.check_limits_with_fail_fn(&offered, true, |what, needed, offered| {
+        lacking = Some(GpuError::Limit {
+            adapter: report.name.clone(),
+            what,
+            needed,
+            offered,
+        });
+    });
+    lacking.map_or(Ok(needed), Err)
+}

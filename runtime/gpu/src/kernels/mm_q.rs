@@ -1,0 +1,172 @@
+//! Products with a stored matrix, and their gradients.
+
+use graft_kernels::QuantType;
+
+use super::File;
+use crate::recorder::{Binding, Call, same, shaped};
+use crate::shader::Key;
+use crate::{Matrix, Recorder, Result, Tensor};
+
+/// Outputs of a group in each direction.
+const TILE: usize = 64;
+
+/// What a product reads: a stored matrix, or floats that are trained.
+#[derive(Clone, Copy, Debug)]
+pub enum Weights<'a> {
+    /// A matrix that no kernel writes.
+    Stored(&'a Matrix),
+    /// Floats `[rows, inputs]`.
+    Floats(&'a Tensor),
+}
+
+impl<'a> From<&'a Matrix> for Weights<'a> {
+    fn from(matrix: &'a Matrix) -> Self {
+        Self::Stored(matrix)
+    }
+}
+
+impl<'a> From<&'a Tensor> for Weights<'a> {
+    fn from(tensor: &'a Tensor) -> Self {
+        Self::Floats(tensor)
+    }
+}
+
+/// Rows that a kernel sees at once, from number `first` on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Part<'a> {
+    pub(super) first: usize,
+    pub(super) rows: usize,
+    pub(super) binding: Binding<'a>,
+}
+
+impl<'a> Weights<'a> {
+    pub(super) fn rows(self) -> usize {
+        match self {
+            Self::Stored(matrix) => matrix.rows(),
+            Self::Floats(tensor) => tensor.rows(),
+        }
+    }
+
+    pub(super) fn inputs(self) -> usize {
+        match self {
+            Self::Stored(matrix) => matrix.inputs(),
+            Self::Floats(tensor) => tensor.width(),
+        }
+    }
+
+    pub(super) fn row_bytes(self) -> usize {
+        match self {
+            Self::Stored(matrix) => matrix.row_bytes,
+            Self::Floats(tensor) => 4 * tensor.width(),
+        }
+    }
+
+    pub(super) fn parts(self) -> Vec<Part<'a>> {
+        match self {
+            Self::Stored(matrix) => {
+                let parts = matrix.pieces.iter().map(|piece| Part {
+                    first: piece.rows.start,
+                    rows: piece.rows.len(),
+                    binding: Binding::piece(piece, matrix.row_bytes),
+                });
+                parts.collect()
+            }
+            Self::Floats(tensor) => vec![Part {
+                first: 0,
+                rows: tensor.rows(),
+                binding: tensor.into(),
+            }],
+        }
+    }
+
+    /// The pipeline that reads them.
+    pub(super) fn key(self, file: File, entry: &'static str, constant: u32) -> Key {
+        let (ty, writable) = match self {
+            Self::Stored(matrix) => (matrix.ty(), false),
+            Self::Floats(_) => (QuantType::F32, true),
+        };
+        Key {
+            file,
+            entry,
+            ty: Some(ty),
+            writable,
+            constant,
+        }
+    }
+}
+
+impl Recorder {
+    /// A linear layer without bias, `y = x W^T`, by whichever kernel is made for so many tokens: see
+    /// [`Recorder::mv_q`] and [`Recorder::mm_q`].
+    ///
+    /// # Errors
+    /// If shapes do not fit each other, an array overlaps `y`, or the device refuses.
+    pub fn linear<'a>(&mut self, y: &Tensor, x: &Tensor, w: impl Into<Weights<'a>>) -> Result<()> {
+        match x.rows() {
+            0..=Self::THIN_TOKENS => self.mv_q(y, x, w),
+            _ => self.mm_q(y, x, w),
+        }
+    }
+
+    /// Writes `y = x W^T`: `y` is `[tokens, rows]`, `x` is `[tokens, inputs]`, `w` is `[rows, inputs]`.
+    ///
+    /// # Errors
+    /// As [`Recorder::linear`].
+    pub fn mm_q<'a>(&mut self, y: &Tensor, x: &Tensor, w: impl Into<Weights<'a>>) -> Result<()> {
+        self.product("mm_q", "forward", y, x, w.into())
+    }
+
+    /// Adds `dx += dy W`: `dx` is `[tokens, inputs]`, `dy` is `[tokens, rows]`. This is all a frozen
+    /// layer needs.
+    ///
+    /// # Errors
+    /// As [`Recorder::linear`], of `dx`.
+    pub fn mm_q_backward<'a>(
+        &mut self,
+        dx: &Tensor,
+        dy: &Tensor,
+        w: impl Into<Weights<'a>>,
+    ) -> Result<()> {
+        self.product("mm_q_backward", "backward", dy, dx, w.into())
+    }
+
+    fn product(
+        &mut self,
+        op: &'static str,
+        entry: &'static str,
+        y: &Tensor,
+        x: &Tensor,
+        w: Weights<'_>,
+    ) -> Result<()> {
+        shaped(op, "the side of outputs", y, [x.rows(), w.rows()])?;
+        same(op, "inputs", x.width(), w.inputs())?;
+        let at_once = self.rows_at_once(y.width().max(x.width()));
+        for first in (0..x.rows()).step_by(at_once) {
+            let tokens = first..x.rows().min(first + at_once);
+            let (y, x) = (y.slice(tokens.clone())?, x.slice(tokens)?);
+            for part in w.parts() {
+                let (y_array, x_array) = ((1, Binding::from(&y)), (2, Binding::from(&x)));
+                let (written, read, wide) = match entry {
+                    "forward" => (y_array, x_array, part.rows),
+                    _ => (x_array, y_array, w.inputs()),
+                };
+                self.run(&Call {
+                    op,
+                    key: w.key(File::MmQ, entry, 0),
+                    arrays: &[written, read, (0, part.binding)],
+                    written: 1,
+                    words: &[
+                        x.rows() as u32,
+                        part.rows as u32,
+                        w.inputs() as u32,
+                        w.row_bytes() as u32,
+                        part.first as u32,
+                        y.width() as u32,
+                    ],
+                    groups: [wide.div_ceil(TILE), x.rows().div_ceil(TILE), 1],
+                })?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,45 @@
+//! Products of a stored matrix with a few tokens, as when text is generated.
+
+use super::File;
+use super::mm_q::Weights;
+use crate::recorder::{Call, same, shaped};
+use crate::{Recorder, Result, Tensor};
+
+/// Rows of a group.
+const ROWS: usize = 4;
+
+impl Recorder {
+    /// The most tokens [`Recorder::mv_q`] takes.
+    pub const THIN_TOKENS: usize = 8;
+
+    /// Writes `y = x W^T` for up to [`Recorder::THIN_TOKENS`] tokens, reading each weight once. Shapes
+    /// as of [`Recorder::mm_q`], whose sums are in another order.
+    ///
+    /// # Errors
+    /// As [`Recorder::linear`]; if there are more tokens.
+    pub fn mv_q<'a>(&mut self, y: &Tensor, x: &Tensor, w: impl Into<Weights<'a>>) -> Result<()> {
+        let (op, w) = ("mv_q", w.into());
+        shaped(op, "y", y, [x.rows(), w.rows()])?;
+        same(op, "inputs", x.width(), w.inputs())?;
+        let tokens = x.rows();
+        same(op, "tokens", tokens, tokens.min(Self::THIN_TOKENS))?;
+        for part in w.parts() {
+            self.run(&Call {
+                op,
+                key: w.key(File::MvQ, "forward", tokens.next_power_of_two() as u32),
+                arrays: &[(1, y.into()), (2, x.into()), (0, part.binding)],
+                written: 1,
+                words: &[
+                    tokens as u32,
+                    part.rows as u32,
+                    w.inputs() as u32,
+                    w.row_bytes() as u32,
+                    part.first as u32,
+                    y.width() as u32,
+                ],
+                groups: [part.rows.div_ceil(ROWS), 1, 1],
+            })?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,98 @@
+//! What holds for every kernel's text, without a device: it is valid, and within WebGPU's guarantees.
+
+use graft_kernels::QuantType;
+use naga::valid::{Capabilities, ValidationFlags, Validator};
+use naga::{AddressSpace, TypeInner};
+
+use super::File;
+use crate::device::IMMEDIATE_BYTES;
+use crate::shader::Key;
+
+/// Every pipeline there can be, but for values of constants between the ones here.
+fn every() -> Vec<Key> {
+    let mut keys = vec![];
+    for file in File::ALL {
+        let constants: &[u32] = match file.constant() {
+            Some("TOKENS") => &[1, 2, 4, 8],
+            Some(_) => &[0, 1, 2, 33, 64, 80, 128, 256],
+            None => &[0],
+        };
+        let types: Vec<_> = match file.reads_weights() {
+            true => QuantType::ALL.into_iter().map(Some).collect(),
+            false => vec![None],
+        };
+        for (&constant, &ty) in constants
+            .iter()
+            .flat_map(|c| types.iter().map(move |t| (c, t)))
+        {
+            for writable in [false, true] {
+                keys.extend(file.entries().iter().map(|entry| Key {
+                    file,
+                    entry,
+                    ty,
+                    writable,
+                    constant,
+                }));
+            }
+        }
+    }
+    keys
+}
+
+#[test]
+fn every_kernel_is_valid_and_asks_for_no_more_than_every_device_has() {
+    for key in every() {
+        let (name, source) = (key.name(), key.source());
+        let module = naga::front::wgsl::parse_str(&source)
+            .unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(&source)));
+        let info = Validator::new(ValidationFlags::all(), Capabilities::IMMEDIATES)
+            .validate(&module)
+            .unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(&source)));
+        let entry = module.entry_points.iter().position(|e| e.name == key.entry);
+        let entry = entry.unwrap_or_else(|| panic!("{name} is not there"));
+        let [x, y, z] = module.entry_points[entry].workgroup_size;
+        assert!(x * y * z <= 256, "{name}: {x} x {y} x {z} threads");
+        let (mut shared, mut arrays) = (0, 0);
+        for (handle, global) in module.global_variables.iter() {
+            if info.get_entry_point(entry)[handle].is_empty() {
+                continue;
+            }
+            let size = module.types[global.ty].inner.size(module.to_ctx());
+            match global.space {
+                AddressSpace::WorkGroup => shared += size,
+                AddressSpace::Storage { .. } => {
+                    arrays += 1;
+                    let number = global.binding.as_ref().map_or(0, |b| b.binding as usize);
+                    assert!(number < key.file.arrays(), "{name}: array {number}");
+                    let TypeInner::Array { .. } = module.types[global.ty].inner else {
+                        panic!("{name}: a binding that is no array");
+                    };
+                }
+                AddressSpace::Immediate => {
+                    assert!(
+                        size <= IMMEDIATE_BYTES,
+                        "{name}: {size} bytes of immediates"
+                    );
+                    let TypeInner::Struct { members, .. } = &module.types[global.ty].inner else {
+                        panic!("{name}: immediates are no struct");
+                    };
+                    let is_offset = |m: &naga::StructMember| {
+                        m.name.as_ref().is_some_and(|name| name.ends_with("_at"))
+                    };
+                    let offsets = members.iter().take_while(|m| is_offset(m)).count();
+                    assert_eq!(
+                        offsets,
+                        key.file.arrays(),
+                        "{name}: an offset for each array"
+                    );
+                }
+                other => assert_eq!(other, AddressSpace::Private, "{name}"),
+            }
+        }
+        assert!(
+            shared <= 16 << 10,
+            "{name}: {shared} bytes of shared memory"
+        );
+        assert!(arrays <= 8, "{name}: {arrays} arrays");
+    }
+}
