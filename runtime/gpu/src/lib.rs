@@ -60,7 +60,10 @@ pub use arena::Arena;
 pub use device::{Choice, Device, DeviceOptions};
 pub use download::Download;
 pub use error::{GpuError, Result};
-pub use kernels::Weights;
+pub use kernels::{
+    AdamWStep, AttentionGradients, AttentionSaved, LoraGradients, LoraLayer, LossRows, RopeTurns,
+    Weights,
+};
 pub use ledger::{MemoryReport, Part};
 pub use recorder::{Recorder, Submission};
 pub use tensor::{Ids, Matrix, Tensor};

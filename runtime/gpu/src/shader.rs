@@ -55,6 +55,7 @@ impl Key {
         let parts = [
             constant,
             weights.unwrap_or_default(),
+            self.file.prelude().to_owned(),
             self.file.text().to_owned(),
         ];
         parts.concat()

@@ -7,15 +7,32 @@
 //! multiples of up to 256 bytes. Arrays that hold anything but matrices are all bound as writable,
 //! which they must be as they may lie in the same buffer.
 
+mod adamw;
+mod attention;
+mod bias;
+mod elementwise;
+mod gather;
+mod low_rank;
 mod mm_q;
 mod mv_q;
+mod norms;
+mod rope;
 mod rows_q;
+mod softmax_cross_entropy;
+mod sum_squares;
 #[cfg(test)]
 mod tests;
 
+pub use adamw::AdamWStep;
+pub use attention::{AttentionGradients, AttentionSaved};
+pub use low_rank::{LoraGradients, LoraLayer};
 pub use mm_q::Weights;
+pub use rope::RopeTurns;
+pub use softmax_cross_entropy::LossRows;
 
 use graft_kernels::QuantType;
+
+use crate::{GpuError, Result, Tensor};
 
 /// A kernel's file.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -23,25 +40,97 @@ pub(crate) enum File {
     MmQ,
     MvQ,
     RowsQ,
+    RmsNorm,
+    LayerNorm,
+    Rope,
+    Swiglu,
+    Gelu,
+    QuickGelu,
+    Elementwise,
+    Bias,
+    Gather,
+    SoftmaxCrossEntropy,
+    LowRank,
+    Attention,
+    AdamW,
+    SumSquares,
 }
 
 impl File {
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 3] = [Self::MmQ, Self::MvQ, Self::RowsQ];
+    pub(crate) const ALL: [Self; 17] = [
+        Self::MmQ,
+        Self::MvQ,
+        Self::RowsQ,
+        Self::RmsNorm,
+        Self::LayerNorm,
+        Self::Rope,
+        Self::Swiglu,
+        Self::Gelu,
+        Self::QuickGelu,
+        Self::Elementwise,
+        Self::Bias,
+        Self::Gather,
+        Self::SoftmaxCrossEntropy,
+        Self::LowRank,
+        Self::Attention,
+        Self::AdamW,
+        Self::SumSquares,
+    ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::MmQ => "mm_q",
             Self::MvQ => "mv_q",
             Self::RowsQ => "rows_q",
+            Self::RmsNorm => "rms_norm",
+            Self::LayerNorm => "layer_norm",
+            Self::Rope => "rope",
+            Self::Swiglu => "swiglu",
+            Self::Gelu => "gelu",
+            Self::QuickGelu => "quick_gelu",
+            Self::Elementwise => "elementwise",
+            Self::Bias => "bias",
+            Self::Gather => "gather",
+            Self::SoftmaxCrossEntropy => "softmax_cross_entropy",
+            Self::LowRank => "low_rank",
+            Self::Attention => "attention",
+            Self::AdamW => "adamw",
+            Self::SumSquares => "sum_squares",
         }
     }
 
+    /// The file, without what [`File::prelude`] puts before it.
     pub(crate) fn text(self) -> &'static str {
         match self {
             Self::MmQ => include_str!("mm_q.wgsl"),
             Self::MvQ => include_str!("mv_q.wgsl"),
             Self::RowsQ => include_str!("rows_q.wgsl"),
+            Self::RmsNorm => include_str!("rms_norm.wgsl"),
+            Self::LayerNorm => include_str!("layer_norm.wgsl"),
+            Self::Rope => include_str!("rope.wgsl"),
+            Self::Swiglu => include_str!("swiglu.wgsl"),
+            Self::Gelu => include_str!("gelu.wgsl"),
+            Self::QuickGelu => include_str!("quick_gelu.wgsl"),
+            Self::Elementwise => include_str!("elementwise.wgsl"),
+            Self::Bias => include_str!("bias.wgsl"),
+            Self::Gather => include_str!("gather.wgsl"),
+            Self::SoftmaxCrossEntropy => include_str!("softmax_cross_entropy.wgsl"),
+            Self::LowRank => include_str!("low_rank.wgsl"),
+            Self::Attention => include_str!("attention.wgsl"),
+            Self::AdamW => include_str!("adamw.wgsl"),
+            Self::SumSquares => include_str!("sum_squares.wgsl"),
+        }
+    }
+
+    /// Functions that several files use.
+    pub(crate) fn prelude(self) -> &'static str {
+        match self {
+            Self::RmsNorm | Self::LayerNorm | Self::SoftmaxCrossEntropy | Self::SumSquares => {
+                include_str!("reduce.wgsl")
+            }
+            Self::Swiglu | Self::QuickGelu => include_str!("sigmoid.wgsl"),
+            _ => "",
         }
     }
 
@@ -49,14 +138,41 @@ impl File {
     pub(crate) fn entries(self) -> &'static [&'static str] {
         match self {
             Self::MmQ => &["forward", "backward"],
-            Self::MvQ | Self::RowsQ => &["forward"],
+            Self::MvQ => &["forward"],
+            Self::RowsQ => &["forward"],
+            Self::RmsNorm => &["forward", "backward"],
+            Self::LayerNorm => &["forward", "backward"],
+            Self::Rope => &["turn"],
+            Self::Swiglu => &["forward", "backward"],
+            Self::Gelu => &["forward", "backward"],
+            Self::QuickGelu => &["forward", "backward"],
+            Self::Elementwise => &["add", "copy", "scale", "fill"],
+            Self::Bias => &["forward", "backward"],
+            Self::Gather => &["forward", "backward"],
+            Self::SoftmaxCrossEntropy => &["observe", "forward", "backward"],
+            Self::LowRank => &["product", "sum"],
+            Self::Attention => &["forward", "sum_delta", "backward_kv", "backward_q"],
+            Self::AdamW => &["update"],
+            Self::SumSquares => &["partial", "finish"],
         }
     }
 
     /// Arrays that the file numbers, each with its offset at the head of the immediate data.
     pub(crate) fn arrays(self) -> usize {
         match self {
-            Self::MmQ | Self::MvQ | Self::RowsQ => 3,
+            Self::Rope | Self::Elementwise | Self::Bias => 2,
+            Self::MmQ
+            | Self::MvQ
+            | Self::RowsQ
+            | Self::Gelu
+            | Self::QuickGelu
+            | Self::Gather
+            | Self::LowRank
+            | Self::SumSquares => 3,
+            Self::SoftmaxCrossEntropy | Self::AdamW => 4,
+            Self::RmsNorm | Self::Swiglu => 5,
+            Self::LayerNorm => 6,
+            Self::Attention => 10,
         }
     }
 
@@ -64,7 +180,9 @@ impl File {
     pub(crate) fn constant(self) -> Option<&'static str> {
         match self {
             Self::MvQ => Some("TOKENS"),
-            Self::MmQ | Self::RowsQ => None,
+            Self::LowRank => Some("KEEP"),
+            Self::Attention => Some("HEAD_WIDTH"),
+            _ => None,
         }
     }
 
@@ -74,6 +192,23 @@ impl File {
         matches!(self, Self::MmQ | Self::MvQ | Self::RowsQ)
     }
 }
+
+/// The first `floats` of an operator's scratch.
+///
+/// # Errors
+/// If there are not as many.
+fn scratch(op: &'static str, scratch: &Tensor, floats: usize) -> Result<Tensor> {
+    let column = scratch.reshape(scratch.len(), 1)?;
+    let first = column.slice(0..floats);
+    first.map_err(|_| GpuError::Shape {
+        op,
+        what: format!(
+            "{} floats of scratch where {floats} are needed",
+            scratch.len()
+        ),
+    })
+}
+
 /// The text that reads weights of a type: `decode4(row, i)`, from an array bound with `access`.
 pub(crate) fn decode(ty: QuantType, access: &str) -> String {
     let text = match ty {

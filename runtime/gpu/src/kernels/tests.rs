@@ -14,7 +14,8 @@ fn every() -> Vec<Key> {
     for file in File::ALL {
         let constants: &[u32] = match file.constant() {
             Some("TOKENS") => &[1, 2, 4, 8],
-            Some(_) => &[0, 1, 2, 33, 64, 80, 128, 256],
+            Some("KEEP") => &[0, 1, 2],
+            Some(_) => &[1, 33, 64, 80, 128, 256, 512],
             None => &[0],
         };
         let types: Vec<_> = match file.reads_weights() {

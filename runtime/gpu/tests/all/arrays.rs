@@ -27,10 +27,6 @@ impl Random {
         (0..len).map(|_| self.float()).collect()
     }
 
-    pub fn below(&mut self, end: usize) -> usize {
-        (self.bits() >> 33) as usize % end
-    }
-
     /// Any bits that decode to finite weights.
     pub fn blocks(&mut self, ty: QuantType, weights: usize) -> (Vec<u8>, Vec<f32>) {
         let (mut bytes, mut decoded) = (vec![], vec![]);

@@ -3,7 +3,14 @@
 //! What kernels compute is compared with the portable operators of `graft-kernels`.
 
 mod arrays;
+mod attention;
+mod elements;
+mod loss;
+mod low_rank;
 mod machine;
 mod memory;
 mod opening;
 mod products;
+mod recording;
+mod rows;
+mod updates;

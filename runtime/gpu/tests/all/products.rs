@@ -84,6 +84,36 @@ fn products_of_every_type_are_those_of_the_reference() {
     }
 }
 
+/// Programs run kernels without checks of indices, tests with them.
+#[test]
+fn kernels_compute_the_same_without_checks() {
+    let unchecked = DeviceOptions {
+        checked: false,
+        ..machine::options()
+    };
+    let (Some(fast), Some(safe)) = (machine::open(&unchecked), machine::device()) else {
+        return;
+    };
+    for ty in [QuantType::F16, QuantType::Q4_0, QuantType::Q6K] {
+        let mut random = Random::new(5);
+        let (tokens, rows, inputs) = (9, 10, 256);
+        let (bytes, _) = random.matrix(ty, rows * inputs);
+        let x = random.floats(tokens * inputs);
+        let [fast, safe] = [&fast, &safe].map(|device| {
+            let bench = Bench::new(device);
+            let matrix = bench.matrix(ty, rows, inputs, &bytes);
+            let x = bench.tensor(&x, inputs);
+            let [y, thin] = [tokens, 3].map(|n| bench.tensor(&vec![0.0; n * rows], rows));
+            bench.record(|r| {
+                r.mm_q(&y, &x, &matrix)?;
+                r.mv_q(&thin, &x.slice(2..5)?, &matrix)
+            });
+            [bench.read(&y), bench.read(&thin)]
+        });
+        assert_eq!(fast, safe, "{ty}");
+    }
+}
+
 #[test]
 fn trained_floats_are_multiplied_as_stored_ones() {
     let Some(device) = machine::device() else {

@@ -90,11 +90,18 @@ impl RopeTable {
         &self.turns[position * (self.dims / 2)..][..self.dims / 2]
     }
 
-    pub(crate) fn layout(&self) -> RopeLayout {
+    /// Cosine and sine of each pair at each position, `[positions, dims / 2]`.
+    pub fn turns(&self) -> &[[f32; 2]] {
+        &self.turns
+    }
+
+    /// Which elements of a head form a pair.
+    pub fn layout(&self) -> RopeLayout {
         self.layout
     }
 
-    pub(crate) fn dims(&self) -> usize {
+    /// Elements of a head that turn.
+    pub fn dims(&self) -> usize {
         self.dims
     }
 }
