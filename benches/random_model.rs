@@ -122,7 +122,11 @@ pub fn open_with_vision(
         true => Some(random_vision::path(folder, shape.width, "F16")?),
         false => None,
     };
-    let options = ModelOptions { threads, mmproj };
+    let options = ModelOptions {
+        threads,
+        mmproj,
+        ..ModelOptions::default()
+    };
     Ok((shape, Model::open(&path, &options)?))
 }
 

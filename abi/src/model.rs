@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use graft::device::DeviceOptions;
 use graft::gguf::{Array, Gguf, Value};
 use graft::model::Model;
 use graft::threads::Pool;
@@ -144,7 +145,7 @@ impl ModelObject {
             0 => runtime.pool().clone(),
             threads => Pool::new(threads as usize)?,
         };
-        let model = Model::from_parts(gguf, vision, pool)?;
+        let model = Model::from_parts(gguf, vision, pool, &DeviceOptions::default())?;
         Ok(Self { runtime, model })
     }
 

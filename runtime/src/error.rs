@@ -45,6 +45,9 @@ pub enum Error {
     /// A model file holds no model that graft runs, or was asked for what it lacks.
     #[error(transparent)]
     Model(#[from] crate::model::ModelError),
+    /// A device does not run the model, or no longer.
+    #[error(transparent)]
+    Device(#[from] crate::device::DeviceError),
     /// A data set cannot be read or used.
     #[error(transparent)]
     Dataset(#[from] crate::dataset::DatasetError),

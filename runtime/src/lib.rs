@@ -3,7 +3,7 @@
 //!
 //! Modules form a ladder; each imports only from those above it in this list:
 //! `error`, `threads`, `cancel`, `atomic_file` → `gguf`, `memory`, `tokenizer`, `image` → `model`,
-//! `kv_cache`, `quantize` → `adapter`, `sampler`, `dataset`, `convert_hf` → `session`, `train`,
+//! `kv_cache`, `quantize`, `device`, `gpu` → `adapter`, `sampler`, `dataset`, `convert_hf` → `session`, `train`,
 //! `evaluate`.
 
 pub mod adapter;
@@ -11,9 +11,12 @@ pub mod atomic_file;
 pub mod cancel;
 pub mod convert_hf;
 pub mod dataset;
+pub mod device;
 pub mod error;
 pub mod evaluate;
 pub mod gguf;
+#[cfg(feature = "gpu")]
+pub mod gpu;
 pub mod image;
 pub mod kv_cache;
 pub mod memory;

@@ -348,6 +348,7 @@ fn the_projector_that_was_trained_beside_an_adapter_stands_in_its_mmproj_file() 
     let options = ModelOptions {
         mmproj: Some(folder("llava_code").join("mmproj.gguf")),
         threads: 1,
+        ..ModelOptions::default()
     };
     Model::open(&golden().join("llava/text.gguf"), &options).unwrap();
     let trained = fs::read(golden().join("peft/llava_code_projector.safetensors")).unwrap();

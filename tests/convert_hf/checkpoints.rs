@@ -43,6 +43,7 @@ fn open(scene: &Scene, sees: bool) -> Arc<Model> {
     let options = ModelOptions {
         mmproj: sees.then(|| scene.mmproj()),
         threads: 2,
+        ..ModelOptions::default()
     };
     Model::open(&scene.out(), &options).unwrap()
 }

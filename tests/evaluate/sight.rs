@@ -23,6 +23,7 @@ pub fn model(folder: &Path) -> Arc<Model> {
     let options = ModelOptions {
         mmproj: Some(mmproj),
         threads: 2,
+        ..ModelOptions::default()
     };
     Model::open(&text, &options).unwrap()
 }

@@ -56,6 +56,7 @@ static VOCABULARY: LazyLock<Tokenizer> = LazyLock::new(|| {
 const ONE_THREAD: ModelOptions = ModelOptions {
     mmproj: None,
     threads: 1,
+    device: graft::device::DeviceOptions::CPU,
 };
 
 /// Enough for any input of a fuzzer; what wants more is not run further.

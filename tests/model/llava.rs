@@ -29,6 +29,7 @@ fn open(change: impl FnOnce(&mut Edited, &Golden)) -> graft::Result<Arc<Model>> 
     let options = ModelOptions {
         mmproj: Some(mmproj),
         threads: 2,
+        ..ModelOptions::default()
     };
     Model::open(&folder("llava").join("text.gguf"), &options)
 }

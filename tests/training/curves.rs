@@ -156,6 +156,7 @@ fn open(text: &Path, mmproj: Option<&Path>) -> Arc<Model> {
     let options = ModelOptions {
         mmproj: mmproj.map(Path::to_owned),
         threads: 2,
+        ..ModelOptions::default()
     };
     Model::open(text, &options).unwrap()
 }

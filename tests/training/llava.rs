@@ -70,6 +70,7 @@ fn open(name: &str, threads: usize) -> Arc<Model> {
     let options = ModelOptions {
         mmproj: Some(folder("llava").join("mmproj.gguf")),
         threads,
+        ..ModelOptions::default()
     };
     Model::open(&folder("llava").join(format!("{name}.gguf")), &options).unwrap()
 }
@@ -297,6 +298,7 @@ fn a_trained_projector_is_written_and_read_again() {
     let options = ModelOptions {
         mmproj: Some(path),
         threads: 2,
+        ..ModelOptions::default()
     };
     let text = golden::folder("llava").join("text.gguf");
     let reopened = Model::open(&text, &options).unwrap();

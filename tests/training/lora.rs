@@ -94,6 +94,7 @@ pub struct Outcome {
 }
 
 /// Forward and backward of `sum(logits * dlogits)`.
+#[allow(dead_code)] // not every test that includes this file
 pub fn differentiate(
     model: &Model,
     rows: &[f32],
@@ -117,6 +118,7 @@ pub fn differentiate_packed(
     let tokens = rows.len() / shape.width;
     let plan = ActivationPlan {
         tokens: tokens + 3,
+        layers: llama.own_layers().len(),
         lowest: 0,
         kept,
         max_rank: RANK,

@@ -108,6 +108,7 @@ impl JudgeArguments {
                 let options = ModelOptions {
                     mmproj: self.judge_mmproj.clone(),
                     threads: shared.threads,
+                    ..ModelOptions::default()
                 };
                 (open_model(path, &options)?, self.judge_template.as_deref())
             }

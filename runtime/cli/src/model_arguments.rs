@@ -79,6 +79,7 @@ impl ModelArguments {
         let options = ModelOptions {
             mmproj: self.mmproj.clone(),
             threads: self.threads,
+            ..ModelOptions::default()
         };
         let model = open_model(&self.model, &options)?;
         let open = |argument: &AdapterArgument| Ok((argument.open(&model)?, argument.scale));
@@ -129,6 +130,7 @@ pub fn open_model(path: &Path, options: &ModelOptions) -> Result<Arc<Model>, Fai
     let alone = ModelOptions {
         mmproj: None,
         threads: 1,
+        ..ModelOptions::default()
     };
     Model::open(path, options).map_err(|error| match &options.mmproj {
         Some(mmproj) if Model::open(path, &alone).is_ok() => about(mmproj, error),

@@ -22,6 +22,7 @@ pub fn open(config: &RunConfig, threads: usize) -> Result<Setup, Failure> {
     let options = ModelOptions {
         mmproj: config.mmproj.clone(),
         threads,
+        ..ModelOptions::default()
     };
     let model = open_model(&config.model, &options)?;
     let initial = match &config.init_adapter {

@@ -1,5 +1,6 @@
 //! An ordered set of adapters with strengths, as a session holds it.
 
+use std::any::Any;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -95,5 +96,10 @@ impl AdapterView for Attached {
     fn max_rank(&self) -> usize {
         let ranks = self.entries.iter().map(|(adapter, _)| adapter.max_rank());
         ranks.max().unwrap_or(0)
+    }
+
+    fn owner(&self, n: usize) -> Option<Arc<dyn Any + Send + Sync>> {
+        let (adapter, _) = self.entries.get(n)?;
+        Some(Arc::clone(adapter) as Arc<dyn Any + Send + Sync>)
     }
 }

@@ -107,6 +107,7 @@ pub fn merge(
         &ModelOptions {
             mmproj: options.vision.map(|(mmproj, _)| mmproj.to_owned()),
             threads: options.threads,
+            ..ModelOptions::default()
         },
     )?;
     for (adapter, _) in adapters.entries() {

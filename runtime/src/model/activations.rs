@@ -9,13 +9,15 @@
 //! next layer's are read: both change where bytes are, not what is computed.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use half::bf16;
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 
 use super::layer::{Kept, Work};
 use super::{
-    AdapterView, BackwardScratch, GradientView, Layer, Llama, LlamaShape, Pass, Saved, Scratch,
+    AdapterView, BackwardScratch, DeviceTraining, GradientView, Layer, Llama, LlamaShape, Pass,
+    Saved, Scratch,
 };
 use crate::Result;
 use crate::cancel::Cancel;
@@ -40,6 +42,8 @@ pub struct Activations {
     back: BackwardScratch,
     /// A recomputed layer's stream, `[T, W]`; empty if none is.
     stream: Floats,
+    /// What a device keeps of the layers that it runs.
+    device: Option<Box<dyn DeviceTraining>>,
     _counted: [Hold; 2],
 }
 
@@ -68,6 +72,8 @@ struct Slot {
 pub struct ActivationPlan {
     /// Most rows at once: of the longest sequence, or of all that run together.
     pub tokens: usize,
+    /// How many of the layers, from the bottom, the processor runs: [`Llama::own_layers`].
+    pub layers: usize,
     /// Lowest layer that backward visits: the lowest trained one, or 0 for gradients of the rows.
     pub lowest: usize,
     /// How many of the top layers keep everything, the others being computed twice: 1 (and 0) for
@@ -86,16 +92,17 @@ pub struct ActivationPlan {
 }
 
 impl ActivationPlan {
-    fn visited(&self, shape: &LlamaShape) -> usize {
-        shape.layers - self.lowest.min(shape.layers)
+    fn visited(&self) -> usize {
+        self.layers - self.lowest.min(self.layers)
     }
 
-    fn slots(&self, shape: &LlamaShape) -> usize {
-        self.kept.min(self.visited(shape)).max(1)
+    /// None where the processor runs no layer.
+    fn slots(&self) -> usize {
+        self.kept.min(self.visited()).max(self.layers.min(1))
     }
 
     fn stream_floats(&self, shape: &LlamaShape) -> usize {
-        match self.slots(shape) < self.visited(shape) {
+        match self.slots() < self.visited() {
             true => self.tokens * shape.width,
             false => 0,
         }
@@ -122,7 +129,7 @@ impl Activations {
         let mut scratch = Scratch::new(shape, tokens, arena)?;
         let lora = arena.hold(Part::LayerBuffers, plan.lora_bytes(shape))?;
         scratch.reserve_rank(shape, plan.max_rank, plan.dropout);
-        let visited = plan.visited(shape);
+        let visited = plan.visited();
         let saved = |_| arena.floats(Part::SavedActivations, row);
         Ok(Self {
             inputs: match &plan.inputs_in {
@@ -134,7 +141,7 @@ impl Activations {
                 None => Inputs::Memory((0..visited).map(saved).collect::<Result<_, _>>()?),
             },
             half_inputs: plan.half_inputs,
-            slots: (0..plan.slots(shape))
+            slots: (0..plan.slots())
                 .map(|_| Slot::new(shape, tokens, arena))
                 .collect::<Result<_>>()?,
             lowest: plan.lowest,
@@ -148,6 +155,10 @@ impl Activations {
             scratch,
             back: BackwardScratch::new(shape, tokens, arena)?,
             stream: arena.floats(Part::RecomputeScratch, plan.stream_floats(shape))?,
+            device: match llama.device() {
+                Some(device) => Some(Arc::clone(device).open_training(plan)?),
+                None => None,
+            },
         })
     }
 
@@ -158,10 +169,10 @@ impl Activations {
         let float = size_of::<f32>();
         let inputs = match plan.inputs_in {
             Some(_) => row * float,
-            None if plan.half_inputs => (plan.visited(shape) * size_of::<u16>() + float) * row,
-            None => plan.visited(shape) * row * float,
+            None if plan.half_inputs => (plan.visited() * size_of::<u16>() + float) * row,
+            None => plan.visited() * row * float,
         };
-        let slots = plan.slots(shape);
+        let slots = plan.slots();
         memory.add(
             Part::SavedActivations,
             inputs + slots * Saved::bytes(shape, tokens),
@@ -291,15 +302,16 @@ impl Llama {
         adapters: &dyn AdapterView,
         activations: &mut Activations,
     ) -> Result<()> {
-        let layers = self.layers().len();
+        let own = self.own_layers();
+        let layers = own.len();
         self.pool().run(|| {
-            for (i, layer) in self.layers().iter().enumerate() {
+            for (i, layer) in own.iter().enumerate() {
                 activations.cancel.check()?;
                 if let Some(input) = i.checked_sub(activations.lowest) {
                     let half = activations.half_inputs;
                     activations.inputs.keep(input, rows, half)?;
                 }
-                let _turn = activations.turn(layer, self.layers().get(i + 1));
+                let _turn = activations.turn(layer, own.get(i + 1));
                 if activations.stream_weights && i + 1 == layers {
                     let first = self.output_parts().next();
                     first.iter().for_each(|(_, part)| part.prefetch());
@@ -315,8 +327,13 @@ impl Llama {
                 };
                 layer.forward(rows, saved, kv, &pass, &mut activations.scratch);
             }
-            Ok(())
-        })
+            Ok::<(), crate::Error>(())
+        })?;
+        if let Some(device) = &mut activations.device {
+            let cancel = &activations.cancel;
+            device.forward(rows, ends, adapters, &|| cancel.check())?;
+        }
+        Ok(())
     }
 
     /// With the gradient of [`Llama::forward_saving`]'s result in `drows` `[T, W]`: adds to the
@@ -372,12 +389,19 @@ impl Llama {
         needs_rows: bool,
         activations: &mut Activations,
     ) -> Result<()> {
-        let layers = self.layers().len();
+        let layers = self.own_layers().len();
         let lowest = activations.lowest;
         assert!(
             !needs_rows || lowest == 0,
             "layers below {lowest} were not kept"
         );
+        if layer >= layers
+            && let Some(device) = &mut activations.device
+        {
+            activations.cancel.check()?;
+            let needs_input = needs_rows || layer > lowest;
+            return device.backward_layer(layer, drows, ends, adapters, gradients, needs_input);
+        }
         let slot = activations.slot(layer, layers);
         let recompute = layer + activations.slots.len() < layers;
         let below = layer.checked_sub(1).filter(|&below| below >= lowest);

@@ -4,6 +4,9 @@
 //! A layer sees one list of low-rank terms, each with the rows it is for. Sequences with the same adapters
 //! that lie side by side share their terms, so that A and B are read once for them.
 
+use std::any::Any;
+use std::sync::Arc;
+
 use super::{AdapterView, Inference, Llama, LlamaShape, LoraRef, Pass, RowSpan, Site};
 use crate::Result;
 use crate::kv_cache::{KvCache, KvSlice, MadeBy};
@@ -176,5 +179,10 @@ impl AdapterView for Terms<'_> {
             .iter()
             .map(|(_, adapters, _)| adapters.max_rank());
         ranks.max().unwrap_or(0)
+    }
+
+    fn owner(&self, n: usize) -> Option<Arc<dyn Any + Send + Sync>> {
+        let &(_, adapters, n) = self.terms.get(n)?;
+        adapters.owner(n)
     }
 }

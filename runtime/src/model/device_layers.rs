@@ -7,7 +7,7 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use super::AdapterView;
+use super::{ActivationPlan, AdapterView, GradientView};
 use crate::Result;
 
 /// The upper layers of a model, on a device; shared by any number of sessions and trainers.
@@ -29,6 +29,12 @@ pub trait DeviceLayers: Debug + Send + Sync {
     /// # Errors
     /// If it does not hold the output, or is lost.
     fn logits(&self, logits: &mut [f32], normed: &[f32], adapters: &dyn AdapterView) -> Result<()>;
+
+    /// Room for what training keeps of the layers that it holds.
+    ///
+    /// # Errors
+    /// If its memory or its budget has no room, or it is lost.
+    fn open_training(self: Arc<Self>, plan: &ActivationPlan) -> Result<Box<dyn DeviceTraining>>;
 
     /// What it is and what its memory holds, for people.
     fn report(&self) -> DeviceReport;
@@ -54,6 +60,38 @@ pub trait DeviceKv: Debug + Send + Sync {
     /// # Errors
     /// As [`DeviceLayers::open_kv`].
     fn fork(&self, positions: usize, capacity: usize) -> Result<Box<dyn DeviceKv>>;
+}
+
+/// The device half of training: what its layers keep of one pass between forward and backward.
+pub trait DeviceTraining: Debug + Send {
+    /// Runs rows `[T, W]` through the device's layers, in place, and keeps what backward needs. They are the whole
+    /// sequences that end at `ends`, one behind the other; one sequence if there are none.
+    ///
+    /// # Errors
+    /// What `check` says; if the device is lost.
+    fn forward(
+        &mut self,
+        rows: &mut [f32],
+        ends: &[usize],
+        adapters: &dyn AdapterView,
+        check: &dyn Fn() -> Result<()>,
+    ) -> Result<()>;
+
+    /// One layer's part of the backward of the last forward: adds to the gradients of adapter 0. The layers come from
+    /// the top; the first takes the gradient of forward's result from `drows` `[T, W]`, and the lowest that is
+    /// visited, if `needs_input`, leaves the gradient of its input there.
+    ///
+    /// # Errors
+    /// If the device is lost.
+    fn backward_layer(
+        &mut self,
+        layer: usize,
+        drows: &mut [f32],
+        ends: &[usize],
+        adapters: &dyn AdapterView,
+        gradients: &mut dyn GradientView,
+        needs_input: bool,
+    ) -> Result<()>;
 }
 
 /// What a device holds of a model.

@@ -434,6 +434,11 @@ impl Layer {
         all.into_iter().map(|adapted| &adapted.linear)
     }
 
+    /// The weights of its norms, before attention and before the feed-forward part, `[W]`.
+    pub fn norms(&self) -> [&[f32]; 2] {
+        [&self.attention_norm, &self.feed_forward_norm]
+    }
+
     fn norm(&self, y: &mut [f32], inv_rms: &mut [f32], x: &[f32], weight: &[f32]) {
         let floats = TOKENS_PER_PIECE * weight.len();
         y.par_chunks_mut(floats)

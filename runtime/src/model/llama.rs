@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use graft_kernels::Kernels;
-use graft_kernels::ops::rope::{RopeLayout, RopeOptions, RopeTable};
+use graft_kernels::ops::rope::RopeTable;
 
 use super::weights::{LlamaWeights, Weight};
 use super::{
@@ -65,7 +65,7 @@ impl Llama {
     }
 
     /// The layers that the processor runs when there is a device: those below its first.
-    pub(super) fn own_layers(&self) -> &[Layer] {
+    pub fn own_layers(&self) -> &[Layer] {
         match &self.device {
             Some(device) => &self.layers[..device.first().min(self.layers.len())],
             None => &self.layers,
@@ -116,14 +116,12 @@ impl Llama {
 
     /// The rotation angles of positions `0..positions`.
     pub fn rope_table(&self, positions: usize) -> RopeTable {
-        let options = RopeOptions {
-            layout: RopeLayout::Interleaved,
-            dims: self.shape.head_width,
-            base: self.shape.rope_base as f64,
-            scale: 1.0 / self.shape.rope_scale as f64,
-            factors: &self.rope_factors,
-        };
-        RopeTable::new(&options, positions)
+        self.shape.rope_table(&self.rope_factors, positions)
+    }
+
+    /// What divides the rotations' frequencies, `[D / 2]`; empty for nothing.
+    pub fn rope_factors(&self) -> &[f32] {
+        &self.rope_factors
     }
 
     /// Writes the embedding of each token to its row of `rows` `[T, W]`, as the file has it.

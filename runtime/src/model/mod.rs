@@ -26,6 +26,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
+use crate::device::{self, DeviceOptions};
 use crate::gguf::Gguf;
 use crate::threads::Pool;
 use crate::tokenizer::Tokenizer;
@@ -33,7 +34,7 @@ use crate::tokenizer::Tokenizer;
 pub use activations::{ActivationPlan, Activations};
 pub use adapted::{Adapted, LoraScratch};
 pub use batch::{FreshKv, Lane};
-pub use device_layers::{DeviceKv, DeviceLayers, DeviceReport};
+pub use device_layers::{DeviceKv, DeviceLayers, DeviceReport, DeviceTraining};
 pub use error::ModelError;
 pub use graft_kernels::low_rank::LowRank;
 pub use graft_kernels::ops::dropout::Dropout;
@@ -60,6 +61,8 @@ pub struct ModelOptions {
     pub mmproj: Option<PathBuf>,
     /// Worker threads; 0 means one per core.
     pub threads: usize,
+    /// What runs it.
+    pub device: DeviceOptions,
 }
 
 /// An opened model file: frozen, shared by any number of sessions and trainers.
@@ -87,7 +90,8 @@ impl Model {
     /// As [`Model::open`].
     pub fn new(gguf: Arc<Gguf>, options: &ModelOptions) -> crate::Result<Arc<Self>> {
         let vision = options.mmproj.as_deref().map(Gguf::open).transpose()?;
-        Self::from_parts(gguf, vision.map(Arc::new), Pool::new(options.threads)?)
+        let pool = Pool::new(options.threads)?;
+        Self::from_parts(gguf, vision.map(Arc::new), pool, &options.device)
     }
 
     /// A model from files that are already open, the second of them its vision half, on workers that others use
@@ -99,8 +103,9 @@ impl Model {
         gguf: Arc<Gguf>,
         vision: Option<Arc<Gguf>>,
         pool: Pool,
+        device: &DeviceOptions,
     ) -> crate::Result<Arc<Self>> {
-        let llama = Llama::bind(&gguf, pool)?;
+        let mut llama = Llama::bind(&gguf, pool)?;
         let width = llama.shape().width;
         let vision = vision.map(|gguf| Vision::new(gguf, width));
         let tokenizer = match gguf.metadata().get("tokenizer.ggml.model") {
@@ -115,6 +120,7 @@ impl Model {
             let reason = format!("{tokens} tokens, but embeddings of {rows} only");
             return Err(ModelError::Inconsistent(reason).into());
         }
+        device::attach(&mut llama, device)?;
         Ok(Arc::new(Self {
             tokenizer,
             fingerprint: fingerprint(&gguf),

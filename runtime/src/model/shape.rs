@@ -4,6 +4,7 @@
 //! nothing is ever ignored.
 
 use graft_kernels::ops::attention::AttentionShape;
+use graft_kernels::ops::rope::{RopeLayout, RopeOptions, RopeTable};
 
 use super::{ModelError, Site, SiteKind};
 use crate::gguf::Metadata;
@@ -50,6 +51,18 @@ impl LlamaShape {
     /// Query heads that share one key/value head: H / K.
     pub fn group(&self) -> usize {
         self.heads / self.kv_heads
+    }
+
+    /// The rotation angles of positions `0..positions`; `factors`, `[D / 2]` or none, divide the frequencies.
+    pub fn rope_table(&self, factors: &[f32], positions: usize) -> RopeTable {
+        let options = RopeOptions {
+            layout: RopeLayout::Interleaved,
+            dims: self.head_width,
+            base: self.rope_base as f64,
+            scale: 1.0 / self.rope_scale as f64,
+            factors,
+        };
+        RopeTable::new(&options, positions)
     }
 
     /// Heads and mask of its attention.

@@ -2,8 +2,10 @@
 //!
 //! The adapters themselves live higher up; a layer only asks "what is added here?".
 
+use std::any::Any;
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
 use graft_kernels::low_rank::LowRank;
 use graft_kernels::ops::dropout::Dropout;
@@ -348,6 +350,10 @@ pub trait AdapterView: Sync {
     fn term(&self, n: usize, site: Site) -> Option<LoraRef<'_>>;
     /// Largest rank of any term: sizes the scratch.
     fn max_rank(&self) -> usize;
+    /// What adapter `n` belongs to, if its pairs never change while that lives: they may be copied once then.
+    fn owner(&self, _n: usize) -> Option<Arc<dyn Any + Send + Sync>> {
+        None
+    }
 }
 
 impl<'s> dyn AdapterView + 's {

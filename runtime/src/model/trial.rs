@@ -102,6 +102,7 @@ impl Trial {
     pub fn layer(&mut self, tokens: usize) -> Result<(f64, f64)> {
         let plan = ActivationPlan {
             tokens,
+            layers: self.llama.own_layers().len(),
             lowest: 0,
             kept: 1,
             max_rank: self.terms.rank,

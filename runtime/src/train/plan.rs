@@ -379,6 +379,7 @@ impl<'a> Subject<'a> {
     fn activations(&self, levers: &Levers) -> ActivationPlan {
         ActivationPlan {
             tokens: self.load.rows,
+            layers: self.model.llama().own_layers().len(),
             lowest: self.lowest,
             kept: self.kept(levers),
             max_rank: self.rank,

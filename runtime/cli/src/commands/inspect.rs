@@ -233,6 +233,7 @@ impl Kind {
                 &ModelOptions {
                     mmproj: None,
                     threads: 1,
+                    ..ModelOptions::default()
                 },
             )
             .map(drop),

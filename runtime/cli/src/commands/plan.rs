@@ -91,6 +91,7 @@ fn conversation(run: &RunArguments, ctx: usize, setting: &Setting) -> Result<(),
     let options = ModelOptions {
         mmproj: run.mmproj.clone(),
         threads: run.threads,
+        ..ModelOptions::default()
     };
     let model = open_model(&run.model.clone().unwrap_or_default(), &options)?;
     check_context(&model, ctx)?;

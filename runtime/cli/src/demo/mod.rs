@@ -107,6 +107,7 @@ impl Story<'_> {
         let options = ModelOptions {
             mmproj: Some(mmproj.clone()),
             threads: self.arguments.threads,
+            ..ModelOptions::default()
         };
 
         self.heading(

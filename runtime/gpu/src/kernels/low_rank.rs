@@ -106,7 +106,36 @@ impl Recorder {
         scratch: &Tensor,
     ) -> Result<()> {
         let op = "lora";
-        let [tokens, inputs, outputs, rank] = sizes(op, layer, x, y, ax)?;
+        let [tokens, _, outputs, rank] = sizes(op, layer, x, y, ax)?;
+        self.lora_down(ax, x, layer, scratch)?;
+        self.product_of_floats(&Product {
+            op,
+            c: Mat::of(y),
+            a: Mat::of(ax),
+            b: Mat::transposed(layer.b),
+            sizes: [tokens, outputs, rank],
+            scale: layer.scale,
+            accumulate: true,
+            keep: Keep::Nothing,
+        })
+    }
+
+    /// Writes `ax = A dropout(x)` `[tokens, rank]`, which [`Recorder::lora`] computes on its way: for a backward
+    /// that did not keep it.
+    ///
+    /// # Errors
+    /// As [`Recorder::lora`].
+    pub fn lora_down(
+        &mut self,
+        ax: &Tensor,
+        x: &Tensor,
+        layer: &LoraLayer<'_>,
+        scratch: &Tensor,
+    ) -> Result<()> {
+        let op = "lora_down";
+        let [tokens, inputs, rank] = [x.rows(), x.width(), layer.a.rows()];
+        shaped(op, "a", layer.a, [rank, inputs])?;
+        shaped(op, "ax", ax, [tokens, rank])?;
         self.long_product(
             &Product {
                 op,
@@ -119,17 +148,7 @@ impl Recorder {
                 keep: Keep::Left(layer.dropout),
             },
             scratch,
-        )?;
-        self.product_of_floats(&Product {
-            op,
-            c: Mat::of(y),
-            a: Mat::of(ax),
-            b: Mat::transposed(layer.b),
-            sizes: [tokens, outputs, rank],
-            scale: layer.scale,
-            accumulate: true,
-            keep: Keep::Nothing,
-        })
+        )
     }
 
     /// Adds to the gradients, given what forward was given and `ax` as it left it.

@@ -35,6 +35,7 @@ pub fn run(arguments: &InfoArguments, setting: &Setting) -> Result<(), Failure> 
     let options = ModelOptions {
         mmproj: arguments.mmproj.clone(),
         threads: 0,
+        ..ModelOptions::default()
     };
     let model = arguments.model.as_deref();
     let model = model.map(|path| open_model(path, &options)).transpose()?;

@@ -74,6 +74,7 @@ pub fn run(arguments: &MergeArguments, setting: &Setting) -> Result<(), Failure>
     let options = ModelOptions {
         mmproj: arguments.mmproj.clone(),
         threads: arguments.threads,
+        ..ModelOptions::default()
     };
     let base = open_model(&arguments.model, &options)?;
     let open = |argument: &AdapterArgument| Ok((argument.open(&base)?, argument.scale));

@@ -1,0 +1,278 @@
+//! The upper layers of a model on a device, as the model sees them.
+
+use std::borrow::Cow;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use graft_gpu::{Arena, Choice, Device, Matrix, Part, Recorder, RopeTurns, Tensor};
+use graft_kernels::ops::attention::AttentionShape;
+
+use super::buffers::{LoraScratch, Saved, Scratch};
+use super::layer::adapted;
+use super::pairs::{PairStore, Resident};
+use super::placement::{OUTPUT_ROWS, Placement};
+use super::sequence::GpuSequence;
+use super::training::GpuTraining;
+use super::weights::{LayerSource, LayerWeights};
+use crate::Result;
+use crate::device::{DeviceChoice, DeviceError, DeviceOptions};
+use crate::model::{
+    ActivationPlan, AdapterView, DeviceKv, DeviceLayers, DeviceReport, DeviceTraining, Llama,
+    LlamaShape, Site,
+};
+
+/// The layers of a model from one on, in a device's memory.
+#[derive(Debug)]
+pub struct GpuLayers {
+    pub(super) device: Device,
+    pub(super) shape: LlamaShape,
+    pub(super) attention: AttentionShape,
+    pub(super) first: usize,
+    pub(super) weights: Vec<Place>,
+    /// Room for the matrices and norms of two layers that do not stay.
+    passing: Option<(Arena, Arena)>,
+    output: Option<(Matrix, Tensor)>,
+    rope_factors: Vec<f32>,
+    pairs: PairStore,
+    work: Mutex<PassBuffers>,
+}
+
+/// Where a layer's weights are.
+#[derive(Debug)]
+pub(super) enum Place {
+    /// In the device's memory for good.
+    Resident(LayerWeights),
+    /// In the model's file, written to the device when it is the layer's turn.
+    Streamed(LayerSource),
+}
+
+/// What a pass writes besides keys and values; a device does one pass at a time.
+#[derive(Debug)]
+pub(super) struct PassBuffers {
+    /// The residual stream, `[T, W]`.
+    pub x: Tensor,
+    pub saved: Saved,
+    pub scratch: Scratch,
+    pub lora: LoraScratch,
+}
+
+impl GpuLayers {
+    /// Opens a device and writes as much of the model to it as was asked for, or as fits; `None` if nothing does.
+    ///
+    /// # Errors
+    /// If there is no such device, what was asked for does not fit it, or it fails.
+    pub fn new(llama: &Llama, options: &DeviceOptions) -> Result<Option<Self>> {
+        let device = open(options)?;
+        let Some(placement) = Placement::choose(&device, llama, options)? else {
+            return Ok(None);
+        };
+        let (shape, first) = (llama.shape().clone(), placement.first);
+        let layers = &llama.layers()[first..];
+        // The top ones stay.
+        let streamed = placement.streamed;
+        let bytes = layers
+            .iter()
+            .map(|layer| LayerWeights::bytes(&device, layer));
+        let bytes: Vec<u64> = bytes.collect();
+        let matrices = device.arena(Part::Weights, bytes[streamed..].iter().sum())?;
+        let norm = LayerWeights::norm_bytes(&device, shape.width);
+        let stay = (layers.len() - streamed) as u64;
+        let norms = device.arena(Part::Norms, norm * stay)?;
+        let passing = match bytes[..streamed].iter().max() {
+            Some(&largest) => Some((
+                device.arena(Part::StreamedWeights, 2 * largest)?,
+                device.arena(Part::Norms, 2 * norm)?,
+            )),
+            None => None,
+        };
+        let mut weights = Vec::with_capacity(layers.len());
+        for (i, layer) in layers.iter().enumerate() {
+            let source = LayerSource::of(layer);
+            weights.push(match i < streamed {
+                true => Place::Streamed(source),
+                false => {
+                    let mut recorder = Recorder::new(&device)?;
+                    let written = source.write(&mut recorder, (&matrices, &norms))?;
+                    recorder.submit()?;
+                    layer.release();
+                    Place::Resident(written)
+                }
+            });
+        }
+        let output = placement
+            .output
+            .then(|| output(&device, llama))
+            .transpose()?;
+        let x = device.tensor_bytes(placement.tokens, shape.width);
+        let x = device.arena(Part::LayerBuffers, x)?;
+        let work = PassBuffers {
+            x: x.tensor(placement.tokens, shape.width)?,
+            saved: Saved::new(&device, &shape, placement.tokens)?,
+            scratch: Scratch::new(&device, &shape, placement.tokens)?,
+            lora: LoraScratch::default(),
+        };
+        Ok(Some(Self {
+            attention: shape.attention(),
+            rope_factors: llama.rope_factors().to_vec(),
+            pairs: PairStore::default(),
+            work: Mutex::new(work),
+            device,
+            shape,
+            first,
+            weights,
+            passing,
+            output,
+        }))
+    }
+
+    /// The pass's buffers, as soon as no other pass has them.
+    pub(super) fn work(&self) -> MutexGuard<'_, PassBuffers> {
+        // What a panic left there is overwritten by the next pass.
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The weights of a layer, for commands recorded next; where they do not stay, they are written first.
+    pub(super) fn weights(
+        &self,
+        number: usize,
+        recorder: &mut Recorder,
+    ) -> Result<Cow<'_, LayerWeights>> {
+        match (&self.weights[number - self.first], &self.passing) {
+            (Place::Resident(weights), _) => Ok(Cow::Borrowed(weights)),
+            (Place::Streamed(source), Some((matrices, norms))) => {
+                Ok(Cow::Owned(source.write(recorder, (matrices, norms))?))
+            }
+            (Place::Streamed(_), None) => unreachable!("room was made for what is streamed"),
+        }
+    }
+
+    /// The turns of positions `0..positions`, in memory of their own.
+    pub(super) fn rope(&self, positions: usize) -> Result<RopeTurns> {
+        let table = self.shape.rope_table(&self.rope_factors, positions);
+        let bytes = self.device.tensor_bytes(positions, table.dims());
+        let arena = self.device.arena(Part::Norms, bytes)?;
+        let turns = arena.tensor(positions, table.dims())?;
+        let mut recorder = Recorder::new(&self.device)?;
+        recorder.write(&turns, bytemuck::cast_slice(table.turns()))?;
+        recorder.submit()?;
+        Ok(RopeTurns {
+            layout: table.layout(),
+            turns,
+        })
+    }
+
+    /// A pass's adapters in the device's memory, with room for what they compute.
+    pub(super) fn adapters<'a>(
+        &self,
+        view: &'a dyn AdapterView,
+        work: &mut PassBuffers,
+    ) -> Result<Resident<'a>> {
+        let last = self.first + self.weights.len();
+        let sites = || {
+            let sites = Site::of_layers(last).filter(|site| match site.in_layer() {
+                Some((layer, _)) => layer >= self.first,
+                None => false,
+            });
+            sites
+                .chain(self.output.as_ref().map(|_| Site::Output))
+                .collect()
+        };
+        let resident = self
+            .pairs
+            .resident(&self.device, view, sites, &self.shape)?;
+        let tokens = work.x.rows();
+        work.lora
+            .reserve(&self.device, &self.shape, tokens, view.max_rank())?;
+        Ok(resident)
+    }
+}
+
+impl DeviceLayers for GpuLayers {
+    fn first(&self) -> usize {
+        self.first
+    }
+
+    fn has_output(&self) -> bool {
+        self.output.is_some()
+    }
+
+    fn open_kv(self: Arc<Self>, capacity: usize) -> Result<Box<dyn DeviceKv>> {
+        Ok(Box::new(GpuSequence::new(self, capacity)?))
+    }
+
+    fn open_training(self: Arc<Self>, plan: &ActivationPlan) -> Result<Box<dyn DeviceTraining>> {
+        Ok(Box::new(GpuTraining::new(self, plan)?))
+    }
+
+    fn logits(&self, logits: &mut [f32], normed: &[f32], adapters: &dyn AdapterView) -> Result<()> {
+        let Some((matrix, room)) = &self.output else {
+            let what = "the device does not hold the output matrix";
+            return Err(DeviceError::Refused(what.to_owned()).into());
+        };
+        let mut work = self.work();
+        let resident = self.adapters(adapters, &mut work)?;
+        let (width, vocabulary) = (self.shape.width, self.shape.vocabulary);
+        let at_once = OUTPUT_ROWS.min(work.x.rows());
+        let logits = logits.chunks_mut(at_once * vocabulary);
+        for (i, (logits, normed)) in logits.zip(normed.chunks(at_once * width)).enumerate() {
+            let rows = normed.len() / width;
+            let (x, y) = (work.x.slice(0..rows)?, room.slice(0..rows)?);
+            let mut recorder = Recorder::new(&self.device)?;
+            recorder.write(&x, normed)?;
+            let linear = (matrix, Site::Output, i * at_once);
+            adapted(&mut recorder, linear, &y, &x, (&resident, &work.lora))?;
+            recorder.submit()?;
+            self.device.read(&y, logits)?;
+        }
+        Ok(())
+    }
+
+    fn report(&self) -> DeviceReport {
+        let memory = self.device.memory();
+        let parts = memory
+            .parts
+            .iter()
+            .map(|&(part, bytes)| (part.name(), bytes));
+        DeviceReport {
+            device: self.device.adapter().name.clone(),
+            layers: self.weights.len(),
+            output: self.output.is_some(),
+            budget: memory.limit,
+            parts: parts.collect(),
+        }
+    }
+}
+
+/// Opens the device that was asked for.
+fn open(options: &DeviceOptions) -> Result<Device> {
+    let choice = match &options.device {
+        DeviceChoice::Gpu(Some(name)) => match name.parse() {
+            Ok(index) => Choice::Index(index),
+            Err(_) => Choice::Name(name.clone()),
+        },
+        _ => Choice::Best,
+    };
+    Ok(Device::open(&graft_gpu::DeviceOptions {
+        choice,
+        budget: options.memory,
+        ..graft_gpu::DeviceOptions::default()
+    })?)
+}
+
+/// The output matrix, and room for some rows of logits.
+fn output(device: &Device, llama: &Llama) -> Result<(Matrix, Tensor)> {
+    let weight = llama.output().weight();
+    let (ty, outputs, inputs) = (weight.quant_type(), weight.outputs(), weight.inputs());
+    let bytes = device.matrix_bytes(ty, outputs, inputs).unwrap_or_default();
+    let matrix = device
+        .arena(Part::Weights, bytes)?
+        .matrix(ty, outputs, inputs)?;
+    let mut recorder = Recorder::new(device)?;
+    recorder.write_matrix(&matrix, weight.bytes())?;
+    recorder.submit()?;
+    llama.output().release();
+    let bytes = device.tensor_bytes(OUTPUT_ROWS, outputs);
+    let logits = device
+        .arena(Part::Loss, bytes)?
+        .tensor(OUTPUT_ROWS, outputs)?;
+    Ok((matrix, logits))
+}

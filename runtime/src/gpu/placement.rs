@@ -1,0 +1,117 @@
+//! How much of a model a device's budget holds.
+
+use graft_gpu::Device;
+
+use super::buffers::{KeysAndValues, Saved, Scratch};
+use super::training::training_bytes;
+use super::weights::LayerWeights;
+use crate::Result;
+use crate::device::{DeviceError, DeviceOptions};
+use crate::model::{Llama, LlamaShape};
+
+/// Rows whose logits are computed at once.
+pub(super) const OUTPUT_ROWS: usize = 8;
+
+/// Positions that are left room for where nobody says how many.
+const DEFAULT_CONTEXT: usize = 4096;
+
+/// What goes to the device.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Placement {
+    /// The first layer that does.
+    pub first: usize,
+    /// How many of them, the lowest, are written again for each pass because not all fit.
+    pub streamed: usize,
+    /// Whether the output matrix does.
+    pub output: bool,
+    /// Rows of a pass.
+    pub tokens: usize,
+}
+
+impl Placement {
+    /// As many of the upper layers as the device has room for, or as were asked for. None at all where not one fits
+    /// and no number was asked for.
+    ///
+    /// # Errors
+    /// If what was asked for does not fit.
+    pub fn choose(device: &Device, llama: &Llama, options: &DeviceOptions) -> Result<Option<Self>> {
+        let (shape, layers) = (llama.shape(), llama.layers());
+        let context = match options.context_length {
+            0 => shape.context_length.clamp(1, DEFAULT_CONTEXT),
+            asked => asked,
+        };
+        let memory = device.memory();
+        let free = memory.limit.saturating_sub(memory.held);
+        let tokens = [512, 128, 32].into_iter();
+        let mut tokens = tokens.filter(|&tokens| pass_bytes(device, shape, tokens) <= free / 8);
+        let tokens = tokens.next().unwrap_or(8);
+        let norms = LayerWeights::norm_bytes(device, shape.width);
+        let (each, fixed) = match options.training {
+            // Sessions that look at what was learned take what is left.
+            Some(room) => {
+                let training = training_bytes(device, shape, room.tokens, room.rank);
+                (norms, training)
+            }
+            None => {
+                let kv = KeysAndValues::bytes(device, shape, context);
+                (norms + kv, device.tensor_bytes(context, shape.head_width))
+            }
+        };
+        let fixed = fixed + pass_bytes(device, shape, tokens);
+        let bytes = layers
+            .iter()
+            .map(|layer| LayerWeights::bytes(device, layer));
+        let bytes: Vec<u64> = bytes.collect();
+        // What the upper `count` layers need if the lowest `streamed` of them do not stay.
+        let needed = |count: usize, streamed: usize| {
+            let (passing, stay) = bytes[layers.len() - count..].split_at(streamed);
+            let largest = passing.iter().max().copied().unwrap_or(0);
+            let ring = if streamed > 0 {
+                2 * (largest + norms)
+            } else {
+                0
+            };
+            fixed + each * count as u64 + stay.iter().sum::<u64>() + ring
+        };
+        let count = match (options.layers, options.training) {
+            (Some(asked), _) => asked.min(layers.len()),
+            (None, Some(_)) => layers.len(),
+            (None, None) => (1..=layers.len())
+                .rev()
+                .find(|&n| needed(n, 0) <= free)
+                .unwrap_or(0),
+        };
+        if count == 0 {
+            return Ok(None);
+        }
+        let most = if options.training.is_some() { count } else { 0 };
+        let Some(streamed) = (0..=most).find(|&n| needed(count, n) <= free) else {
+            return Err(DeviceError::NoRoom {
+                device: device.adapter().name.clone(),
+                layers: count,
+                needed: needed(count, most),
+                context,
+                free,
+            }
+            .into());
+        };
+        let weight = llama.output().weight();
+        let (ty, outputs) = (weight.quant_type(), weight.outputs());
+        let output = device.matrix_bytes(ty, outputs, weight.inputs());
+        let logits = device.tensor_bytes(OUTPUT_ROWS, shape.vocabulary);
+        let output = output.is_some_and(|bytes| needed(count, streamed) + bytes + logits <= free);
+        Ok(Some(Self {
+            first: layers.len() - count,
+            streamed,
+            output: output && count == layers.len() && options.training.is_none(),
+            tokens,
+        }))
+    }
+}
+
+/// Bytes that passes write besides keys and values.
+fn pass_bytes(device: &Device, shape: &LlamaShape, tokens: usize) -> u64 {
+    Saved::bytes(device, shape, tokens)
+        + Scratch::bytes(device, shape, tokens)
+        + device.tensor_bytes(tokens, shape.width)
+}

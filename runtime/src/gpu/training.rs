@@ -1,0 +1,332 @@
+//! Training on a device: what its layers keep between forward and backward, and backward.
+//!
+//! The adapter in training and its optimizer are the processor's; a layer's pairs are written to the device
+//! before its turn, and its gradients are read back after it. The inputs of layers stay on the device, or go to
+//! the processor's memory where the budget is small. Of what lies inside a layer the top layers keep as many as
+//! there is room for; the others are computed again, as [`crate::model::Activations`] does.
+
+use std::sync::Arc;
+
+use graft_gpu::{Arena, Device, Part, Recorder, RopeTurns, Submission, Tensor};
+
+use super::buffers::{BackwardScratch, KeysAndValues, LoraScratch, Saved, Scratch};
+use super::layer::{LayerAt, Pass, Read, Work};
+use super::layers::GpuLayers;
+use super::pairs::{Pairs, Resident};
+use crate::Result;
+use crate::model::{
+    ActivationPlan, AdapterView, DeviceTraining, GradientView, LlamaShape, Site, SiteKind,
+};
+
+/// One pass after the other, each with forward and perhaps backward.
+#[derive(Debug)]
+pub(super) struct GpuTraining {
+    layers: Arc<GpuLayers>,
+    /// The lowest layer that backward visits here.
+    lowest: usize,
+    inputs: Inputs,
+    /// Of the top layers; the lowest of these lends its own to all below.
+    slots: Vec<Slot>,
+    /// The residual stream, and its gradient, `[T, W]`.
+    x: Tensor,
+    dx: Tensor,
+    scratch: Scratch,
+    back: BackwardScratch,
+    lora: LoraScratch,
+    rope: RopeTurns,
+    /// A layer's pairs and their gradients.
+    pairs: Arena,
+    /// What was read back of a layer.
+    read: Vec<f32>,
+}
+
+/// Inputs of layers, `[T, W]` each.
+#[derive(Debug)]
+enum Inputs {
+    Device(Vec<Tensor>),
+    /// And the one in use, on the device.
+    Host(Vec<Vec<f32>>, Tensor),
+}
+
+#[derive(Debug)]
+struct Slot {
+    saved: Saved,
+    kv: KeysAndValues,
+}
+
+impl Slot {
+    fn bytes(device: &Device, shape: &LlamaShape, tokens: usize) -> u64 {
+        Saved::bytes(device, shape, tokens) + KeysAndValues::bytes(device, shape, tokens)
+    }
+}
+
+/// Bytes that training takes besides the inputs of layers and all slots but one.
+pub(super) fn training_bytes(
+    device: &Device,
+    shape: &LlamaShape,
+    tokens: usize,
+    rank: usize,
+) -> u64 {
+    Slot::bytes(device, shape, tokens)
+        + 3 * device.tensor_bytes(tokens, shape.width)
+        + Scratch::bytes(device, shape, tokens)
+        + BackwardScratch::bytes(device, shape, tokens)
+        + LoraScratch::bytes(device, shape, tokens, rank)
+        + device.tensor_bytes(tokens, shape.head_width)
+        + pair_bytes(device, shape, rank)
+}
+
+/// Bytes of a layer's pairs and their gradients.
+fn pair_bytes(device: &Device, shape: &LlamaShape, rank: usize) -> u64 {
+    let pairs = SiteKind::ALL.map(|kind| {
+        let (outputs, inputs) = shape.linear(kind);
+        2 * (device.tensor_bytes(rank, inputs) + device.tensor_bytes(outputs, rank))
+    });
+    pairs.iter().sum()
+}
+
+impl GpuTraining {
+    /// Room for passes as planned.
+    ///
+    /// # Errors
+    /// If the budget or the device has none.
+    pub fn new(layers: Arc<GpuLayers>, plan: &ActivationPlan) -> Result<Self> {
+        let (device, shape, tokens) = (&layers.device, &layers.shape, plan.tokens);
+        let last = layers.first + layers.weights.len();
+        let lowest = plan.lowest.max(layers.first).min(last);
+        let visited = last - lowest;
+        let row = device.tensor_bytes(tokens, shape.width);
+        let rows = device.arena(Part::LayerBuffers, 2 * row)?;
+        let mut lora = LoraScratch::default();
+        lora.reserve(device, shape, tokens, plan.max_rank)?;
+        let pairs = device.arena(Part::Trained, pair_bytes(device, shape, plan.max_rank))?;
+        let (scratch, back) = (
+            Scratch::new(device, shape, tokens)?,
+            BackwardScratch::new(device, shape, tokens)?,
+        );
+        let rope = layers.rope(tokens)?;
+        let slot = Slot::bytes(device, shape, tokens);
+        let memory = device.memory();
+        let free = memory.limit.saturating_sub(memory.held);
+        // The inputs first: without them every layer would wait for the processor.
+        let (inputs, left) = match free.checked_sub(visited as u64 * row) {
+            Some(left) if left >= slot => {
+                let arena = device.arena(Part::SavedActivations, visited as u64 * row)?;
+                let inputs = (0..visited).map(|_| arena.tensor(tokens, shape.width));
+                (Inputs::Device(inputs.collect::<Result<_, _>>()?), left)
+            }
+            _ => {
+                let arena = device.arena(Part::SavedActivations, row)?;
+                let inputs = vec![vec![0.0; tokens * shape.width]; visited];
+                let one = arena.tensor(tokens, shape.width)?;
+                (Inputs::Host(inputs, one), free.saturating_sub(row))
+            }
+        };
+        let affordable = usize::try_from(left / slot.max(1)).unwrap_or(usize::MAX);
+        let slots = plan.kept.min(visited).min(affordable).max(1);
+        let slots = (0..slots).map(|_| {
+            Ok(Slot {
+                saved: Saved::new(device, shape, tokens)?,
+                kv: KeysAndValues::new(device, shape, tokens)?,
+            })
+        });
+        Ok(Self {
+            lowest,
+            inputs,
+            slots: slots.collect::<Result<_>>()?,
+            x: rows.tensor(tokens, shape.width)?,
+            dx: rows.tensor(tokens, shape.width)?,
+            scratch,
+            back,
+            lora,
+            rope,
+            pairs,
+            read: Vec::new(),
+            layers,
+        })
+    }
+
+    fn last(&self) -> usize {
+        self.layers.first + self.layers.weights.len()
+    }
+
+    /// Which slot a layer uses.
+    fn slot(&self, layer: usize) -> &Slot {
+        &self.slots[(layer + self.slots.len()).saturating_sub(self.last())]
+    }
+
+    /// Whether backward computes a layer's forward again.
+    fn recomputes(&self, layer: usize) -> bool {
+        layer + self.slots.len() < self.last()
+    }
+
+    fn pass<'a>(&'a self, ends: &'a [usize], adapters: &'a Resident<'a>) -> Pass<'a> {
+        Pass {
+            shape: &self.layers.shape,
+            attention: self.layers.attention,
+            start: 0,
+            ends,
+            rope: &self.rope,
+            adapters,
+            scratch: &self.scratch,
+            lora: &self.lora,
+        }
+    }
+
+    /// What a layer's adapters add, written before its turn.
+    fn pairs_of<'a>(
+        &self,
+        recorder: &mut Recorder,
+        layer: usize,
+        view: &'a dyn AdapterView,
+    ) -> Result<Resident<'a>> {
+        let sites = SiteKind::ALL.map(|linear| Site::Layer { layer, linear });
+        let pairs = (0..view.count()).map(|n| {
+            let sites = sites.into_iter();
+            let pairs = Pairs::write(recorder, &self.pairs, view, n, sites, &self.layers.shape);
+            pairs.map(Arc::new)
+        });
+        Ok(Resident::new(view, pairs.collect::<Result<_>>()?))
+    }
+}
+
+impl DeviceTraining for GpuTraining {
+    fn forward(
+        &mut self,
+        rows: &mut [f32],
+        ends: &[usize],
+        adapters: &dyn AdapterView,
+        check: &dyn Fn() -> Result<()>,
+    ) -> Result<()> {
+        let device = self.layers.device.clone();
+        let tokens = rows.len() / self.layers.shape.width;
+        let x = self.x.slice(0..tokens)?;
+        let mut recorder = Recorder::new(&device)?;
+        recorder.write(&x, rows)?;
+        let mut before: Option<Submission> = None;
+        for number in self.layers.first..self.last() {
+            check()?;
+            if let Some(input) = number.checked_sub(self.lowest) {
+                match &mut self.inputs {
+                    Inputs::Device(all) => recorder.copy(&all[input].slice(0..tokens)?, &x)?,
+                    Inputs::Host(all, _) => {
+                        let next = Recorder::new(&device)?;
+                        std::mem::replace(&mut recorder, next).submit()?;
+                        device.read(&x, &mut all[input][..rows.len()])?;
+                    }
+                }
+            }
+            let resident = self.pairs_of(&mut recorder, number, adapters)?;
+            let weights = self.layers.weights(number, &mut recorder)?;
+            let layer = LayerAt {
+                number,
+                weights: &weights,
+            };
+            let Slot { saved, kv } = self.slot(number);
+            let read = Read {
+                keys: &kv.keys.slice(0..tokens)?,
+                values: &kv.values.slice(0..tokens)?,
+            };
+            layer.forward(&mut recorder, &x, saved, read, &self.pass(ends, &resident))?;
+            let next = Recorder::new(&device)?;
+            let now = std::mem::replace(&mut recorder, next).submit()?;
+            if let Some(before) = before.replace(now) {
+                before.wait()?;
+            }
+        }
+        drop(recorder);
+        device.read(&x, rows)?;
+        Ok(())
+    }
+
+    fn backward_layer(
+        &mut self,
+        number: usize,
+        drows: &mut [f32],
+        ends: &[usize],
+        adapters: &dyn AdapterView,
+        gradients: &mut dyn GradientView,
+        needs_input: bool,
+    ) -> Result<()> {
+        let device = self.layers.device.clone();
+        let (shape, tokens) = (&self.layers.shape, drows.len() / self.layers.shape.width);
+        let dx = self.dx.slice(0..tokens)?;
+        let mut recorder = Recorder::new(&device)?;
+        if number + 1 == self.last() {
+            recorder.write(&dx, drows)?;
+        }
+        let input = match &self.inputs {
+            Inputs::Device(all) => all[number - self.lowest].slice(0..tokens)?,
+            Inputs::Host(all, one) => {
+                let one = one.slice(0..tokens)?;
+                recorder.write(&one, &all[number - self.lowest][..drows.len()])?;
+                one
+            }
+        };
+        let resident = self.pairs_of(&mut recorder, number, adapters)?;
+        let weights = self.layers.weights(number, &mut recorder)?;
+        let layer = LayerAt {
+            number,
+            weights: &weights,
+        };
+        let Slot { saved, kv } = self.slot(number);
+        let read = Read {
+            keys: &kv.keys.slice(0..tokens)?,
+            values: &kv.values.slice(0..tokens)?,
+        };
+        let pass = self.pass(ends, &resident);
+        if self.recomputes(number) {
+            let stream = self.x.slice(0..tokens)?;
+            recorder.copy(&stream, &input)?;
+            layer.attend(&mut recorder, &stream, saved, read, &pass)?;
+        }
+        let mut found = Vec::new();
+        for linear in SiteKind::ALL {
+            let site = Site::Layer {
+                layer: number,
+                linear,
+            };
+            let (Some(term), Some((outputs, inputs)), true) = (
+                resident.terms(site).next(),
+                shape.sizes(site),
+                gradients.at(site).is_some(),
+            ) else {
+                continue;
+            };
+            let arrays = [
+                self.pairs.tensor(term.rank, inputs)?,
+                self.pairs.tensor(outputs, term.rank)?,
+            ];
+            for array in &arrays {
+                recorder.fill(array, 0.0)?;
+            }
+            found.push((site, arrays));
+        }
+        let work = Work {
+            back: &self.back,
+            gradients: &|site| {
+                let array = found.iter().find(|(at, _)| *at == site);
+                array.map(|(_, arrays)| arrays.clone())
+            },
+            needs_input,
+        };
+        layer.backward(&mut recorder, (&dx, &input), saved, read, &pass, &work)?;
+        recorder.submit()?;
+        for (site, [da, db]) in &found {
+            let Some(gradient) = gradients.at(*site) else {
+                continue;
+            };
+            for (to, from) in [(gradient.da, da), (gradient.db, db)] {
+                self.read.resize(from.len(), 0.0);
+                device.read(from, &mut self.read)?;
+                to.iter_mut()
+                    .zip(&self.read)
+                    .for_each(|(to, more)| *to += more);
+            }
+        }
+        if number == self.lowest && needs_input {
+            device.read(&dx, drows)?;
+        }
+        Ok(())
+    }
+}
