@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError};
 use crate::arena::ArenaRange;
 use crate::device::{GROUPS, IMMEDIATE_BYTES};
 use crate::download::{Download, Submitted};
-use crate::ring::Slot;
+use crate::ring::{SLOTS_OF_A_RECORDER, Slot};
 use crate::shader::Key;
 use crate::tensor::Piece;
 use crate::{Device, GpuError, Ids, Matrix, Result, Tensor};
@@ -81,7 +81,7 @@ impl<'a> Binding<'a> {
     }
 
     fn overlaps(&self, other: &Self) -> bool {
-        self.range.buffer() == other.range.buffer()
+        self.range.shares_buffer(other.range)
             && self.start < other.start + other.bytes
             && other.start < self.start + self.bytes
     }
@@ -334,12 +334,10 @@ impl Recorder {
 
     fn next_slot(&mut self, op: &'static str) -> Result<()> {
         let inner = self.device.0.clone();
-        let mut slot = inner.uploads.take(&inner)?;
-        if slot.is_none() && !self.slots.is_empty() {
-            // All are ours: they come back when the device has read them.
+        if self.slots.len() == SLOTS_OF_A_RECORDER {
             self.flush()?;
-            slot = inner.uploads.take(&inner)?;
         }
+        let slot = inner.uploads.take(&inner)?;
         self.slots.push(slot.ok_or(GpuError::StagingBusy { op })?);
         Ok(())
     }

@@ -158,7 +158,7 @@ fn words(op: &'static str, saved: &AttentionSaved<'_>, shape: &AttentionShape) -
             "heads of {head_width}; they are 1 to {WIDEST_HEAD}"
         )));
     }
-    let width = |heads: usize| heads.checked_mul(head_width).unwrap_or(usize::MAX);
+    let width = |heads: usize| heads.saturating_mul(head_width);
     let (tokens, positions) = (saved.q.rows(), saved.k.rows());
     shaped(op, "q", saved.q, [tokens, width(heads)])?;
     shaped(op, "out", saved.out, [tokens, width(heads)])?;
