@@ -6,7 +6,7 @@ use crate::recorder::{Call, same, shaped};
 use crate::{Recorder, Result, Tensor};
 
 /// Rows of a group.
-const ROWS: usize = 4;
+const ROWS: usize = 8;
 
 impl Recorder {
     /// The most tokens [`Recorder::mv_q`] takes.
