@@ -52,13 +52,14 @@ pub(crate) enum File {
     SoftmaxCrossEntropy,
     LowRank,
     Attention,
+    AttentionThin,
     AdamW,
     SumSquares,
 }
 
 impl File {
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::MmQ,
         Self::MvQ,
         Self::RowsQ,
@@ -74,6 +75,7 @@ impl File {
         Self::SoftmaxCrossEntropy,
         Self::LowRank,
         Self::Attention,
+        Self::AttentionThin,
         Self::AdamW,
         Self::SumSquares,
     ];
@@ -95,6 +97,7 @@ impl File {
             Self::SoftmaxCrossEntropy => "softmax_cross_entropy",
             Self::LowRank => "low_rank",
             Self::Attention => "attention",
+            Self::AttentionThin => "attention_thin",
             Self::AdamW => "adamw",
             Self::SumSquares => "sum_squares",
         }
@@ -118,6 +121,7 @@ impl File {
             Self::SoftmaxCrossEntropy => include_str!("softmax_cross_entropy.wgsl"),
             Self::LowRank => include_str!("low_rank.wgsl"),
             Self::Attention => include_str!("attention.wgsl"),
+            Self::AttentionThin => include_str!("attention_thin.wgsl"),
             Self::AdamW => include_str!("adamw.wgsl"),
             Self::SumSquares => include_str!("sum_squares.wgsl"),
         }
@@ -126,9 +130,11 @@ impl File {
     /// Functions that several files use.
     pub(crate) fn prelude(self) -> &'static str {
         match self {
-            Self::RmsNorm | Self::LayerNorm | Self::SoftmaxCrossEntropy | Self::SumSquares => {
-                include_str!("reduce.wgsl")
-            }
+            Self::RmsNorm
+            | Self::LayerNorm
+            | Self::SoftmaxCrossEntropy
+            | Self::SumSquares
+            | Self::AttentionThin => include_str!("reduce.wgsl"),
             Self::Swiglu | Self::QuickGelu => include_str!("sigmoid.wgsl"),
             _ => "",
         }
@@ -152,6 +158,7 @@ impl File {
             Self::SoftmaxCrossEntropy => &["observe", "forward", "backward"],
             Self::LowRank => &["product", "sum"],
             Self::Attention => &["forward", "sum_delta", "backward_kv", "backward_q"],
+            Self::AttentionThin => &["partial", "join"],
             Self::AdamW => &["update"],
             Self::SumSquares => &["partial", "finish"],
         }
@@ -170,7 +177,7 @@ impl File {
             | Self::LowRank
             | Self::SumSquares => 3,
             Self::SoftmaxCrossEntropy | Self::AdamW => 4,
-            Self::RmsNorm | Self::Swiglu => 5,
+            Self::RmsNorm | Self::Swiglu | Self::AttentionThin => 5,
             Self::LayerNorm => 6,
             Self::Attention => 10,
         }
@@ -181,7 +188,7 @@ impl File {
         match self {
             Self::MvQ => Some("TOKENS"),
             Self::LowRank => Some("KEEP"),
-            Self::Attention => Some("HEAD_WIDTH"),
+            Self::Attention | Self::AttentionThin => Some("HEAD_WIDTH"),
             _ => None,
         }
     }
