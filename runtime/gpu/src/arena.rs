@@ -35,7 +35,7 @@ impl Device {
     pub fn arena(&self, part: Part, bytes: u64) -> Result<Arena> {
         let unit = self.unit();
         let bytes = bytes.div_ceil(unit).saturating_mul(unit);
-        let most = self.0.buffer_bytes / unit * unit;
+        let most = (self.0.buffer_bytes / unit * unit).max(unit);
         let (mut buffers, mut free, mut left) = (vec![], vec![], bytes);
         // The whole is asked for first, so that a refusal names it and not its last buffer.
         self.0.would_hold(part, bytes)?;
