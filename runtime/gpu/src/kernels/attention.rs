@@ -4,7 +4,7 @@ use graft_kernels::ops::attention::AttentionShape;
 
 use super::File;
 use super::elementwise::THREADS;
-use crate::recorder::{Call, same, shaped};
+use crate::recorder::{Call, Groups, same, shaped};
 use crate::shader::Key;
 use crate::{GpuError, Recorder, Result, Tensor};
 
@@ -74,7 +74,7 @@ impl Recorder {
             ],
             written: 2,
             words: &words,
-            groups: [q.rows().div_ceil(TILE), shape.heads, 1],
+            groups: Groups::Grid([q.rows().div_ceil(TILE), shape.heads, 1]),
         })
     }
 
@@ -125,7 +125,7 @@ impl Recorder {
             ],
             written: 1,
             words: &words,
-            groups: [runs, shape.heads, tokens],
+            groups: Groups::Grid([runs, shape.heads, tokens]),
         })?;
         self.run(&Call {
             op,
@@ -133,7 +133,7 @@ impl Recorder {
             arrays: &[(0, out.into()), (4, (&parts).into())],
             written: 1,
             words: &words,
-            groups: [shape.heads, tokens, 1],
+            groups: Groups::Grid([shape.heads, tokens, 1]),
         })
     }
 
@@ -173,7 +173,7 @@ impl Recorder {
             arrays: &[(6, delta.into()), (0, out.into()), (5, dout.into())],
             written: 1,
             words: &words,
-            groups: [lse.len().div_ceil(THREADS), 1, 1],
+            groups: Groups::Line(lse.len().div_ceil(THREADS)),
         })?;
         let written = [(8, dk.into()), (9, dv.into())];
         self.run(&Call {
@@ -182,7 +182,7 @@ impl Recorder {
             arrays: &[&written[..], &read].concat(),
             written: 2,
             words: &words,
-            groups: [k.rows().div_ceil(TILE), shape.kv_heads, 1],
+            groups: Groups::Grid([k.rows().div_ceil(TILE), shape.kv_heads, 1]),
         })?;
         let written = [(7, dq.into())];
         self.run(&Call {
@@ -191,7 +191,7 @@ impl Recorder {
             arrays: &[&written[..], &read].concat(),
             written: 1,
             words: &words,
-            groups: [q.rows().div_ceil(TILE), shape.heads, 1],
+            groups: Groups::Grid([q.rows().div_ceil(TILE), shape.heads, 1]),
         })
     }
 }

@@ -9,6 +9,7 @@
 
 mod adamw;
 mod attention;
+mod bf16;
 mod bias;
 mod elementwise;
 mod gather;
@@ -25,6 +26,7 @@ mod tests;
 
 pub use adamw::AdamWStep;
 pub use attention::{AttentionGradients, AttentionSaved};
+pub use bf16::Bf16Tensor;
 pub use low_rank::{LoraGradients, LoraLayer};
 pub use mm_q::Weights;
 pub use rope::RopeTurns;
@@ -47,6 +49,7 @@ pub(crate) enum File {
     Gelu,
     QuickGelu,
     Elementwise,
+    Bf16,
     Bias,
     Gather,
     SoftmaxCrossEntropy,
@@ -59,7 +62,7 @@ pub(crate) enum File {
 
 impl File {
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 18] = [
+    pub(crate) const ALL: [Self; 19] = [
         Self::MmQ,
         Self::MvQ,
         Self::RowsQ,
@@ -70,6 +73,7 @@ impl File {
         Self::Gelu,
         Self::QuickGelu,
         Self::Elementwise,
+        Self::Bf16,
         Self::Bias,
         Self::Gather,
         Self::SoftmaxCrossEntropy,
@@ -92,6 +96,7 @@ impl File {
             Self::Gelu => "gelu",
             Self::QuickGelu => "quick_gelu",
             Self::Elementwise => "elementwise",
+            Self::Bf16 => "bf16",
             Self::Bias => "bias",
             Self::Gather => "gather",
             Self::SoftmaxCrossEntropy => "softmax_cross_entropy",
@@ -116,6 +121,7 @@ impl File {
             Self::Gelu => include_str!("gelu.wgsl"),
             Self::QuickGelu => include_str!("quick_gelu.wgsl"),
             Self::Elementwise => include_str!("elementwise.wgsl"),
+            Self::Bf16 => include_str!("bf16.wgsl"),
             Self::Bias => include_str!("bias.wgsl"),
             Self::Gather => include_str!("gather.wgsl"),
             Self::SoftmaxCrossEntropy => include_str!("softmax_cross_entropy.wgsl"),
@@ -153,6 +159,7 @@ impl File {
             Self::Gelu => &["forward", "backward"],
             Self::QuickGelu => &["forward", "backward"],
             Self::Elementwise => &["add", "copy", "scale", "fill"],
+            Self::Bf16 => &["forward", "back"],
             Self::Bias => &["forward", "backward"],
             Self::Gather => &["forward", "backward"],
             Self::SoftmaxCrossEntropy => &["observe", "forward", "backward"],
@@ -167,7 +174,7 @@ impl File {
     /// Arrays that the file numbers, each with its offset at the head of the immediate data.
     pub(crate) fn arrays(self) -> usize {
         match self {
-            Self::Rope | Self::Elementwise | Self::Bias => 2,
+            Self::Rope | Self::Elementwise | Self::Bf16 | Self::Bias => 2,
             Self::MmQ
             | Self::MvQ
             | Self::RowsQ

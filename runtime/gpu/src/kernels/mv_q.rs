@@ -2,7 +2,7 @@
 
 use super::File;
 use super::mm_q::Weights;
-use crate::recorder::{Call, same, shaped};
+use crate::recorder::{Call, Groups, same, shaped};
 use crate::{Recorder, Result, Tensor};
 
 /// Rows of a group.
@@ -37,7 +37,7 @@ impl Recorder {
                     part.first as u32,
                     y.width() as u32,
                 ],
-                groups: [part.rows.div_ceil(ROWS), 1, 1],
+                groups: Groups::Line(part.rows.div_ceil(ROWS)),
             })?;
         }
         Ok(())

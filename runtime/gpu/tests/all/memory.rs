@@ -151,5 +151,8 @@ fn an_arena_larger_than_a_buffer_lies_in_several() {
     drop(tensors);
     // No array lies in two buffers.
     let refused = arena.tensor(1, (1 << 14) + 1).unwrap_err();
-    assert!(matches!(refused, GpuError::Arena { free: 65_536, .. }), "{refused}");
+    assert!(
+        matches!(refused, GpuError::Arena { free: 65_536, .. }),
+        "{refused}"
+    );
 }
