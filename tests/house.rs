@@ -21,6 +21,21 @@ const MAP: &[(&str, &str, &str)] = &[
         "pub fn round",
     ),
     (
+        "Where does a graphics device decode a Q4_K block?",
+        "runtime/gpu/src/kernels/blocks/q4_k.wgsl",
+        "fn decode4",
+    ),
+    (
+        "Where is the byte budget of a graphics device?",
+        "runtime/gpu/src/ledger.rs",
+        "fn hold",
+    ),
+    (
+        "Where do commands go to a graphics device?",
+        "runtime/gpu/src/recorder.rs",
+        "pub fn submit",
+    ),
+    (
         "Where is the LoRA backward pass?",
         "runtime/kernels/src/ops/lora.rs",
         "pub fn backward",
@@ -185,6 +200,7 @@ const MAP: &[(&str, &str, &str)] = &[
 /// Who may depend on whom: a crate's folder, its name, and the house crates it may use.
 const LADDER: &[(&str, &str, &[&str])] = &[
     ("runtime/kernels", "graft-kernels", &[]),
+    ("runtime/gpu", "graft-gpu", &["graft-kernels"]),
     ("runtime", "graft", &["graft-kernels"]),
     ("plugins", "graft-plugins", &["graft"]),
     (
@@ -222,6 +238,9 @@ const UNSAFE: &[&str] = &[
     "runtime/kernels/src/panel.rs",
     "runtime/kernels/src/rounded.rs",
     "runtime/kernels/src/vector/mod.rs",
+    // Kernels without checks of indices; a question to Vulkan.
+    "runtime/gpu/src/shader.rs",
+    "runtime/gpu/src/heaps.rs",
     "runtime/src/gguf/mapping.rs",
     "plugins/src/cache.rs",
     "plugins/sdk/",

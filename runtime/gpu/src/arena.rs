@@ -35,7 +35,7 @@ impl Device {
     pub fn arena(&self, part: Part, bytes: u64) -> Result<Arena> {
         let unit = self.unit();
         let bytes = bytes.div_ceil(unit).saturating_mul(unit);
-        let most = self.0.buffer_bytes / unit * unit;
+        let most = (self.0.buffer_bytes / unit * unit).max(unit);
         let (mut buffers, mut free, mut left) = (vec![], vec![], bytes);
         // The whole is asked for first, so that a refusal names it and not its last buffer.
         self.0.would_hold(part, bytes)?;
@@ -45,7 +45,7 @@ impl Device {
                 | wgpu::BufferUsages::COPY_SRC
                 | wgpu::BufferUsages::COPY_DST;
             buffers.push(self.0.buffer(part, size, usage)?);
-            free.push(vec![0..size]);
+            free.push(std::iter::once(0..size).collect());
             left -= size;
         }
         Ok(Arena(Arc::new(Memory {
@@ -218,6 +218,11 @@ pub(crate) struct ArenaRange {
 impl ArenaRange {
     pub(crate) fn buffer(&self) -> &wgpu::Buffer {
         &self.arena.0.buffers[self.buffer].buffer
+    }
+
+    /// Whether both are of one buffer. (wgpu's buffers of different instances may compare equal.)
+    pub(crate) fn shares_buffer(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.arena.0, &other.arena.0) && self.buffer == other.buffer
     }
 
     pub(crate) fn device(&self) -> &Device {

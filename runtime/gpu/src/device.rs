@@ -60,6 +60,8 @@ pub struct DeviceOptions {
     pub budget: Option<u64>,
     /// Most bytes of one array that a kernel sees, if less than the device's and 128 MiB.
     pub binding_bytes: Option<u64>,
+    /// Most bytes of one buffer, if less than the device's. Larger arenas lie in several.
+    pub buffer_bytes: Option<u64>,
     /// Whether kernels check every index. Slower by up to a quarter on some devices.
     pub checked: bool,
 }
@@ -71,6 +73,7 @@ impl Default for DeviceOptions {
             software: false,
             budget: None,
             binding_bytes: None,
+            buffer_bytes: None,
             checked: cfg!(debug_assertions),
         }
     }
@@ -145,7 +148,10 @@ impl Device {
             device,
             queue,
             binding_bytes: binding_bytes.min(limits.max_storage_buffer_binding_size),
-            buffer_bytes: limits.max_buffer_size,
+            buffer_bytes: options
+                .buffer_bytes
+                .unwrap_or(u64::MAX)
+                .min(limits.max_buffer_size),
             alignment: u64::from(limits.min_storage_buffer_offset_alignment),
             checked: options.checked,
             failure,

@@ -1,9 +1,9 @@
 //! The way down: slots that the device copies to and the processor reads.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::device::{HeldBuffer, Inner};
-use crate::ring;
+use crate::ring::{Fence, PATIENCE};
 use crate::{Device, GpuError, Part, Recorder, Result, Tensor};
 
 const SLOTS: u64 = 4;
@@ -13,6 +13,8 @@ const SLOTS: u64 = 4;
 pub(crate) struct Downloads {
     slot_bytes: u64,
     free: Mutex<Vec<HeldBuffer>>,
+    /// Somebody gave slots back.
+    returned: Condvar,
 }
 
 impl Downloads {
@@ -21,6 +23,7 @@ impl Downloads {
         Self {
             slot_bytes: (budget / 64 / SLOTS / 8 * 8).clamp(64 << 10, 8 << 20),
             free: Mutex::default(),
+            returned: Condvar::default(),
         }
     }
 
@@ -34,10 +37,17 @@ impl Downloads {
         Ok(())
     }
 
-    /// Enough slots for `bytes`, if as many are free.
+    /// Enough slots for `bytes`; `None` if there are not as many, or others go on holding them.
     pub(crate) fn take(&self, bytes: u64) -> Option<Vec<HeldBuffer>> {
         let count = usize::try_from(bytes.div_ceil(self.slot_bytes)).ok()?;
-        let mut free = self.lock();
+        if count > SLOTS as usize {
+            return None;
+        }
+        let few = |free: &mut Vec<HeldBuffer>| free.len() < count;
+        let (mut free, _) = self
+            .returned
+            .wait_timeout_while(self.lock(), PATIENCE, few)
+            .unwrap_or_else(PoisonError::into_inner);
         let kept = free.len().checked_sub(count)?;
         Some(free.split_off(kept))
     }
@@ -95,7 +105,7 @@ impl Download {
         let slot_floats = (inner.downloads.slot_bytes / 4) as usize;
         self.mapped = true;
         let fences = self.slots.iter();
-        let fences = fences.map(|slot| ring::map(&slot.buffer, wgpu::MapMode::Read));
+        let fences = fences.map(|slot| Fence::map(&slot.buffer, wgpu::MapMode::Read));
         let fences: Vec<_> = fences.collect();
         for ((slot, fence), out) in self
             .slots
@@ -103,7 +113,7 @@ impl Download {
             .zip(fences)
             .zip(out.chunks_mut(slot_floats))
         {
-            ring::wait(inner, &submission, &fence)?;
+            fence.wait(inner, &submission)?;
             let bytes = 0..4 * out.len() as u64;
             let view = slot.buffer.slice(bytes).get_mapped_range();
             let view = view.map_err(|e| inner.failure.internal(e.to_string()))?;
@@ -118,7 +128,9 @@ impl Drop for Download {
         if self.mapped {
             self.slots.iter().for_each(|slot| slot.buffer.unmap());
         }
-        self.device.0.downloads.lock().append(&mut self.slots);
+        let downloads = &self.device.0.downloads;
+        downloads.lock().append(&mut self.slots);
+        downloads.returned.notify_all();
     }
 }
 

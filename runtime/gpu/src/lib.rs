@@ -61,8 +61,8 @@ pub use device::{Choice, Device, DeviceOptions};
 pub use download::Download;
 pub use error::{GpuError, Result};
 pub use kernels::{
-    AdamWStep, AttentionGradients, AttentionSaved, LoraGradients, LoraLayer, LossRows, RopeTurns,
-    Weights,
+    AdamWStep, AttentionGradients, AttentionSaved, Bf16Tensor, LoraGradients, LoraLayer, LossRows,
+    RopeTurns, Weights,
 };
 pub use ledger::{MemoryReport, Part};
 pub use recorder::{Recorder, Submission};

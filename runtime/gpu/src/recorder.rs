@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError};
 use crate::arena::ArenaRange;
 use crate::device::{GROUPS, IMMEDIATE_BYTES};
 use crate::download::{Download, Submitted};
-use crate::ring::Slot;
+use crate::ring::{SLOTS_OF_A_RECORDER, Slot};
 use crate::shader::Key;
 use crate::tensor::Piece;
 use crate::{Device, GpuError, Ids, Matrix, Result, Tensor};
@@ -81,7 +81,7 @@ impl<'a> Binding<'a> {
     }
 
     fn overlaps(&self, other: &Self) -> bool {
-        self.range.buffer() == other.range.buffer()
+        self.range.shares_buffer(other.range)
             && self.start < other.start + other.bytes
             && other.start < self.start + self.bytes
     }
@@ -99,8 +99,17 @@ pub(crate) struct Call<'a> {
     pub(crate) written: usize,
     /// What follows the arrays' offsets in the kernel's immediate data.
     pub(crate) words: &'a [u32],
-    /// Groups in each dimension.
-    pub(crate) groups: [usize; 3],
+    pub(crate) groups: Groups,
+}
+
+/// The groups of a call.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Groups {
+    /// So many in a row. The kernel counts them in two dimensions and passes over what is too much, so there
+    /// may be more than a device takes in one.
+    Line(usize),
+    /// In each dimension.
+    Grid([usize; 3]),
 }
 
 impl Recorder {
@@ -222,7 +231,8 @@ impl Recorder {
 
     /// Records a run of a kernel; nothing if it has no groups.
     pub(crate) fn run(&mut self, call: &Call<'_>) -> Result<()> {
-        if call.groups.contains(&0) || call.arrays.iter().any(|(_, array)| array.bytes == 0) {
+        let groups = call.groups.dimensions();
+        if groups.contains(&0) || call.arrays.iter().any(|(_, array)| array.bytes == 0) {
             return Ok(());
         }
         let inner = self.device.0.clone();
@@ -260,7 +270,7 @@ impl Recorder {
         let arrays = call.key.file.arrays();
         let used = arrays + call.words.len();
         words[arrays..used].copy_from_slice(call.words);
-        let [x, y, z] = groups(call)?;
+        let [x, y, z] = taken(call.op, groups)?;
         let pipeline = inner.pipeline(call.key)?;
         let group = inner.device.create_bind_group(&wgpu::BindGroupDescriptor {
             label: None,
@@ -334,12 +344,10 @@ impl Recorder {
 
     fn next_slot(&mut self, op: &'static str) -> Result<()> {
         let inner = self.device.0.clone();
-        let mut slot = inner.uploads.take(&inner)?;
-        if slot.is_none() && !self.slots.is_empty() {
-            // All are ours: they come back when the device has read them.
+        if self.slots.len() == SLOTS_OF_A_RECORDER {
             self.flush()?;
-            slot = inner.uploads.take(&inner)?;
         }
+        let slot = inner.uploads.take(&inner)?;
         self.slots.push(slot.ok_or(GpuError::StagingBusy { op })?);
         Ok(())
     }
@@ -433,18 +441,26 @@ fn encoder(device: &Device) -> wgpu::CommandEncoder {
     inner.device.create_command_encoder(&Default::default())
 }
 
-/// The groups of a call, with a long first dimension folded into the second.
-fn groups(call: &Call<'_>) -> Result<[u32; 3]> {
-    let most = GROUPS as usize;
-    let [x, y, z] = match call.groups {
-        [x, 1, z] if x > most => [most, x.div_ceil(most), z],
-        groups => groups,
-    };
+impl Groups {
+    fn dimensions(self) -> [usize; 3] {
+        let most = GROUPS as usize;
+        match self {
+            Self::Line(count) if count > most => [most, count.div_ceil(most), 1],
+            Self::Line(count) => [count, 1, 1],
+            Self::Grid(dimensions) => dimensions,
+        }
+    }
+}
+
+/// # Errors
+/// If a device does not take so many groups.
+fn taken(op: &'static str, groups: [usize; 3]) -> Result<[u32; 3]> {
     let fit = |n: usize| u32::try_from(n).ok().filter(|&n| n <= GROUPS);
+    let [x, y, z] = groups;
     match (fit(x), fit(y), fit(z)) {
         (Some(x), Some(y), Some(z)) => Ok([x, y, z]),
         _ => Err(GpuError::Shape {
-            op: call.op,
+            op,
             what: format!("{x} x {y} x {z} groups are more than a device takes"),
         }),
     }

@@ -5,18 +5,27 @@
 //! and mapped again as soon as the device has read it. That mapping is the slot's fence.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::device::{HeldBuffer, Inner};
 use crate::{Part, Result};
 
 const SLOTS: u64 = 4;
 
+/// Slots that one recorder holds before it submits by itself: others need some, too.
+pub(crate) const SLOTS_OF_A_RECORDER: usize = 2;
+
+/// How long a recorder waits for slots that recorders of other threads hold.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
+
 /// All slots of a device.
 #[derive(Debug)]
 pub(crate) struct Ring {
     slot_bytes: u64,
     slots: Mutex<Slots>,
+    /// Somebody gave a slot back.
+    returned: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -41,39 +50,56 @@ struct Flying {
 }
 
 /// Whether a mapping is done, and how it ended.
-type Fence = Arc<Mutex<Option<std::result::Result<(), wgpu::BufferAsyncError>>>>;
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Fence(Arc<(Mutex<Option<Mapped>>, Condvar)>);
 
-/// Asks for a mapping.
-pub(crate) fn map(buffer: &wgpu::Buffer, mode: wgpu::MapMode) -> Fence {
-    let fence = Fence::default();
-    let set = fence.clone();
-    buffer.slice(..).map_async(mode, move |result| {
-        *set.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
-    });
-    fence
-}
+type Mapped = std::result::Result<(), wgpu::BufferAsyncError>;
 
-/// Waits until the mapping of a buffer that `submission` uses is done.
-pub(crate) fn wait(inner: &Inner, submission: &wgpu::SubmissionIndex, fence: &Fence) -> Result<()> {
-    inner.wait_for(Some(submission))?;
-    // The submission's callbacks have run; one more round for a mapping asked for since.
-    for _ in 0..2 {
-        let done = fence.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match done {
-            Some(Ok(())) => return Ok(()),
-            Some(Err(e)) => {
-                inner.failure.check()?;
+/// How long the callback of a mapping may take after the device is done; it is called within
+/// microseconds, but by another thread if that one was first to ask.
+const CALLBACK: Duration = Duration::from_secs(10);
+
+impl Fence {
+    /// Asks for a mapping.
+    pub(crate) fn map(buffer: &wgpu::Buffer, mode: wgpu::MapMode) -> Self {
+        let fence = Self::default();
+        let set = fence.clone();
+        buffer.slice(..).map_async(mode, move |result| {
+            let (mapped, called) = &*set.0;
+            *mapped.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+            called.notify_all();
+        });
+        fence
+    }
+
+    /// Waits until the mapping of a buffer that `submission` uses is done.
+    ///
+    /// # Errors
+    /// If the device is lost.
+    pub(crate) fn wait(&self, inner: &Inner, submission: &wgpu::SubmissionIndex) -> Result<()> {
+        inner.wait_for(Some(submission))?;
+        let asked = Instant::now();
+        while asked.elapsed() < CALLBACK {
+            // A mapping asked for after the submission was done needs a round of its own.
+            if let Err(e) = inner.poll(wgpu::PollType::Poll)? {
                 return Err(inner.failure.internal(e.to_string()));
             }
-            None => {
-                if let Err(e) = inner.poll(wgpu::PollType::Poll)? {
+            let (mapped, called) = &*self.0;
+            let mapped = mapped.lock().unwrap_or_else(PoisonError::into_inner);
+            let (mapped, _) = called
+                .wait_timeout_while(mapped, Duration::from_millis(1), |m| m.is_none())
+                .unwrap_or_else(PoisonError::into_inner);
+            match &*mapped {
+                Some(Ok(())) => return Ok(()),
+                Some(Err(e)) => {
+                    inner.failure.check()?;
                     return Err(inner.failure.internal(e.to_string()));
                 }
+                None => inner.failure.check()?,
             }
         }
+        Err(inner.failure.internal("a mapping never ended".to_owned()))
     }
-    inner.failure.check()?;
-    Err(inner.failure.internal("a mapping never ended".to_owned()))
 }
 
 impl Ring {
@@ -82,6 +108,7 @@ impl Ring {
         Self {
             slot_bytes: (budget / 32 / SLOTS / 8 * 8).clamp(64 << 10, 16 << 20),
             slots: Mutex::default(),
+            returned: Condvar::default(),
         }
     }
 
@@ -100,19 +127,22 @@ impl Ring {
         self.slot_bytes
     }
 
-    /// A slot to write, as soon as there is one; `None` if recorders hold all of them.
+    /// A slot to write, as soon as there is one; `None` if recorders hold all of them and go on
+    /// holding them.
     pub(crate) fn take(&self, inner: &Inner) -> Result<Option<Slot>> {
-        let flying = {
-            let mut slots = self.lock();
-            if let Some(slot) = slots.free.pop() {
-                return Ok(Some(slot));
-            }
-            match slots.flying.pop_front() {
-                Some(flying) => flying,
-                None => return Ok(None),
-            }
+        let none = |slots: &mut Slots| slots.free.is_empty() && slots.flying.is_empty();
+        let (mut slots, _) = self
+            .returned
+            .wait_timeout_while(self.lock(), PATIENCE, none)
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(slot) = slots.free.pop() {
+            return Ok(Some(slot));
+        }
+        let Some(flying) = slots.flying.pop_front() else {
+            return Ok(None);
         };
-        wait(inner, &flying.submission, &flying.mapped)?;
+        drop(slots);
+        flying.mapped.wait(inner, &flying.submission)?;
         Ok(Some(Slot {
             held: flying.held,
             used: 0,
@@ -122,16 +152,18 @@ impl Ring {
     /// Takes back a slot that was not submitted.
     pub(crate) fn give_back(&self, slot: Slot) {
         self.lock().free.push(Slot { used: 0, ..slot });
+        self.returned.notify_one();
     }
 
     /// Takes back a slot that `submission` reads; it is no longer mapped.
     pub(crate) fn submitted(&self, slot: Slot, submission: &wgpu::SubmissionIndex) {
-        let mapped = map(&slot.held.buffer, wgpu::MapMode::Write);
+        let mapped = Fence::map(&slot.held.buffer, wgpu::MapMode::Write);
         self.lock().flying.push_back(Flying {
             held: slot.held,
             submission: submission.clone(),
             mapped,
         });
+        self.returned.notify_one();
     }
 
     fn lock(&self) -> MutexGuard<'_, Slots> {

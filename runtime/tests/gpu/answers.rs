@@ -55,7 +55,7 @@ fn adapter(model: &Model, seed: u64, rank: usize) -> Arc<Adapter> {
 #[test]
 fn every_block_type_gives_the_logits_of_its_decoded_weights() {
     let Some(device) = device() else { return };
-    for ty in QuantType::ALL {
+    for ty in machine::types() {
         let models = Models::write(&|_| ty);
         let on_device = models.open("stored", &device);
         let report = on_device.llama().device().unwrap().report();

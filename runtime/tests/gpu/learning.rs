@@ -44,7 +44,7 @@ fn compare(got: &Outcome, want: &Outcome, what: &str) {
 #[test]
 fn gradients_are_those_of_the_processor_in_every_block_type() {
     let Some(device) = device() else { return };
-    for ty in QuantType::ALL {
+    for ty in machine::types() {
         let models = Models::write(&|_| ty);
         let model = models.open("stored", &training(&device));
         let got = outcome(&model, &[], 0.0, usize::MAX);

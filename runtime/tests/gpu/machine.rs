@@ -35,6 +35,11 @@ pub fn device() -> Option<DeviceOptions> {
     })
 }
 
+/// Every block type but IQ4_XS, which graft reads and does not write: the device's own tests have it.
+pub fn types() -> impl Iterator<Item = QuantType> {
+    QuantType::ALL.into_iter().filter(|&ty| ty != QuantType::IQ4XS)
+}
+
 /// The same for training.
 #[allow(dead_code)] // not every test that includes this file
 pub fn training(options: &DeviceOptions) -> DeviceOptions {

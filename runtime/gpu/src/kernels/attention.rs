@@ -4,14 +4,17 @@ use graft_kernels::ops::attention::AttentionShape;
 
 use super::File;
 use super::elementwise::THREADS;
-use crate::recorder::{Call, same, shaped};
+use crate::recorder::{Call, Groups, same, shaped};
 use crate::shader::Key;
 use crate::{GpuError, Recorder, Result, Tensor};
 
 /// Tokens or positions of a group.
-const TILE: usize = 16;
+const TILE: usize = 32;
 
-/// The widest head: a thread keeps 2 sums for every 16 elements.
+/// Positions of a group of the kernel for few tokens.
+const RUN: usize = 256;
+
+/// The widest head: a thread keeps 4 sums for every 16 elements.
 const WIDEST_HEAD: usize = 512;
 
 /// What forward was given and what it kept; shapes as in `graft_kernels::ops::attention`.
@@ -57,8 +60,8 @@ impl Recorder {
         shape: &AttentionShape,
     ) -> Result<()> {
         let op = "attention";
-        let saved = AttentionSaved { out, lse, q, k, v };
-        let words = words(op, &saved, shape)?;
+        let words = words(op, [out, q, k, v], shape)?;
+        kept(op, lse, q, shape)?;
         self.run(&Call {
             op,
             key: key("forward", shape),
@@ -71,7 +74,66 @@ impl Recorder {
             ],
             written: 2,
             words: &words,
-            groups: [q.rows().div_ceil(TILE), shape.heads, 1],
+            groups: Groups::Grid([q.rows().div_ceil(TILE), shape.heads, 1]),
+        })
+    }
+
+    /// Floats of scratch that [`Recorder::attention_thin`] needs.
+    pub fn attention_thin_scratch(
+        tokens: usize,
+        positions: usize,
+        shape: &AttentionShape,
+    ) -> usize {
+        let parts = tokens.saturating_mul(positions.div_ceil(RUN));
+        let floats = shape
+            .heads
+            .saturating_mul(shape.head_width.saturating_add(2));
+        parts.saturating_mul(floats)
+    }
+
+    /// Writes what [`Recorder::attention`] writes to `out`, by kernels that divide the positions: for a few
+    /// tokens and many positions. Keeps nothing; `scratch` has room for
+    /// [`Recorder::attention_thin_scratch`].
+    ///
+    /// # Errors
+    /// As [`Recorder::attention`].
+    pub fn attention_thin(
+        &mut self,
+        out: &Tensor,
+        [q, k, v]: [&Tensor; 3],
+        shape: &AttentionShape,
+        scratch: &Tensor,
+    ) -> Result<()> {
+        let op = "attention_thin";
+        let numbers = words(op, [out, q, k, v], shape)?;
+        let (tokens, runs) = (q.rows(), k.rows().div_ceil(RUN));
+        let floats = Self::attention_thin_scratch(tokens, k.rows(), shape);
+        let parts = super::scratch(op, scratch, floats)?;
+        let words: Vec<u32> = numbers.into_iter().chain([runs as u32]).collect();
+        let key = |entry| Key {
+            file: File::AttentionThin,
+            ..key(entry, shape)
+        };
+        self.run(&Call {
+            op,
+            key: key("partial"),
+            arrays: &[
+                (4, (&parts).into()),
+                (1, q.into()),
+                (2, k.into()),
+                (3, v.into()),
+            ],
+            written: 1,
+            words: &words,
+            groups: Groups::Grid([runs, shape.heads, tokens]),
+        })?;
+        self.run(&Call {
+            op,
+            key: key("join"),
+            arrays: &[(0, out.into()), (4, (&parts).into())],
+            written: 1,
+            words: &words,
+            groups: Groups::Grid([shape.heads, tokens, 1]),
         })
     }
 
@@ -87,8 +149,9 @@ impl Recorder {
         shape: &AttentionShape,
     ) -> Result<()> {
         let op = "attention_backward";
-        let words = words(op, saved, shape)?;
         let AttentionSaved { out, lse, q, k, v } = *saved;
+        let words = words(op, [out, q, k, v], shape)?;
+        kept(op, lse, q, shape)?;
         let AttentionGradients { dq, dk, dv, delta } = *grads;
         let (of_tokens, of_positions) = ([q.rows(), q.width()], [k.rows(), k.width()]);
         shaped(op, "dout", dout, of_tokens)?;
@@ -110,7 +173,7 @@ impl Recorder {
             arrays: &[(6, delta.into()), (0, out.into()), (5, dout.into())],
             written: 1,
             words: &words,
-            groups: [lse.len().div_ceil(THREADS), 1, 1],
+            groups: Groups::Line(lse.len().div_ceil(THREADS)),
         })?;
         let written = [(8, dk.into()), (9, dv.into())];
         self.run(&Call {
@@ -119,7 +182,7 @@ impl Recorder {
             arrays: &[&written[..], &read].concat(),
             written: 2,
             words: &words,
-            groups: [k.rows().div_ceil(TILE), shape.kv_heads, 1],
+            groups: Groups::Grid([k.rows().div_ceil(TILE), shape.kv_heads, 1]),
         })?;
         let written = [(7, dq.into())];
         self.run(&Call {
@@ -128,7 +191,7 @@ impl Recorder {
             arrays: &[&written[..], &read].concat(),
             written: 1,
             words: &words,
-            groups: [q.rows().div_ceil(TILE), shape.heads, 1],
+            groups: Groups::Grid([q.rows().div_ceil(TILE), shape.heads, 1]),
         })
     }
 }
@@ -140,8 +203,23 @@ fn key(entry: &'static str, shape: &AttentionShape) -> Key {
     }
 }
 
-/// The kernel's numbers, if the shapes fit.
-fn words(op: &'static str, saved: &AttentionSaved<'_>, shape: &AttentionShape) -> Result<[u32; 6]> {
+/// # Errors
+/// If `lse` is not `[H, T]`.
+fn kept(op: &'static str, lse: &Tensor, q: &Tensor, shape: &AttentionShape) -> Result<()> {
+    same(
+        op,
+        "floats of lse",
+        lse.len(),
+        shape.heads.saturating_mul(q.rows()),
+    )
+}
+
+/// The kernels' numbers, if the shapes fit.
+fn words(
+    op: &'static str,
+    [out, q, k, v]: [&Tensor; 4],
+    shape: &AttentionShape,
+) -> Result<[u32; 6]> {
     let refused = |what: String| GpuError::Shape { op, what };
     let &AttentionShape {
         heads,
@@ -158,18 +236,12 @@ fn words(op: &'static str, saved: &AttentionSaved<'_>, shape: &AttentionShape) -
             "heads of {head_width}; they are 1 to {WIDEST_HEAD}"
         )));
     }
-    let width = |heads: usize| heads.checked_mul(head_width).unwrap_or(usize::MAX);
-    let (tokens, positions) = (saved.q.rows(), saved.k.rows());
-    shaped(op, "q", saved.q, [tokens, width(heads)])?;
-    shaped(op, "out", saved.out, [tokens, width(heads)])?;
-    shaped(op, "k", saved.k, [positions, width(kv_heads)])?;
-    shaped(op, "v", saved.v, [positions, width(kv_heads)])?;
-    same(
-        op,
-        "floats of lse",
-        saved.lse.len(),
-        heads.saturating_mul(tokens),
-    )?;
+    let width = |heads: usize| heads.saturating_mul(head_width);
+    let (tokens, positions) = (q.rows(), k.rows());
+    shaped(op, "q", q, [tokens, width(heads)])?;
+    shaped(op, "out", out, [tokens, width(heads)])?;
+    shaped(op, "k", k, [positions, width(kv_heads)])?;
+    shaped(op, "v", v, [positions, width(kv_heads)])?;
     if causal && positions < tokens {
         return Err(refused(format!("{tokens} tokens of {positions} positions")));
     }

@@ -1,15 +1,15 @@
-// Attention with grouped key/value heads, 16 tokens against 16 positions at a time, so that nothing is ever
+// Attention with grouped key/value heads, 32 tokens against 32 positions at a time, so that nothing is ever
 // tokens x positions. See ops/attention.rs of the kernels.
 //
 // q, out, dout, dq are [tokens, heads * HEAD_WIDTH]; k, v, dk, dv are [positions, kv_heads * HEAD_WIDTH]; lse and
 // delta are [heads, tokens]. The queries are the last tokens of the positions.
 //
-// forward:      a group to a head and 16 tokens; the softmax is kept as a running maximum and sum
+// forward:      a group to a head and 32 tokens; the softmax is kept as a running maximum and sum
 // sum_delta:    sum over a head of dout * out, a thread to a token and head
-// backward_kv:  a group to a key/value head and 16 positions, over all tokens and query heads that see them
-// backward_q:   a group to a head and 16 tokens, over all positions that they see
+// backward_kv:  a group to a key/value head and 32 positions, over all tokens and query heads that see them
+// backward_q:   a group to a head and 32 tokens, over all positions that they see
 //
-// In a group, thread t is of line t / 16 and column t % 16.
+// Tiles of q, k, v and dout come through shared memory a slice of the head's width at a time.
 
 struct Params {
     out_at: u32,
@@ -42,22 +42,11 @@ var<immediate> p: Params;
 @group(0) @binding(8) var<storage, read_write> dk: array<f32>;
 @group(0) @binding(9) var<storage, read_write> dv: array<f32>;
 
-const TILE = 16u;
-// A slice of a head's width, and the length of its line in shared memory: odd, so that a column of lines is
-// read from different banks.
-const SLICE = 32u;
-const LINE = 33u;
-const SLICES = (HEAD_WIDTH + SLICE - 1u) / SLICE;
+const TILE = 32u;
 const LOWEST = -3e38;
 
-var<workgroup> q_slice: array<f32, 528>; // [TILE, LINE]
-var<workgroup> k_slice: array<f32, 528>;
-var<workgroup> v_slice: array<f32, 528>;
-var<workgroup> dout_slice: array<f32, 528>;
-var<workgroup> weights: array<f32, 256>; // [TILE, TILE]
-var<workgroup> dscores: array<f32, 256>;
+// Elements of the four arrays: from `d` on of a head, zeros beyond the end of anything.
 
-// First element of a token's head in q and its like, of a position's head in k and its like.
 fn of_token(token: u32, head: u32) -> u32 {
     return (token * p.heads + head) * HEAD_WIDTH;
 }
@@ -66,125 +55,155 @@ fn of_position(position: u32, kv_head: u32) -> u32 {
     return (position * p.kv_heads + kv_head) * HEAD_WIDTH;
 }
 
+fn q4(token: u32, head: u32, d: u32) -> vec4<f32> {
+    var few = vec4(0.0);
+    if token < p.tokens {
+        let at = p.q_at + of_token(token, head) + d;
+        if d + 4u <= HEAD_WIDTH {
+            return vec4(q[at], q[at + 1u], q[at + 2u], q[at + 3u]);
+        }
+        for (var j = 0u; d + j < HEAD_WIDTH; j++) {
+            few[j] = q[at + j];
+        }
+    }
+    return few;
+}
+
+fn dout4(token: u32, head: u32, d: u32) -> vec4<f32> {
+    var few = vec4(0.0);
+    if token < p.tokens {
+        let at = p.dout_at + of_token(token, head) + d;
+        if d + 4u <= HEAD_WIDTH {
+            return vec4(dout[at], dout[at + 1u], dout[at + 2u], dout[at + 3u]);
+        }
+        for (var j = 0u; d + j < HEAD_WIDTH; j++) {
+            few[j] = dout[at + j];
+        }
+    }
+    return few;
+}
+
+fn k4(position: u32, kv_head: u32, d: u32) -> vec4<f32> {
+    var few = vec4(0.0);
+    if position < p.positions {
+        let at = p.k_at + of_position(position, kv_head) + d;
+        if d + 4u <= HEAD_WIDTH {
+            return vec4(k[at], k[at + 1u], k[at + 2u], k[at + 3u]);
+        }
+        for (var j = 0u; d + j < HEAD_WIDTH; j++) {
+            few[j] = k[at + j];
+        }
+    }
+    return few;
+}
+
+fn v4(position: u32, kv_head: u32, d: u32) -> vec4<f32> {
+    var few = vec4(0.0);
+    if position < p.positions {
+        let at = p.v_at + of_position(position, kv_head) + d;
+        if d + 4u <= HEAD_WIDTH {
+            return vec4(v[at], v[at + 1u], v[at + 2u], v[at + 3u]);
+        }
+        for (var j = 0u; d + j < HEAD_WIDTH; j++) {
+            few[j] = v[at + j];
+        }
+    }
+    return few;
+}
+
 // Positions that a token sees.
 fn visible(token: u32) -> u32 {
     return select(p.positions, p.positions - p.tokens + token + 1u, p.causal != 0u);
 }
 
-// Each loads 32 elements of the heads of 16 tokens or positions, from element d0 on; zeros beyond the end.
+// Scores, then weights of a tile: [TILE tokens, TILE positions], a line in 33 floats so that lines begin in
+// different banks.
+const LINE = 33u;
+var<workgroup> weights: array<f32, 1056>;
+var<workgroup> dscores: array<f32, 1056>;
 
-fn load_q(t: u32, token0: u32, head: u32, d0: u32) {
-    for (var j = t; j < TILE * SLICE; j += 256u) {
-        let token = token0 + j / SLICE;
-        let d = d0 + j % SLICE;
-        var value = 0.0;
-        if token < p.tokens && d < HEAD_WIDTH {
-            value = q[p.q_at + of_token(token, head) + d];
-        }
-        q_slice[j / SLICE * LINE + j % SLICE] = value;
-    }
-}
+// Forward takes 32 elements of a head at a time: two tiles of [TILE, 8] vectors, a line in 9.
+const WIDE = 9u;
+const WIDE_SLICES = (HEAD_WIDTH + 31u) / 32u;
+var<workgroup> wide: array<vec4<f32>, 576>;
+const WIDE_SECOND = 288u;
 
-fn load_dout(t: u32, token0: u32, head: u32, d0: u32) {
-    for (var j = t; j < TILE * SLICE; j += 256u) {
-        let token = token0 + j / SLICE;
-        let d = d0 + j % SLICE;
-        var value = 0.0;
-        if token < p.tokens && d < HEAD_WIDTH {
-            value = dout[p.dout_at + of_token(token, head) + d];
-        }
-        dout_slice[j / SLICE * LINE + j % SLICE] = value;
-    }
-}
-
-fn load_k(t: u32, position0: u32, kv_head: u32, d0: u32) {
-    for (var j = t; j < TILE * SLICE; j += 256u) {
-        let position = position0 + j / SLICE;
-        let d = d0 + j % SLICE;
-        var value = 0.0;
-        if position < p.positions && d < HEAD_WIDTH {
-            value = k[p.k_at + of_position(position, kv_head) + d];
-        }
-        k_slice[j / SLICE * LINE + j % SLICE] = value;
-    }
-}
-
-fn load_v(t: u32, position0: u32, kv_head: u32, d0: u32) {
-    for (var j = t; j < TILE * SLICE; j += 256u) {
-        let position = position0 + j / SLICE;
-        let d = d0 + j % SLICE;
-        var value = 0.0;
-        if position < p.positions && d < HEAD_WIDTH {
-            value = v[p.v_at + of_position(position, kv_head) + d];
-        }
-        v_slice[j / SLICE * LINE + j % SLICE] = value;
-    }
-}
-
+// Scores: thread t makes those of tokens t / 16 + 16 a and positions t % 16 + 16 b. The rest: it is one of
+// eight threads of token t / 8.
 @compute @workgroup_size(256)
 fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) t: u32) {
     let head = group.y;
     let kv_head = head / (p.heads / p.kv_heads);
     let token0 = group.x * TILE;
-    let line = t / TILE;
-    let column = t % TILE;
+    let up = t / 16u;
+    let across = t % 16u;
+    let line = t / 8u;
+    let part = t % 8u;
     let token = token0 + line;
-    let last = min(token0 + TILE, p.tokens) - 1u;
-    let end = visible(last);
+    let end = visible(min(token0 + TILE, p.tokens) - 1u);
     var most = LOWEST;
     var sum = 0.0;
-    var sums: array<f32, 2u * SLICES>;
+    var sums: array<vec4<f32>, WIDE_SLICES>;
     for (var position0 = 0u; position0 < end; position0 += TILE) {
-        var score = 0.0;
-        for (var d0 = 0u; d0 < HEAD_WIDTH; d0 += SLICE) {
+        // (a, b): 0 0, 0 1, 1 0, 1 1
+        var scores = vec4(0.0);
+        for (var slice = 0u; slice < WIDE_SLICES; slice++) {
+            let d = slice * 32u + 4u * part;
             workgroupBarrier();
-            load_q(t, token0, head, d0);
-            load_k(t, position0, kv_head, d0);
+            wide[line * WIDE + part] = q4(token, head, d);
+            wide[WIDE_SECOND + line * WIDE + part] = k4(position0 + line, kv_head, d);
             workgroupBarrier();
-            for (var d = 0u; d < SLICE; d++) {
-                score = fma(q_slice[line * LINE + d], k_slice[column * LINE + d], score);
+            for (var i = 0u; i < 8u; i++) {
+                let q0 = wide[up * WIDE + i];
+                let q1 = wide[(up + 16u) * WIDE + i];
+                let k0 = wide[WIDE_SECOND + across * WIDE + i];
+                let k1 = wide[WIDE_SECOND + (across + 16u) * WIDE + i];
+                scores += vec4(dot(q0, k0), dot(q0, k1), dot(q1, k0), dot(q1, k1));
             }
         }
-        let seen = token < p.tokens && position0 + column < visible(token);
-        score = select(LOWEST, p.scale * score, seen);
-        weights[t] = score;
+        for (var i = 0u; i < 4u; i++) {
+            let a = up + i / 2u * 16u;
+            let b = across + i % 2u * 16u;
+            let seen = position0 + b < visible(token0 + a);
+            weights[a * LINE + b] = select(LOWEST, p.scale * scores[i], seen);
+        }
         workgroupBarrier();
         var highest = most;
         for (var j = 0u; j < TILE; j++) {
-            highest = max(highest, weights[line * TILE + j]);
+            highest = max(highest, weights[line * LINE + j]);
         }
         let shrink = exp(most - highest);
         most = highest;
         workgroupBarrier();
-        weights[t] = select(0.0, exp(score - most), seen);
+        for (var j = 4u * part; j < 4u * part + 4u; j++) {
+            weights[line * LINE + j] = exp(weights[line * LINE + j] - most);
+        }
         workgroupBarrier();
         sum *= shrink;
         for (var j = 0u; j < TILE; j++) {
-            sum += weights[line * TILE + j];
+            sum += weights[line * LINE + j];
         }
-        for (var slice = 0u; slice < SLICES; slice++) {
+        for (var slice = 0u; slice < WIDE_SLICES; slice++) {
             workgroupBarrier();
-            load_v(t, position0, kv_head, slice * SLICE);
+            wide[line * WIDE + part] = v4(position0 + line, kv_head, slice * 32u + 4u * part);
             workgroupBarrier();
-            for (var part = 0u; part < 2u; part++) {
-                var value = sums[2u * slice + part] * shrink;
-                for (var j = 0u; j < TILE; j++) {
-                    value = fma(weights[line * TILE + j], v_slice[j * LINE + part * TILE + column], value);
-                }
-                sums[2u * slice + part] = value;
+            var value = sums[slice] * shrink;
+            for (var j = 0u; j < TILE; j++) {
+                value = fma(vec4(weights[line * LINE + j]), wide[j * WIDE + part], value);
             }
+            sums[slice] = value;
         }
     }
     if token >= p.tokens {
         return;
     }
-    for (var i = 0u; i < 2u * SLICES; i++) {
-        let d = i * TILE + column;
-        if d < HEAD_WIDTH {
-            out[p.out_at + of_token(token, head) + d] = sums[i] / sum;
+    for (var slice = 0u; slice < WIDE_SLICES; slice++) {
+        let d = slice * 32u + 4u * part;
+        for (var j = 0u; j < 4u && d + j < HEAD_WIDTH; j++) {
+            out[p.out_at + of_token(token, head) + d + j] = sums[slice][j] / sum;
         }
     }
-    if column == 0u {
+    if part == 0u {
         lse[p.lse_at + head * p.tokens + token] = most + log(sum);
     }
 }
@@ -209,72 +228,109 @@ fn sum_delta(
     delta[p.delta_at + head * p.tokens + token] = sum;
 }
 
-// Leaves the softmax's weights and the scores' gradients of 16 tokens (lines) and 16 positions (columns) in
-// shared memory.
+// Backward takes 16 elements of a head at a time: two tiles of [TILE, 4] vectors, a line in 5. Half of the
+// threads loads each; thread t is one of four of line t % 128 / 4.
+const NARROW = 5u;
+const SLICES = (HEAD_WIDTH + 15u) / 16u;
+var<workgroup> narrow: array<vec4<f32>, 320>;
+const SECOND = 160u;
+
+// The products of the two tiles' lines t / 16 + 16 a and t % 16 + 16 b, in the order of (a, b).
+fn dots(t: u32) -> vec4<f32> {
+    var products = vec4(0.0);
+    for (var i = 0u; i < 4u; i++) {
+        let l0 = narrow[t / 16u * NARROW + i];
+        let l1 = narrow[(t / 16u + 16u) * NARROW + i];
+        let r0 = narrow[SECOND + t % 16u * NARROW + i];
+        let r1 = narrow[SECOND + (t % 16u + 16u) * NARROW + i];
+        products += vec4(dot(l0, r0), dot(l0, r1), dot(l1, r0), dot(l1, r1));
+    }
+    return products;
+}
+
+// Leaves the softmax's weights and the scores' gradients of a tile in shared memory.
 fn recompute(t: u32, token0: u32, head: u32, position0: u32, kv_head: u32) {
-    let line = t / TILE;
-    let column = t % TILE;
-    var score = 0.0;
-    var dweight = 0.0;
-    for (var d0 = 0u; d0 < HEAD_WIDTH; d0 += SLICE) {
+    let second = t >= 128u;
+    let line = t % 128u / 4u;
+    let part = t % 4u;
+    let place = select(0u, SECOND, second) + line * NARROW + part;
+    var scores = vec4(0.0);
+    var dweights = vec4(0.0);
+    for (var slice = 0u; slice < SLICES; slice++) {
+        let d = slice * 16u + 4u * part;
         workgroupBarrier();
-        load_q(t, token0, head, d0);
-        load_dout(t, token0, head, d0);
-        load_k(t, position0, kv_head, d0);
-        load_v(t, position0, kv_head, d0);
-        workgroupBarrier();
-        for (var d = 0u; d < SLICE; d++) {
-            score = fma(q_slice[line * LINE + d], k_slice[column * LINE + d], score);
-            dweight = fma(dout_slice[line * LINE + d], v_slice[column * LINE + d], dweight);
+        if second {
+            narrow[place] = k4(position0 + line, kv_head, d);
+        } else {
+            narrow[place] = q4(token0 + line, head, d);
         }
+        workgroupBarrier();
+        scores += dots(t);
+        workgroupBarrier();
+        if second {
+            narrow[place] = v4(position0 + line, kv_head, d);
+        } else {
+            narrow[place] = dout4(token0 + line, head, d);
+        }
+        workgroupBarrier();
+        dweights += dots(t);
     }
-    let token = token0 + line;
-    var weight = 0.0;
-    var dscore = 0.0;
-    if token < p.tokens && position0 + column < visible(token) {
-        let at = head * p.tokens + token;
-        weight = exp(p.scale * score - lse[p.lse_at + at]);
-        dscore = p.scale * weight * (dweight - delta[p.delta_at + at]);
+    for (var i = 0u; i < 4u; i++) {
+        let a = t / 16u + i / 2u * 16u;
+        let b = t % 16u + i % 2u * 16u;
+        let token = token0 + a;
+        var weight = 0.0;
+        var dscore = 0.0;
+        if token < p.tokens && position0 + b < visible(token) {
+            let at = head * p.tokens + token;
+            weight = exp(p.scale * scores[i] - lse[p.lse_at + at]);
+            dscore = p.scale * weight * (dweights[i] - delta[p.delta_at + at]);
+        }
+        weights[a * LINE + b] = weight;
+        dscores[a * LINE + b] = dscore;
     }
-    weights[t] = weight;
-    dscores[t] = dscore;
     workgroupBarrier();
 }
 
+// The first half of the threads adds up dk, the second dv.
 @compute @workgroup_size(256)
 fn backward_kv(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) t: u32) {
     let kv_head = group.y;
     let shared_by = p.heads / p.kv_heads;
     let position0 = group.x * TILE;
-    let line = t / TILE;
-    let column = t % TILE;
-    // The first token that sees the first of these positions.
+    let second = t >= 128u;
+    let line = t % 128u / 4u;
+    let part = t % 4u;
+    // The first tile of tokens that sees the first of these positions.
     var first = 0u;
     if p.causal != 0u && position0 > p.positions - p.tokens {
         first = (position0 - (p.positions - p.tokens)) / TILE * TILE;
     }
-    var dk_sums: array<f32, 2u * SLICES>;
-    var dv_sums: array<f32, 2u * SLICES>;
+    var sums: array<vec4<f32>, SLICES>;
     for (var h = 0u; h < shared_by; h++) {
         let head = kv_head * shared_by + h;
         for (var token0 = first; token0 < p.tokens; token0 += TILE) {
             recompute(t, token0, head, position0, kv_head);
             for (var slice = 0u; slice < SLICES; slice++) {
+                let d = slice * 16u + 4u * part;
                 workgroupBarrier();
-                load_q(t, token0, head, slice * SLICE);
-                load_dout(t, token0, head, slice * SLICE);
-                workgroupBarrier();
-                for (var part = 0u; part < 2u; part++) {
-                    var dk_sum = dk_sums[2u * slice + part];
-                    var dv_sum = dv_sums[2u * slice + part];
-                    for (var j = 0u; j < TILE; j++) {
-                        let at = j * LINE + part * TILE + column;
-                        dk_sum = fma(dscores[j * TILE + line], q_slice[at], dk_sum);
-                        dv_sum = fma(weights[j * TILE + line], dout_slice[at], dv_sum);
-                    }
-                    dk_sums[2u * slice + part] = dk_sum;
-                    dv_sums[2u * slice + part] = dv_sum;
+                if second {
+                    narrow[SECOND + line * NARROW + part] = dout4(token0 + line, head, d);
+                } else {
+                    narrow[line * NARROW + part] = q4(token0 + line, head, d);
                 }
+                workgroupBarrier();
+                var value = sums[slice];
+                if second {
+                    for (var j = 0u; j < TILE; j++) {
+                        value = fma(vec4(weights[j * LINE + line]), narrow[SECOND + j * NARROW + part], value);
+                    }
+                } else {
+                    for (var j = 0u; j < TILE; j++) {
+                        value = fma(vec4(dscores[j * LINE + line]), narrow[j * NARROW + part], value);
+                    }
+                }
+                sums[slice] = value;
             }
         }
     }
@@ -282,48 +338,52 @@ fn backward_kv(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
     if position >= p.positions {
         return;
     }
-    for (var i = 0u; i < 2u * SLICES; i++) {
-        let d = i * TILE + column;
-        if d < HEAD_WIDTH {
-            let at = of_position(position, kv_head) + d;
-            dk[p.dk_at + at] += dk_sums[i];
-            dv[p.dv_at + at] += dv_sums[i];
+    for (var slice = 0u; slice < SLICES; slice++) {
+        let d = slice * 16u + 4u * part;
+        for (var j = 0u; j < 4u && d + j < HEAD_WIDTH; j++) {
+            let at = of_position(position, kv_head) + d + j;
+            if second {
+                dv[p.dv_at + at] += sums[slice][j];
+            } else {
+                dk[p.dk_at + at] += sums[slice][j];
+            }
         }
     }
 }
 
+// The two halves of the threads take every other slice.
 @compute @workgroup_size(256)
 fn backward_q(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) t: u32) {
     let head = group.y;
     let kv_head = head / (p.heads / p.kv_heads);
     let token0 = group.x * TILE;
-    let line = t / TILE;
-    let column = t % TILE;
-    let token = token0 + line;
+    let own = select(0u, SECOND, t >= 128u);
+    let line = t % 128u / 4u;
+    // Among the eight vectors of two slices.
+    let part = t % 4u + t / 128u * 4u;
     let end = visible(min(token0 + TILE, p.tokens) - 1u);
-    var sums: array<f32, 2u * SLICES>;
+    var sums: array<vec4<f32>, WIDE_SLICES>;
     for (var position0 = 0u; position0 < end; position0 += TILE) {
         recompute(t, token0, head, position0, kv_head);
-        for (var slice = 0u; slice < SLICES; slice++) {
+        for (var slice = 0u; slice < WIDE_SLICES; slice++) {
             workgroupBarrier();
-            load_k(t, position0, kv_head, slice * SLICE);
+            narrow[own + line * NARROW + t % 4u] = k4(position0 + line, kv_head, slice * 32u + 4u * part);
             workgroupBarrier();
-            for (var part = 0u; part < 2u; part++) {
-                var value = sums[2u * slice + part];
-                for (var j = 0u; j < TILE; j++) {
-                    value = fma(dscores[line * TILE + j], k_slice[j * LINE + part * TILE + column], value);
-                }
-                sums[2u * slice + part] = value;
+            var value = sums[slice];
+            for (var j = 0u; j < TILE; j++) {
+                value = fma(vec4(dscores[line * LINE + j]), narrow[own + j * NARROW + t % 4u], value);
             }
+            sums[slice] = value;
         }
     }
+    let token = token0 + line;
     if token >= p.tokens {
         return;
     }
-    for (var i = 0u; i < 2u * SLICES; i++) {
-        let d = i * TILE + column;
-        if d < HEAD_WIDTH {
-            dq[p.dq_at + of_token(token, head) + d] += sums[i];
+    for (var slice = 0u; slice < WIDE_SLICES; slice++) {
+        let d = slice * 32u + 4u * part;
+        for (var j = 0u; j < 4u && d + j < HEAD_WIDTH; j++) {
+            dq[p.dq_at + of_token(token, head) + d + j] += sums[slice][j];
         }
     }
 }

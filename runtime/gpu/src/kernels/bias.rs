@@ -2,7 +2,7 @@
 
 use super::File;
 use super::elementwise::THREADS;
-use crate::recorder::{Call, same};
+use crate::recorder::{Call, Groups, same};
 use crate::shader::Key;
 use crate::{Recorder, Result, Tensor};
 
@@ -16,7 +16,7 @@ impl Recorder {
         let at_once = self.rows_at_once(y.width());
         for first in (0..y.rows()).step_by(at_once) {
             let y = y.slice(first..y.rows().min(first + at_once))?;
-            let groups = [y.len().div_ceil(THREADS), 1, 1];
+            let groups = Groups::Line(y.len().div_ceil(THREADS));
             let arrays = [(0, (&y).into()), (1, bias.into())];
             self.run(&Call {
                 op: "bias",
@@ -45,7 +45,7 @@ impl Recorder {
                 arrays: &[(1, dbias.into()), (0, (&dy).into())],
                 written: 1,
                 words: &[dy.rows() as u32, dy.width() as u32],
-                groups: [dy.width().div_ceil(THREADS), 1, 1],
+                groups: Groups::Grid([dy.width().div_ceil(THREADS), 1, 1]),
             })?;
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! Operators that treat every element alike: sums, multiples, copies, constants, activations.
 
 use super::File;
-use crate::recorder::{Call, same};
+use crate::recorder::{Call, Groups, same};
 use crate::shader::Key;
 use crate::{Recorder, Result, Tensor};
 
@@ -138,7 +138,7 @@ impl Recorder {
                 arrays: &bound,
                 written,
                 words: &words,
-                groups: [range.len().div_ceil(THREADS), 1, 1],
+                groups: Groups::Line(range.len().div_ceil(THREADS)),
             })?;
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use super::File;
 use super::elementwise::THREADS;
-use crate::recorder::{Binding, Call, same, shaped};
+use crate::recorder::{Binding, Call, Groups, same, shaped};
 use crate::shader::Key;
 use crate::{Ids, Recorder, Result, Tensor};
 
@@ -44,7 +44,7 @@ impl Recorder {
             arrays,
             written: 1,
             words: &[ids.len() as u32, some.width() as u32, all.rows() as u32],
-            groups: [some.len().div_ceil(THREADS), 1, 1],
+            groups: Groups::Line(some.len().div_ceil(THREADS)),
         })
     }
 }

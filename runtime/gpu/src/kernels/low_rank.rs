@@ -4,7 +4,7 @@ use graft_kernels::ops::dropout::Dropout;
 
 use super::File;
 use super::elementwise::THREADS;
-use crate::recorder::{Binding, Call, same, shaped};
+use crate::recorder::{Binding, Call, Groups, same, shaped};
 use crate::shader::Key;
 use crate::{Recorder, Result, Tensor};
 
@@ -108,16 +108,21 @@ impl Recorder {
         let op = "lora";
         let [tokens, _, outputs, rank] = sizes(op, layer, x, y, ax)?;
         self.lora_down(ax, x, layer, scratch)?;
-        self.product_of_floats(&Product {
-            op,
-            c: Mat::of(y),
-            a: Mat::of(ax),
-            b: Mat::transposed(layer.b),
-            sizes: [tokens, outputs, rank],
-            scale: layer.scale,
-            accumulate: true,
-            keep: Keep::Nothing,
-        })
+        let at_once = self.rows_at_once(outputs.max(rank));
+        for first in (0..tokens).step_by(at_once) {
+            let rows = first..tokens.min(first + at_once);
+            self.product_of_floats(&Product {
+                op,
+                c: Mat::of(&y.slice(rows.clone())?),
+                a: Mat::of(&ax.slice(rows.clone())?),
+                b: Mat::transposed(layer.b),
+                sizes: [rows.len(), outputs, rank],
+                scale: layer.scale,
+                accumulate: true,
+                keep: Keep::Nothing,
+            })?;
+        }
+        Ok(())
     }
 
     /// Writes `ax = A dropout(x)` `[tokens, rank]`, which [`Recorder::lora`] computes on its way: for a backward
@@ -136,6 +141,17 @@ impl Recorder {
         let [tokens, inputs, rank] = [x.rows(), x.width(), layer.a.rows()];
         shaped(op, "a", layer.a, [rank, inputs])?;
         shaped(op, "ax", ax, [tokens, rank])?;
+        let at_once = self.rows_at_once(inputs.max(rank));
+        if tokens > at_once {
+            for first in (0..tokens).step_by(at_once) {
+                let rows = first..tokens.min(first + at_once);
+                let (ax, x) = (ax.slice(rows.clone())?, x.slice(rows)?);
+                let dropout = layer.dropout.after(first * inputs);
+                let layer = LoraLayer { dropout, ..*layer };
+                self.lora_down(&ax, &x, &layer, scratch)?;
+            }
+            return Ok(());
+        }
         self.long_product(
             &Product {
                 op,
@@ -171,6 +187,24 @@ impl Recorder {
         shaped(op, "db", db, [outputs, rank])?;
         shaped(op, "dx", dx, [tokens, inputs])?;
         shaped(op, "h", h, [tokens, rank])?;
+        let at_once = self.rows_at_once(inputs.max(outputs));
+        if tokens > at_once {
+            for first in (0..tokens).step_by(at_once) {
+                let rows = first..tokens.min(first + at_once);
+                let part = |tensor: &Tensor| tensor.slice(rows.clone());
+                let (dx, h) = (part(dx)?, part(h)?);
+                let grads = LoraGradients {
+                    dx: &dx,
+                    h: &h,
+                    ..*grads
+                };
+                let dropout = layer.dropout.after(first * inputs);
+                let layer = LoraLayer { dropout, ..*layer };
+                let (dy, x, ax) = (part(dy)?, part(x)?, part(ax)?);
+                self.lora_backward(&grads, &dy, &x, &ax, &layer, scratch)?;
+            }
+            return Ok(());
+        }
         self.long_product(
             &Product {
                 op,
@@ -228,16 +262,22 @@ impl Recorder {
         let [tokens, outputs, inputs] = [dy.rows(), dy.width(), x.width()];
         same(op, "tokens", x.rows(), tokens)?;
         shaped(op, "dweight", dweight, [outputs, inputs])?;
-        self.product_of_floats(&Product {
-            op,
-            c: Mat::of(dweight),
-            a: Mat::transposed(dy),
-            b: Mat::of(x),
-            sizes: [outputs, inputs, tokens],
-            scale: 1.0,
-            accumulate: true,
-            keep: Keep::Nothing,
-        })
+        let at_once = self.rows_at_once(inputs.max(outputs));
+        for first in (0..tokens).step_by(at_once) {
+            let rows = first..tokens.min(first + at_once);
+            let (dy, x) = (dy.slice(rows.clone())?, x.slice(rows.clone())?);
+            self.product_of_floats(&Product {
+                op,
+                c: Mat::of(dweight),
+                a: Mat::transposed(&dy),
+                b: Mat::of(&x),
+                sizes: [outputs, inputs, rows.len()],
+                scale: 1.0,
+                accumulate: true,
+                keep: Keep::Nothing,
+            })?;
+        }
+        Ok(())
     }
 
     /// A product whose sums are long and outputs few: in two steps, so that enough groups work on it.
@@ -261,7 +301,7 @@ impl Recorder {
             arrays: &[(2, shape.into()), (0, (&partial).into())],
             written: 1,
             words: &words([0; 3], [[0; 2]; 3], [runs, m * n], product),
-            groups: [(m * n).div_ceil(THREADS), 1, 1],
+            groups: Groups::Line((m * n).div_ceil(THREADS)),
         })
     }
 
@@ -302,7 +342,7 @@ impl Recorder {
                 [run, m * n],
                 product,
             ),
-            groups: [m.div_ceil(TILE[0]), n.div_ceil(TILE[1]), runs],
+            groups: Groups::Grid([m.div_ceil(TILE[0]), n.div_ceil(TILE[1]), runs]),
         })
     }
 }

@@ -3,7 +3,7 @@
 use graft_kernels::QuantType;
 
 use super::File;
-use crate::recorder::{Binding, Call, same, shaped};
+use crate::recorder::{Binding, Call, Groups, same, shaped};
 use crate::shader::Key;
 use crate::{Matrix, Recorder, Result, Tensor};
 
@@ -163,7 +163,7 @@ impl Recorder {
                         part.first as u32,
                         y.width() as u32,
                     ],
-                    groups: [wide.div_ceil(TILE), x.rows().div_ceil(TILE), 1],
+                    groups: Groups::Grid([wide.div_ceil(TILE), x.rows().div_ceil(TILE), 1]),
                 })?;
             }
         }

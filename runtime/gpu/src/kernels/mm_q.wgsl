@@ -24,61 +24,79 @@ var<immediate> p: Params;
 
 const TILE = 64u;
 const DEPTH = 16u;
+// A line of DEPTH floats, and one more vector so that neighbouring lines begin in different banks.
+const LINE = 5u;
 
-// [DEPTH, TILE]: 64 tokens, and 64 rows or inputs.
-var<workgroup> left: array<f32, 1024>;
-var<workgroup> right: array<f32, 1024>;
+// [TILE, DEPTH]: terms of 64 tokens.
+var<workgroup> left: array<vec4<f32>, 320>;
+// Forward [TILE, DEPTH], terms of 64 rows; backward [DEPTH, TILE], rows of 64 inputs.
+var<workgroup> right: array<vec4<f32>, 320>;
 
-// Adds the product of what is in shared memory to the 4 x 4 outputs of thread `t`.
-fn multiply(t: u32, sums: ptr<function, array<vec4<f32>, 4>>) {
-    let a = t / 16u * 4u;
-    let b = t % 16u * 4u;
-    for (var k = 0u; k < DEPTH; k++) {
-        let at = k * TILE;
-        let l = vec4(left[at + a], left[at + a + 1u], left[at + a + 2u], left[at + a + 3u]);
-        let r = vec4(right[at + b], right[at + b + 1u], right[at + b + 2u], right[at + b + 3u]);
-        (*sums)[0] = fma(vec4(l.x), r, (*sums)[0]);
-        (*sums)[1] = fma(vec4(l.y), r, (*sums)[1]);
-        (*sums)[2] = fma(vec4(l.z), r, (*sums)[2]);
-        (*sums)[3] = fma(vec4(l.w), r, (*sums)[3]);
+fn x4(at: u32, count: u32) -> vec4<f32> {
+    if count >= 4u {
+        return vec4(x[at], x[at + 1u], x[at + 2u], x[at + 3u]);
     }
+    var few = vec4(0.0);
+    for (var j = 0u; j < count; j++) {
+        few[j] = x[at + j];
+    }
+    return few;
 }
 
+fn y4(at: u32, count: u32) -> vec4<f32> {
+    if count >= 4u {
+        return vec4(y[at], y[at + 1u], y[at + 2u], y[at + 3u]);
+    }
+    var few = vec4(0.0);
+    for (var j = 0u; j < count; j++) {
+        few[j] = y[at + j];
+    }
+    return few;
+}
+
+// Thread t makes the outputs of tokens t / 16 + 16 a and rows t % 16 + 16 b.
 @compute @workgroup_size(256)
 fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) t: u32) {
     let token0 = group.y * TILE;
     let row0 = group.x * TILE;
     let line = t / 4u;
-    let part = t % 4u * 4u;
+    let part = t % 4u;
     let token = token0 + line;
     let row = row0 + line;
     let w_row = p.w_at * 4u + row * p.row_bytes;
     let x_row = p.x_at + token * p.inputs;
+    let up = t / 16u;
+    let across = t % 16u;
     var sums: array<vec4<f32>, 4>;
     for (var k0 = 0u; k0 < p.inputs; k0 += DEPTH) {
-        let i = k0 + part;
+        let i = k0 + 4u * part;
         var l = vec4(0.0);
-        for (var j = 0u; j < 4u; j++) {
-            if token < p.tokens && i + j < p.inputs {
-                l[j] = x[x_row + i + j];
-            }
+        if token < p.tokens && i < p.inputs {
+            l = x4(x_row + i, p.inputs - i);
         }
         var r = vec4(0.0);
         if row < p.rows && i < p.inputs {
             r = decode4(w_row, i);
         }
         workgroupBarrier();
-        for (var j = 0u; j < 4u; j++) {
-            left[(part + j) * TILE + line] = l[j];
-            right[(part + j) * TILE + line] = r[j];
-        }
+        left[line * LINE + part] = l;
+        right[line * LINE + part] = r;
         workgroupBarrier();
-        multiply(t, &sums);
+        for (var k = 0u; k < DEPTH / 4u; k++) {
+            let r0 = right[across * LINE + k];
+            let r1 = right[(across + 16u) * LINE + k];
+            let r2 = right[(across + 32u) * LINE + k];
+            let r3 = right[(across + 48u) * LINE + k];
+            for (var a = 0u; a < 4u; a++) {
+                let l = left[(up + 16u * a) * LINE + k];
+                sums[a] += vec4(dot(l, r0), dot(l, r1), dot(l, r2), dot(l, r3));
+            }
+        }
     }
     for (var a = 0u; a < 4u; a++) {
-        let out_token = token0 + t / 16u * 4u + a;
+        let out_token = token0 + up + 16u * a;
         for (var b = 0u; b < 4u; b++) {
-            let out_row = row0 + t % 16u * 4u + b;
+            let out_row = row0 + across + 16u * b;
             if out_token < p.tokens && out_row < p.rows {
                 y[p.y_at + out_token * p.y_width + p.y_first + out_row] = sums[a][b];
             }
@@ -86,44 +104,50 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_in
     }
 }
 
+// Thread t makes the outputs of tokens t / 16 + 16 a and the four inputs from t % 16 * 4 on.
 @compute @workgroup_size(256)
 fn backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) t: u32) {
     let token0 = group.y * TILE;
     let input0 = group.x * TILE;
     let line = t / 4u;
-    let part = t % 4u * 4u;
+    let part = t % 4u;
     let token = token0 + line;
     let y_row = p.y_at + token * p.y_width + p.y_first;
-    let deep = t / 16u;
-    let wide = t % 16u * 4u;
-    let i = input0 + wide;
+    let up = t / 16u;
+    let across = t % 16u;
+    let i = input0 + 4u * across;
     var sums: array<vec4<f32>, 4>;
     for (var k0 = 0u; k0 < p.rows; k0 += DEPTH) {
+        let first = k0 + 4u * part;
         var l = vec4(0.0);
-        for (var j = 0u; j < 4u; j++) {
-            if token < p.tokens && k0 + part + j < p.rows {
-                l[j] = y[y_row + k0 + part + j];
-            }
+        if token < p.tokens && first < p.rows {
+            l = y4(y_row + first, p.rows - first);
         }
+        let row = k0 + up;
         var r = vec4(0.0);
-        let row = k0 + deep;
         if row < p.rows && i < p.inputs {
             r = decode4(p.w_at * 4u + row * p.row_bytes, i);
         }
         workgroupBarrier();
-        for (var j = 0u; j < 4u; j++) {
-            left[(part + j) * TILE + line] = l[j];
-            right[deep * TILE + wide + j] = r[j];
-        }
+        left[line * LINE + part] = l;
+        right[t] = r;
         workgroupBarrier();
-        multiply(t, &sums);
+        for (var k = 0u; k < DEPTH / 4u; k++) {
+            let r0 = right[64u * k + across];
+            let r1 = right[64u * k + 16u + across];
+            let r2 = right[64u * k + 32u + across];
+            let r3 = right[64u * k + 48u + across];
+            for (var a = 0u; a < 4u; a++) {
+                let l = left[(up + 16u * a) * LINE + k];
+                sums[a] = fma(vec4(l.w), r3, fma(vec4(l.z), r2, fma(vec4(l.y), r1, fma(vec4(l.x), r0, sums[a]))));
+            }
+        }
     }
     for (var a = 0u; a < 4u; a++) {
-        let out_token = token0 + t / 16u * 4u + a;
+        let out_token = token0 + up + 16u * a;
         for (var b = 0u; b < 4u; b++) {
-            let out_input = input0 + t % 16u * 4u + b;
-            if out_token < p.tokens && out_input < p.inputs {
-                x[p.x_at + out_token * p.inputs + out_input] += sums[a][b];
+            if out_token < p.tokens && i + b < p.inputs {
+                x[p.x_at + out_token * p.inputs + i + b] += sums[a][b];
             }
         }
     }

@@ -9,6 +9,7 @@
 
 mod adamw;
 mod attention;
+mod bf16;
 mod bias;
 mod elementwise;
 mod gather;
@@ -25,6 +26,7 @@ mod tests;
 
 pub use adamw::AdamWStep;
 pub use attention::{AttentionGradients, AttentionSaved};
+pub use bf16::Bf16Tensor;
 pub use low_rank::{LoraGradients, LoraLayer};
 pub use mm_q::Weights;
 pub use rope::RopeTurns;
@@ -47,18 +49,20 @@ pub(crate) enum File {
     Gelu,
     QuickGelu,
     Elementwise,
+    Bf16,
     Bias,
     Gather,
     SoftmaxCrossEntropy,
     LowRank,
     Attention,
+    AttentionThin,
     AdamW,
     SumSquares,
 }
 
 impl File {
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 19] = [
         Self::MmQ,
         Self::MvQ,
         Self::RowsQ,
@@ -69,11 +73,13 @@ impl File {
         Self::Gelu,
         Self::QuickGelu,
         Self::Elementwise,
+        Self::Bf16,
         Self::Bias,
         Self::Gather,
         Self::SoftmaxCrossEntropy,
         Self::LowRank,
         Self::Attention,
+        Self::AttentionThin,
         Self::AdamW,
         Self::SumSquares,
     ];
@@ -90,11 +96,13 @@ impl File {
             Self::Gelu => "gelu",
             Self::QuickGelu => "quick_gelu",
             Self::Elementwise => "elementwise",
+            Self::Bf16 => "bf16",
             Self::Bias => "bias",
             Self::Gather => "gather",
             Self::SoftmaxCrossEntropy => "softmax_cross_entropy",
             Self::LowRank => "low_rank",
             Self::Attention => "attention",
+            Self::AttentionThin => "attention_thin",
             Self::AdamW => "adamw",
             Self::SumSquares => "sum_squares",
         }
@@ -113,11 +121,13 @@ impl File {
             Self::Gelu => include_str!("gelu.wgsl"),
             Self::QuickGelu => include_str!("quick_gelu.wgsl"),
             Self::Elementwise => include_str!("elementwise.wgsl"),
+            Self::Bf16 => include_str!("bf16.wgsl"),
             Self::Bias => include_str!("bias.wgsl"),
             Self::Gather => include_str!("gather.wgsl"),
             Self::SoftmaxCrossEntropy => include_str!("softmax_cross_entropy.wgsl"),
             Self::LowRank => include_str!("low_rank.wgsl"),
             Self::Attention => include_str!("attention.wgsl"),
+            Self::AttentionThin => include_str!("attention_thin.wgsl"),
             Self::AdamW => include_str!("adamw.wgsl"),
             Self::SumSquares => include_str!("sum_squares.wgsl"),
         }
@@ -126,9 +136,11 @@ impl File {
     /// Functions that several files use.
     pub(crate) fn prelude(self) -> &'static str {
         match self {
-            Self::RmsNorm | Self::LayerNorm | Self::SoftmaxCrossEntropy | Self::SumSquares => {
-                include_str!("reduce.wgsl")
-            }
+            Self::RmsNorm
+            | Self::LayerNorm
+            | Self::SoftmaxCrossEntropy
+            | Self::SumSquares
+            | Self::AttentionThin => include_str!("reduce.wgsl"),
             Self::Swiglu | Self::QuickGelu => include_str!("sigmoid.wgsl"),
             _ => "",
         }
@@ -147,11 +159,13 @@ impl File {
             Self::Gelu => &["forward", "backward"],
             Self::QuickGelu => &["forward", "backward"],
             Self::Elementwise => &["add", "copy", "scale", "fill"],
+            Self::Bf16 => &["forward", "back"],
             Self::Bias => &["forward", "backward"],
             Self::Gather => &["forward", "backward"],
             Self::SoftmaxCrossEntropy => &["observe", "forward", "backward"],
             Self::LowRank => &["product", "sum"],
             Self::Attention => &["forward", "sum_delta", "backward_kv", "backward_q"],
+            Self::AttentionThin => &["partial", "join"],
             Self::AdamW => &["update"],
             Self::SumSquares => &["partial", "finish"],
         }
@@ -160,7 +174,7 @@ impl File {
     /// Arrays that the file numbers, each with its offset at the head of the immediate data.
     pub(crate) fn arrays(self) -> usize {
         match self {
-            Self::Rope | Self::Elementwise | Self::Bias => 2,
+            Self::Rope | Self::Elementwise | Self::Bf16 | Self::Bias => 2,
             Self::MmQ
             | Self::MvQ
             | Self::RowsQ
@@ -170,7 +184,7 @@ impl File {
             | Self::LowRank
             | Self::SumSquares => 3,
             Self::SoftmaxCrossEntropy | Self::AdamW => 4,
-            Self::RmsNorm | Self::Swiglu => 5,
+            Self::RmsNorm | Self::Swiglu | Self::AttentionThin => 5,
             Self::LayerNorm => 6,
             Self::Attention => 10,
         }
@@ -181,7 +195,7 @@ impl File {
         match self {
             Self::MvQ => Some("TOKENS"),
             Self::LowRank => Some("KEEP"),
-            Self::Attention => Some("HEAD_WIDTH"),
+            Self::Attention | Self::AttentionThin => Some("HEAD_WIDTH"),
             _ => None,
         }
     }

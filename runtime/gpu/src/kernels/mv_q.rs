@@ -2,11 +2,11 @@
 
 use super::File;
 use super::mm_q::Weights;
-use crate::recorder::{Call, same, shaped};
+use crate::recorder::{Call, Groups, same, shaped};
 use crate::{Recorder, Result, Tensor};
 
 /// Rows of a group.
-const ROWS: usize = 4;
+const ROWS: usize = 8;
 
 impl Recorder {
     /// The most tokens [`Recorder::mv_q`] takes.
@@ -37,7 +37,7 @@ impl Recorder {
                     part.first as u32,
                     y.width() as u32,
                 ],
-                groups: [part.rows.div_ceil(ROWS), 1, 1],
+                groups: Groups::Line(part.rows.div_ceil(ROWS)),
             })?;
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! RMS norm and layer norm.
 
 use super::File;
-use crate::recorder::{Call, same, shaped};
+use crate::recorder::{Call, Groups, same, shaped};
 use crate::shader::Key;
 use crate::{Recorder, Result, Tensor};
 
@@ -120,7 +120,7 @@ impl Recorder {
                 arrays: &bound,
                 written,
                 words: &[rows.len() as u32, width as u32, (eps as f32).to_bits()],
-                groups: [rows.len(), 1, 1],
+                groups: Groups::Line(rows.len()),
             })?;
         }
         Ok(())

@@ -4,7 +4,7 @@ use graft_kernels::ops::rope::RopeLayout;
 
 use super::File;
 use super::elementwise::THREADS;
-use crate::recorder::Call;
+use crate::recorder::{Call, Groups};
 use crate::shader::Key;
 use crate::{GpuError, Recorder, Result, Tensor};
 
@@ -97,7 +97,7 @@ impl Recorder {
                     u32::from(table.layout == RopeLayout::HalfSplit),
                     direction.to_bits(),
                 ],
-                groups: [(count * heads * pairs).div_ceil(THREADS), 1, 1],
+                groups: Groups::Line((count * heads * pairs).div_ceil(THREADS)),
             })?;
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use super::File;
 use super::mm_q::Weights;
-use crate::recorder::{Call, shaped};
+use crate::recorder::{Call, Groups, shaped};
 use crate::{Ids, Recorder, Result, Tensor};
 
 impl Recorder {
@@ -32,7 +32,7 @@ impl Recorder {
                         w.inputs() as u32,
                         w.row_bytes() as u32,
                     ],
-                    groups: [ids.len(), 1, 1],
+                    groups: Groups::Grid([ids.len(), 1, 1]),
                 })?;
             }
         }

@@ -2,7 +2,7 @@
 
 use super::File;
 use super::elementwise::THREADS;
-use crate::recorder::{Binding, Call, same, shaped};
+use crate::recorder::{Binding, Call, Groups, same, shaped};
 use crate::shader::Key;
 use crate::{Ids, Recorder, Result, Tensor};
 
@@ -63,7 +63,7 @@ impl Recorder {
             ],
             written: 1,
             words: &[count as u32, 0, 0, 0],
-            groups: [count.div_ceil(THREADS), 1, 1],
+            groups: Groups::Line(count.div_ceil(THREADS)),
         })
     }
 
@@ -120,7 +120,7 @@ impl Recorder {
                 first as u32,
                 scale.to_bits(),
             ],
-            groups: [count, 1, 1],
+            groups: Groups::Line(count),
         })
     }
 }

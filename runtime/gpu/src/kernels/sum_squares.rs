@@ -1,7 +1,7 @@
 //! The sum of an array's squares, which tells a gradient's norm and whether all of it is finite.
 
 use super::File;
-use crate::recorder::{Call, same};
+use crate::recorder::{Call, Groups, same};
 use crate::shader::Key;
 use crate::{GpuError, Recorder, Result, Tensor};
 
@@ -40,7 +40,7 @@ impl Recorder {
                 arrays: &[(1, (&partial).into()), (0, (&x).into())],
                 written: 1,
                 words: &[x.len() as u32],
-                groups: [last - first, 1, 1],
+                groups: Groups::Line(last - first),
             })?;
         }
         if runs > u32::MAX as usize {
@@ -53,7 +53,7 @@ impl Recorder {
             arrays: &[(2, sum.into()), (1, (&scratch).into())],
             written: 1,
             words: &[runs as u32],
-            groups: [1, 1, 1],
+            groups: Groups::Grid([1, 1, 1]),
         })
     }
 }

@@ -1,6 +1,6 @@
 //! Attention and its gradients.
 
-use graft_gpu::{AttentionGradients, AttentionSaved, GpuError};
+use graft_gpu::{AttentionGradients, AttentionSaved, GpuError, Recorder};
 use graft_kernels::ops::attention::{self, AttentionShape};
 
 use crate::arrays::{Bench, Random, near};
@@ -27,7 +27,9 @@ fn attention_and_its_gradients_are_those_of_the_reference() {
         (shape(2, 2, 64, true), 19, 50),
         (shape(3, 1, 8, false), 33, 18),
         (shape(2, 1, 130, true), 17, 17),
+        (shape(2, 1, 32, true), 70, 100),
         (shape(2, 2, 24, true), 1, 40),
+        (shape(2, 1, 50, true), 3, 600),
     ] {
         let what = format!("{shape:?}, {tokens} of {positions}");
         let (wide, narrow) = (
@@ -66,6 +68,12 @@ fn attention_and_its_gradients_are_those_of_the_reference() {
         });
         near(&what, &bench.read(&out_t), &out, 2e-6);
         near(&what, &bench.read(&lse_t), &lse, 1e-6);
+
+        let floats = Recorder::attention_thin_scratch(tokens, positions, &shape);
+        let scratch = bench.tensor(&vec![0.0; floats], 1);
+        let thin = bench.tensor(&vec![5.0; tokens * wide], wide);
+        bench.record(|r| r.attention_thin(&thin, [&q_t, &k_t, &v_t], &shape, &scratch));
+        near(&what, &bench.read(&thin), &out, 2e-6);
 
         let (mut dq, mut dk, mut dv) = (dq, dk, dv);
         let wanted = attention::Gradients {

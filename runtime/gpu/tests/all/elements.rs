@@ -1,7 +1,7 @@
 //! Operators that treat every element alike.
 
-use graft_gpu::{DeviceOptions, GpuError};
-use graft_kernels::ops;
+use graft_gpu::{DeviceOptions, GpuError, Part};
+use graft_kernels::{QuantType, blocks, ops};
 
 use crate::arrays::{Bench, Random, near};
 use crate::machine;
@@ -91,6 +91,59 @@ fn sums_multiples_copies_and_constants_are_exact() {
         assert_eq!(filled[..500], y[..500]);
         assert_eq!(filled[500..1500], [3.0; 1000]);
         assert_eq!(filled[1500..], y[1500..]);
+    }
+}
+
+#[test]
+fn floats_are_rounded_to_bf16_as_the_reference_rounds_them() {
+    // The second device sees 3 rows at once.
+    let options = DeviceOptions {
+        binding_bytes: Some(1024),
+        ..machine::options()
+    };
+    let (Some(whole), Some(small)) = (machine::device(), machine::open(&options)) else {
+        return;
+    };
+    for device in [whole, small] {
+        let (bench, mut random) = (Bench::new(&device), Random::new(12));
+        let (rows, width) = (11, 61);
+        let mut x = random.floats(rows * width);
+        // Ties, both ways; beyond the greatest; what is not finite.
+        let bits = [
+            0x3f80_8000,
+            0x3f81_8000,
+            0xbf80_8001,
+            0x7f7f_ffff,
+            0x7f80_0000,
+            0xff80_0000,
+        ];
+        x.iter_mut()
+            .zip(bits)
+            .for_each(|(x, bits)| *x = f32::from_bits(bits));
+        let mut bytes = vec![0; 2 * x.len()];
+        let mut want = vec![0.0; x.len()];
+        blocks::encode(QuantType::BF16, &x, &mut bytes).unwrap();
+        blocks::decode(QuantType::BF16, &bytes, &mut want);
+        let arena = device.arena(Part::SavedActivations, 1 << 14).unwrap();
+        let halves = arena.bf16_tensor(rows, width).unwrap();
+        assert_eq!((halves.rows(), halves.width()), (rows, width));
+        let (x_t, back) = (
+            bench.tensor(&x, width),
+            bench.tensor(&vec![7.0; x.len()], width),
+        );
+        bench.record(|r| {
+            r.to_bf16(&halves, &x_t)?;
+            r.from_bf16(&back, &halves)?;
+            assert!(r.from_bf16(&back.reshape(width, rows)?, &halves).is_err());
+            Ok(())
+        });
+        assert_eq!(bench.read(&back), want);
+        bench.record(|r| {
+            r.fill(&x_t, f32::NAN)?;
+            r.to_bf16(&halves, &x_t)?;
+            r.from_bf16(&back, &halves)
+        });
+        assert!(bench.read(&back).iter().all(|v| v.is_nan()));
     }
 }
 

@@ -1,6 +1,6 @@
 //! LoRA and the gradients of trained layers.
 
-use graft_gpu::{LoraGradients, LoraLayer, Recorder};
+use graft_gpu::{Device, DeviceOptions, LoraGradients, LoraLayer, Recorder};
 use graft_kernels::ops::dropout::Dropout;
 use graft_kernels::ops::{linear, lora};
 
@@ -9,10 +9,14 @@ use crate::machine;
 
 #[test]
 fn lora_and_its_gradients_are_those_of_the_reference_dropout_included() {
-    let Some(device) = machine::device() else {
+    // The second device sees 10 tokens of the widest array at once.
+    let options = DeviceOptions {
+        binding_bytes: Some(88 << 10),
+        ..machine::options()
+    };
+    let (Some(whole), Some(small)) = (machine::device(), machine::open(&options)) else {
         return;
     };
-    let (bench, mut random) = (Bench::new(&device), Random::new(50));
     let dropout = Dropout {
         rate: 0.3,
         seed: 0xfedc_ba98_7654_3210,
@@ -21,11 +25,13 @@ fn lora_and_its_gradients_are_those_of_the_reference_dropout_included() {
         first: 0xffff_ff00,
     };
     // Sums over inputs in one run, and in three; ranks around a tile of 16.
-    for (tokens, inputs, outputs, rank, dropout) in [
-        (67, 130, 33, 16, Dropout::NONE),
-        (20, 2100, 70, 5, dropout),
-        (5, 40, 1030, 17, dropout),
+    for (device, [tokens, inputs, outputs, rank], dropout) in [
+        (&whole, [67, 130, 33, 16], Dropout::NONE),
+        (&whole, [20, 2100, 70, 5], dropout),
+        (&whole, [5, 40, 1030, 17], dropout),
+        (&small, [25, 2100, 70, 5], dropout),
     ] {
+        let (bench, mut random) = (Bench::new(device), Random::new(50));
         let what = format!("{tokens} x {inputs} x {outputs}, rank {rank}");
         let scale = 0.5;
         let (x, dy) = (
@@ -112,11 +118,22 @@ fn lora_and_its_gradients_are_those_of_the_reference_dropout_included() {
 
 #[test]
 fn a_trained_layers_gradient_is_that_of_the_reference() {
-    let Some(device) = machine::device() else {
+    // The second device sees the tokens in two parts, and the gradient whole.
+    let options = DeviceOptions {
+        binding_bytes: Some(20 << 10),
+        ..machine::options()
+    };
+    let (Some(whole), Some(small)) = (machine::device(), machine::open(&options)) else {
         return;
     };
-    let (bench, mut random) = (Bench::new(&device), Random::new(51));
-    let (tokens, inputs, outputs) = (21, 70, 65);
+    for device in [whole, small] {
+        trained(&device);
+    }
+}
+
+fn trained(device: &Device) {
+    let (bench, mut random) = (Bench::new(device), Random::new(51));
+    let (tokens, inputs, outputs) = (100, 70, 65);
     let (x, dy) = (
         random.floats(tokens * inputs),
         random.floats(tokens * outputs),

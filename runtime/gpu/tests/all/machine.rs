@@ -1,7 +1,5 @@
 //! The device that tests run on.
 
-use std::sync::OnceLock;
-
 use graft_gpu::{Device, DeviceOptions, GpuError};
 
 /// Software will do, every index is checked.
@@ -14,14 +12,13 @@ pub fn options() -> DeviceOptions {
     }
 }
 
-/// The device that most tests share. Where there is none, says so and gives `None`, or fails if
-/// `GPU_REQUIRED` is 1.
+/// A device for one test: what staging it has is not for the tests beside it. Where there is none, says so
+/// and gives `None`, or fails if `GPU_REQUIRED` is 1.
 pub fn device() -> Option<Device> {
-    static SHARED: OnceLock<Option<Device>> = OnceLock::new();
-    SHARED.get_or_init(|| open(&options())).clone()
+    open(&options())
 }
 
-/// A device of its own, for a test that changes it.
+/// As [`device`], with other options.
 pub fn open(options: &DeviceOptions) -> Option<Device> {
     let required = std::env::var("GPU_REQUIRED").is_ok_and(|v| v == "1");
     match Device::open(options) {

@@ -5,6 +5,7 @@
 mod arrays;
 mod attention;
 mod elements;
+mod layer;
 mod loss;
 mod low_rank;
 mod machine;

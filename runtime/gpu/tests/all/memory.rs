@@ -1,6 +1,6 @@
 //! Budget, arenas, and arrays in them.
 
-use graft_gpu::{DeviceOptions, GpuError, Part};
+use graft_gpu::{DeviceOptions, GpuError, Part, Recorder};
 use graft_kernels::QuantType;
 
 use crate::machine;
@@ -121,6 +121,38 @@ fn a_matrix_larger_than_a_kernel_sees_lies_in_pieces() {
                 ..
             }
         ),
+        "{refused}"
+    );
+}
+
+#[test]
+fn an_arena_larger_than_a_buffer_lies_in_several() {
+    let options = DeviceOptions {
+        buffer_bytes: Some(1 << 16),
+        ..machine::options()
+    };
+    let Some(device) = machine::open(&options) else {
+        return;
+    };
+    let arena = device.arena(Part::LayerBuffers, 3 << 16).unwrap();
+    assert_eq!(arena.bytes(), 3 << 16);
+    let tensors: Vec<_> = (0..3).map(|_| arena.tensor(1, 1 << 14).unwrap()).collect();
+    assert_eq!(arena.held(), arena.bytes());
+    let mut recorder = Recorder::new(&device).unwrap();
+    for (i, tensor) in tensors.iter().enumerate() {
+        recorder.fill(tensor, i as f32 + 1.0).unwrap();
+    }
+    recorder.add(&tensors[0], &tensors[1], 10.0).unwrap();
+    recorder.add(&tensors[0], &tensors[2], 100.0).unwrap();
+    recorder.submit().unwrap();
+    let mut values = vec![0.0; 1 << 14];
+    device.read(&tensors[0], &mut values).unwrap();
+    assert!(values.iter().all(|&v| v == 321.0));
+    drop(tensors);
+    // No array lies in two buffers.
+    let refused = arena.tensor(1, (1 << 14) + 1).unwrap_err();
+    assert!(
+        matches!(refused, GpuError::Arena { free: 65_536, .. }),
         "{refused}"
     );
 }

@@ -85,12 +85,14 @@ fn what_is_not_submitted_does_not_happen_and_gives_back_what_it_held() {
     let tensor = arena.tensor(1, 63 << 10).unwrap();
     let zeros = vec![0.0; tensor.len()];
     let ones = vec![1.0; tensor.len()];
+    // Two slots: as many as a recorder holds before it submits by itself.
+    let half = tensor.reshape(63, 1 << 10).unwrap().slice(0..32).unwrap();
     let mut recorder = Recorder::new(&device).unwrap();
     recorder.write(&tensor, &zeros).unwrap();
     recorder.submit().unwrap();
     for _ in 0..10 {
         let mut recorder = Recorder::new(&device).unwrap();
-        recorder.write(&tensor.slice(0..1).unwrap(), &ones).unwrap();
+        recorder.write(&half, &ones[..half.len()]).unwrap();
         let download = recorder.read(&tensor.reshape(7, 9 << 10).unwrap().slice(0..6).unwrap());
         drop(recorder);
         let download = download.unwrap();
@@ -100,14 +102,16 @@ fn what_is_not_submitted_does_not_happen_and_gives_back_what_it_held() {
     let mut back = ones;
     device.read(&tensor, &mut back).unwrap();
     assert!(back == zeros);
-    // All staging in one recorder's hands: another is told so.
-    let mut holder = Recorder::new(&device).unwrap();
-    holder.write(&tensor, &zeros).unwrap();
+    // All staging in the hands of two recorders: another is told so, in time.
+    let mut holders = [(); 2].map(|()| Recorder::new(&device).unwrap());
+    for holder in &mut holders {
+        holder.write(&half, &zeros[..half.len()]).unwrap();
+    }
     let mut other = Recorder::new(&device).unwrap();
-    let refused = other.write(&tensor, &zeros).unwrap_err();
+    let refused = other.write(&half, &zeros[..half.len()]).unwrap_err();
     assert_eq!(refused, GpuError::StagingBusy { op: "write" });
-    holder.submit().unwrap();
-    other.write(&tensor, &zeros).unwrap();
+    drop(holders);
+    other.write(&half, &zeros[..half.len()]).unwrap();
 }
 
 #[test]
@@ -171,4 +175,25 @@ fn a_device_lost_in_the_middle_ends_every_wait() {
     lost(open.submit().unwrap_err());
     lost(Recorder::new(&device).unwrap_err());
     lost(device.read(&tensor, &mut [0.0; 8]).unwrap_err());
+}
+
+#[test]
+fn threads_share_a_device() {
+    let Some(device) = machine::device() else {
+        return;
+    };
+    let bench = Bench::new(&device);
+    std::thread::scope(|threads| {
+        for number in 0..4 {
+            let bench = &bench;
+            threads.spawn(move || {
+                for round in 0..25 {
+                    let value = (100 * number + round) as f32;
+                    let (x, y) = (bench.tensor(&[value; 300], 3), bench.tensor(&[1.0; 300], 3));
+                    bench.record(|r| r.add(&y, &x, 2.0));
+                    assert_eq!(bench.read(&y), [2.0 * value + 1.0; 300]);
+                }
+            });
+        }
+    });
 }

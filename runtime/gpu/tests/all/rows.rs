@@ -187,3 +187,20 @@ fn rows_are_gathered_and_their_gradients_go_back_to_them() {
         Ok(())
     });
 }
+
+#[test]
+fn more_rows_than_a_device_takes_groups_are_all_normed() {
+    let Some(device) = machine::device() else {
+        return;
+    };
+    let (bench, mut random) = (Bench::new(&device), Random::new(24));
+    // A device takes 65535 groups in one dimension.
+    let (tokens, width) = (65_536 + 3, 1);
+    let (x, weight) = (random.floats(tokens * width), [2.0]);
+    let (x_t, weight_t) = (bench.tensor(&x, width), bench.tensor(&weight, width));
+    let [y_t, inv_t] = [(); 2].map(|()| bench.tensor(&vec![0.0; tokens], width));
+    bench.record(|r| r.rms_norm(&y_t, &inv_t, &x_t, &weight_t, 1e-5));
+    let (mut y, mut inv) = (vec![0.0; tokens], vec![0.0; tokens]);
+    ops::rms_norm::forward(&mut y, &mut inv, &x, &weight, 1e-5);
+    near("rms_norm", &bench.read(&y_t), &y, 1e-6);
+}
