@@ -37,7 +37,9 @@ pub fn device() -> Option<DeviceOptions> {
 
 /// Every block type but IQ4_XS, which graft reads and does not write: the device's own tests have it.
 pub fn types() -> impl Iterator<Item = QuantType> {
-    QuantType::ALL.into_iter().filter(|&ty| ty != QuantType::IQ4XS)
+    QuantType::ALL
+        .into_iter()
+        .filter(|&ty| ty != QuantType::IQ4XS)
 }
 
 /// The same for training.
