@@ -4,7 +4,6 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
 
 use crate::Result;
 use crate::model::Llama;
@@ -130,21 +129,20 @@ pub(crate) fn attach(llama: &mut Llama, options: &DeviceOptions) -> Result<()> {
         DeviceChoice::Gpu(_) => Err(DeviceError::NotBuilt.into()),
         #[cfg(feature = "gpu")]
         DeviceChoice::Auto => {
-            match crate::gpu::GpuLayers::new(llama, options) {
-                Ok(Some(layers)) => llama.set_device(Arc::new(layers)),
-                Ok(None) => {
-                    tracing::info!("no layer fits the graphics device, the processor runs all")
-                }
-                Err(error) => tracing::info!(%error, "the processor runs the model"),
+            if let Err(error) = give_layers(llama, options) {
+                tracing::info!(%error, "the processor runs the model");
             }
             Ok(())
         }
         #[cfg(feature = "gpu")]
-        DeviceChoice::Gpu(_) => {
-            if let Some(layers) = crate::gpu::GpuLayers::new(llama, options)? {
-                llama.set_device(Arc::new(layers));
-            }
-            Ok(())
-        }
+        DeviceChoice::Gpu(_) => give_layers(llama, options),
     }
+}
+
+#[cfg(feature = "gpu")]
+fn give_layers(llama: &mut Llama, options: &DeviceOptions) -> Result<()> {
+    if let Some(layers) = crate::gpu::GpuLayers::new(llama, options)? {
+        llama.set_device(std::sync::Arc::new(layers));
+    }
+    Ok(())
 }

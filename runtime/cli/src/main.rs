@@ -13,6 +13,7 @@ mod commands;
 mod component;
 mod conversion;
 mod demo;
+mod device_arguments;
 mod divergence;
 mod failure;
 mod interrupt;

@@ -14,6 +14,7 @@ use graft::session::{Item, Session, SessionOptions, ShownImage};
 use graft::threads::Pool;
 use graft::train::TrainError;
 
+use crate::device_arguments::DeviceArguments;
 use crate::failure::Failure;
 use crate::progress::short_bytes;
 
@@ -32,6 +33,8 @@ pub struct ModelArguments {
     /// Worker threads [default: one per core]
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, value_parser = threads)]
     pub threads: usize,
+    #[command(flatten)]
+    pub device: DeviceArguments,
 }
 
 /// An adapter file with a strength.
@@ -79,9 +82,10 @@ impl ModelArguments {
         let options = ModelOptions {
             mmproj: self.mmproj.clone(),
             threads: self.threads,
-            ..ModelOptions::default()
+            device: self.device.options(0),
         };
         let model = open_model(&self.model, &options)?;
+        self.device.tell(&model);
         let open = |argument: &AdapterArgument| Ok((argument.open(&model)?, argument.scale));
         let adapters = self.adapters.iter().map(open);
         let adapters = adapters.collect::<Result<_, Failure>>()?;

@@ -8,6 +8,7 @@ use graft::train::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::device_arguments::DeviceArguments;
 use crate::failure::Failure;
 use crate::model_arguments::threads;
 
@@ -85,6 +86,8 @@ pub struct RunArguments {
     /// Worker threads [default: one per core]
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, value_parser = threads)]
     pub threads: usize,
+    #[command(flatten)]
+    pub device: DeviceArguments,
 
     /// Rank of every pair
     #[arg(long, default_value_t = 16, help_heading = "Adapter")]

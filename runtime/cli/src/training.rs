@@ -6,12 +6,14 @@ use std::sync::Arc;
 use graft::adapter::Adapter;
 use graft::cancel::Cancel;
 use graft::dataset::DataSet;
+use graft::device::DeviceChoice;
 use graft::model::ModelOptions;
 use graft::train::{
     Best, DataPart, Evaluation, Lack, Run, RunEnd, RunEvent, RunFolder, Setup, SetupEvent,
     TrainError, TrainPlan, Workload, checkpoint,
 };
 
+use crate::device_arguments::DeviceArguments;
 use crate::failure::Failure;
 use crate::model_arguments::{about, open_model};
 use crate::progress::Progress;
@@ -43,6 +45,19 @@ pub fn open(config: &RunConfig, threads: usize) -> Result<Setup, Failure> {
         budget: config.memory,
         feature_cache: config.feature_cache.clone(),
     })
+}
+
+/// Has the device that was asked for run the model, with room for the run that was planned.
+pub fn on_device(
+    setup: &mut Setup,
+    plan: &TrainPlan,
+    device: &DeviceArguments,
+) -> Result<(), Failure> {
+    if device.device != DeviceChoice::Cpu {
+        setup.run_on(&device.options(0), plan)?;
+        device.tell(&setup.model);
+    }
+    Ok(())
 }
 
 /// What there is to learn, without looking at the images; a failure says in which file.
@@ -119,9 +134,15 @@ pub fn train(
     setup: &mut Setup,
     folder: &Path,
     resume: Option<&Path>,
+    device: &DeviceArguments,
     cancel: &Cancel,
 ) -> Result<Trained, Failure> {
-    let plan = planned(setup, &workload(setup)?)?;
+    let work = workload(setup)?;
+    let mut plan = planned(setup, &work)?;
+    on_device(setup, &plan, device)?;
+    if setup.model.llama().device().is_some() {
+        plan = planned(setup, &work)?;
+    }
     let ready = setup.trainer(&plan, Some(folder), cancel, &mut preparing())?;
     let mut trainer = ready.trainer;
     let mut folder = match resume {

@@ -56,10 +56,11 @@ pub(super) struct PassBuffers {
 }
 
 impl GpuLayers {
-    /// Opens a device and writes as much of the model to it as was asked for, or as fits; `None` if nothing does.
+    /// Opens a device and writes as much of the model to it as was asked for, or as fits; `None` if no layer was
+    /// asked for.
     ///
     /// # Errors
-    /// If there is no such device, what was asked for does not fit it, or it fails.
+    /// If there is no such device, what was asked for or one layer does not fit it, or it fails.
     pub fn new(llama: &Llama, options: &DeviceOptions) -> Result<Option<Self>> {
         let device = open(options)?;
         let Some(placement) = Placement::choose(&device, llama, options)? else {

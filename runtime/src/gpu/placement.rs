@@ -29,11 +29,10 @@ pub(super) struct Placement {
 }
 
 impl Placement {
-    /// As many of the upper layers as the device has room for, or as were asked for. None at all where not one fits
-    /// and no number was asked for.
+    /// As many of the upper layers as the device has room for, or as were asked for; `None` if none was.
     ///
     /// # Errors
-    /// If what was asked for does not fit.
+    /// If what was asked for does not fit, or not one layer does.
     pub fn choose(device: &Device, llama: &Llama, options: &DeviceOptions) -> Result<Option<Self>> {
         let (shape, layers) = (llama.shape(), llama.layers());
         let context = match options.context_length {
@@ -81,9 +80,10 @@ impl Placement {
                 .find(|&n| needed(n, 0) <= free)
                 .unwrap_or(0),
         };
-        if count == 0 {
+        if options.layers == Some(0) {
             return Ok(None);
         }
+        let count = count.max(1);
         let most = if options.training.is_some() { count } else { 0 };
         let Some(streamed) = (0..=most).find(|&n| needed(count, n) <= free) else {
             return Err(DeviceError::NoRoom {

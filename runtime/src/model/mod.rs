@@ -130,6 +130,16 @@ impl Model {
         }))
     }
 
+    /// The same model, from the same files and on the same workers, some of whose layers a device runs.
+    ///
+    /// # Errors
+    /// If the device is not to be had, or what was asked for does not fit it.
+    pub fn on_device(&self, device: &DeviceOptions) -> crate::Result<Arc<Self>> {
+        let vision = self.vision.as_ref().map(|vision| Arc::clone(vision.gguf()));
+        let pool = self.llama.pool().clone();
+        Self::from_parts(Arc::clone(&self.gguf), vision, pool, device)
+    }
+
     /// The file.
     pub fn gguf(&self) -> &Arc<Gguf> {
         &self.gguf

@@ -11,6 +11,7 @@ use crate::Result;
 use crate::adapter::Adapter;
 use crate::cancel::Cancel;
 use crate::dataset::DataSet;
+use crate::device::{DeviceOptions, TrainingRoom};
 use crate::memory::Arena;
 use crate::model::Model;
 use crate::tokenizer::ChatTemplate;
@@ -107,6 +108,22 @@ impl Setup {
     pub fn plan(&self, work: &Workload) -> Result<TrainPlan> {
         let (options, initial) = (&self.options, self.initial.as_deref());
         plan(&self.model, options, work, initial, self.budget)
+    }
+
+    /// Has a device run the model from now on, with room for a run that was planned; it is to be planned anew then.
+    ///
+    /// # Errors
+    /// As [`Model::on_device`].
+    pub fn run_on(&mut self, device: &DeviceOptions, plan: &TrainPlan) -> Result<()> {
+        let room = TrainingRoom {
+            tokens: plan.activations.tokens,
+            rank: plan.activations.max_rank,
+        };
+        self.model = self.model.on_device(&DeviceOptions {
+            training: Some(room),
+            ..device.clone()
+        })?;
+        Ok(())
     }
 
     /// Makes the examples and the trainer, as planned. `folder` is the run's, which is made if need be; what the plan

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use graft::memory::Phase;
-use graft::model::ModelOptions;
+use graft::model::{DeviceReport, ModelOptions};
 use graft::session::{Session, SessionOptions};
 use graft::train::{GradientPlace, Pace, Place, TrainPlan, Workload, pace};
 
@@ -14,7 +14,7 @@ use crate::failure::Failure;
 use crate::model_arguments::{check_context, open_model};
 use crate::progress::{counted, short, short_bytes};
 use crate::run_config::RunArguments;
-use crate::training::{open, planned as plan_of, workload};
+use crate::training::{on_device, open, planned as plan_of, workload};
 
 /// Show what a training run or a conversation will take: bytes per part, time per update
 ///
@@ -45,17 +45,28 @@ pub fn run(arguments: &PlanArguments, setting: &Setting) -> Result<(), Failure> 
     }
     run.check_data()?;
     let config = run.config(std::path::Path::new(""), run.options(0, 0));
-    let setup = open(&config, run.threads)?;
+    let mut setup = open(&config, run.threads)?;
     let work = workload(&setup)?;
-    let planned = plan_of(&setup, &work)?;
-    let pace = pace(&setup.model, &setup.options, &work, &planned)?;
+    let mut planned = plan_of(&setup, &work)?;
+    on_device(&mut setup, &planned, &run.device)?;
+    let device = setup.model.llama().device().map(|device| device.report());
+    // What is measured is the processor.
+    let pace = match device {
+        Some(_) => None,
+        None => Some(pace(&setup.model, &setup.options, &work, &planned)?),
+    };
+    if device.is_some() {
+        planned = plan_of(&setup, &work)?;
+    }
     let mut out = std::io::stdout().lock();
     if setting.json {
+        let bottleneck = pace.as_ref().and_then(Pace::bottleneck);
         let document = serde_json::json!({
             "plan": planned,
             "work": work,
             "pace": pace,
-            "bottleneck": pace.bottleneck().map(|part| part.name),
+            "bottleneck": bottleneck.map(|part| part.name),
+            "device": device.as_ref().map(report_document),
         });
         writeln!(out, "{document}")?;
         return Ok(());
@@ -68,7 +79,12 @@ pub fn run(arguments: &PlanArguments, setting: &Setting) -> Result<(), Failure> 
     };
     let peak = short_bytes(planned.peak_bytes);
     writeln!(out, "{:44}{peak:>12}{budget}\n", "peak")?;
-    write_pace(&mut out, &pace, &planned, &work)?;
+    if let Some(device) = &device {
+        write_device(&mut out, device)?;
+    }
+    if let Some(pace) = &pace {
+        write_pace(&mut out, pace, &planned, &work)?;
+    }
     writeln!(out)?;
     let chosen = choices(&planned);
     match chosen.as_slice() {
@@ -184,6 +200,37 @@ pub fn write_parts(out: &mut impl Write, planned: &TrainPlan) -> std::io::Result
         writeln!(out, "  {:42}{bytes:>12}{phase}", part.name())?;
     }
     Ok(())
+}
+
+fn report_document(report: &DeviceReport) -> serde_json::Value {
+    let parts = report.parts.iter();
+    let parts = parts.map(|(name, bytes)| serde_json::json!({"part": name, "bytes": bytes}));
+    serde_json::json!({
+        "device": report.device,
+        "layers": report.layers,
+        "output": report.output,
+        "budget": report.budget,
+        "parts": parts.collect::<Vec<_>>(),
+    })
+}
+
+/// What a device's memory holds once the model is there, one part a line.
+fn write_device(out: &mut impl Write, report: &DeviceReport) -> std::io::Result<()> {
+    writeln!(
+        out,
+        "on {}, which runs {} layers:",
+        report.device, report.layers
+    )?;
+    for &(part, bytes) in &report.parts {
+        writeln!(out, "  {part:42}{:>12}", short_bytes(bytes))?;
+    }
+    let held = report.parts.iter().map(|(_, bytes)| bytes).sum();
+    let (held, budget) = (short_bytes(held), short_bytes(report.budget));
+    writeln!(
+        out,
+        "{:44}{held:>12} of {budget}; the run takes the rest\n",
+        "the model there"
+    )
 }
 
 /// Where the time goes, one part a line.

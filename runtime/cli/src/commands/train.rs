@@ -88,6 +88,7 @@ pub fn run(arguments: &TrainArguments, setting: &Setting) -> Result<(), Failure>
         &mut setup,
         &folder,
         checkpoint.as_deref(),
+        &arguments.run.device,
         &setting.cancel,
     )?;
     check_end(&trained.end, &folder)?;

@@ -23,6 +23,7 @@ use graft_plugins::{Cache, Grants, Host, Limits};
 use crate::Setting;
 use crate::commands::plan::write_parts;
 use crate::conversion::convert;
+use crate::device_arguments::DeviceArguments;
 use crate::failure::Failure;
 use crate::model_arguments::threads;
 use crate::progress::{counted, short, short_bytes};
@@ -54,6 +55,8 @@ pub struct DemoArguments {
     /// Worker threads [default: one per core]
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, value_parser = threads)]
     threads: usize,
+    #[command(flatten)]
+    device: DeviceArguments,
 }
 
 /// Runs the command.
@@ -145,7 +148,14 @@ impl Story<'_> {
 
         self.heading(out, "Training: a LoRA adapter on the 4-bit base")?;
         let run = self.folder.join("run");
-        let trained = train(&config, &mut setup, &run, None, &self.setting.cancel)?;
+        let trained = train(
+            &config,
+            &mut setup,
+            &run,
+            None,
+            &self.arguments.device,
+            &self.setting.cancel,
+        )?;
         if trained.end != RunEnd::Done {
             return Err(Failure::Interrupted(None));
         }
