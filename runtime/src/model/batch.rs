@@ -48,17 +48,22 @@ impl FreshKv {
 
 impl Llama {
     /// Runs the lanes' rows `[T, W]`, one lane behind the other, through all layers, in place, each as the
-    /// positions after those in its cache, and appends them to it.
+    /// positions after those in its cache, and appends them to it. `check` is asked several times in each layer
+    /// whether to go on; if not, the rows are meaningless, and no cache has grown.
+    ///
+    /// # Errors
+    /// What `check` says.
     ///
     /// # Panics
     /// If `run`, `fresh` or a cache has no room for them, or there are not as many rows as the lanes have.
-    pub fn forward_batch(
+    pub fn forward_batch<E: Send>(
         &self,
         rows: &mut [f32],
         lanes: &mut [Lane<'_>],
         run: &mut Inference,
         fresh: &mut FreshKv,
-    ) {
+        check: &(dyn Fn() -> Result<(), E> + Sync),
+    ) -> Result<(), E> {
         let mut end = 0;
         let ends = lanes.iter().map(|lane| {
             end += lane.rows;
@@ -88,12 +93,15 @@ impl Llama {
                     keys: &mut fresh.keys,
                     values: &mut fresh.values,
                 };
-                layer.forward_batch(rows, saved, (fresh, &mut caches), &pass, scratch);
+                let (caches, pass) = ((fresh, &mut caches[..]), (&pass, check as _));
+                layer.forward_batch(rows, saved, caches, pass, scratch)?;
             }
-        });
+            Ok(())
+        })?;
         for lane in lanes {
             lane.kv.advance(lane.rows, lane.by);
         }
+        Ok(())
     }
 }
 
