@@ -257,17 +257,19 @@ GRAFT_API graft_status graft_runtime_memory(const graft_runtime *runtime GRAFT_O
 /* ----------------------------------------------------------------------------------------------------- devices */
 
 #define GRAFT_DEVICE_CPU 0u
+#define GRAFT_DEVICE_GPU 1u
 typedef struct graft_device_info {
     uint32_t struct_size;
-    uint32_t kind;                    /* GRAFT_DEVICE_CPU */
-    char name[32];                    /* "cpu" */
+    uint32_t kind;                    /* GRAFT_DEVICE_CPU, GRAFT_DEVICE_GPU */
+    char name[32];                    /* what graft_model_options.device calls it: "cpu", "gpu:0" */
     char description[128];            /* its maker's name for it */
-    char kernels[32];                 /* the kernels it runs: "avx2" */
+    char kernels[32];                 /* the kernels it runs: "avx2"; of a graphics device the interface: "vulkan" */
     uint64_t memory_total;            /* bytes; 0: not known */
     uint64_t memory_free;             /* bytes programs could still have; 0: not known */
     uint32_t n_threads;
     uint32_t reserved_0;
 } graft_device_info;
+/* The processor is number 0. Graphics devices are looked for once in a process. */
 GRAFT_API graft_status graft_device_count(const graft_runtime *runtime GRAFT_OPT, uint32_t *out) GRAFT_NOEXCEPT;
 GRAFT_API graft_status graft_device_get(const graft_runtime *runtime GRAFT_OPT, uint32_t index,
                                         graft_device_info *out) GRAFT_NOEXCEPT;
@@ -308,6 +310,11 @@ typedef struct graft_model_options {
     graft_cancel *cancel;             /* stops such reading; NULL: nothing does */
     uint32_t flags;                   /* 0 */
     uint32_t reserved_0;
+    const char *device;               /* what runs it: "cpu"; "gpu", or one by its graft_device_info name; "auto": a
+                                         graphics card where there is one. NULL: "cpu" */
+    uint64_t device_memory;           /* most bytes of a graphics device; 0: four fifths of its memory */
+    uint32_t n_device_layers;         /* how many of the upper layers it runs; 0: as many as fit */
+    uint32_t n_device_context;        /* positions of a session to leave room for; 0: as many as a session has by itself */
 } graft_model_options;
 
 /* Opens a GGUF file, or the first of a split model, and checks everything in it that will be used. Weights are mapped,

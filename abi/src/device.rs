@@ -1,4 +1,4 @@
-//! Devices: what models can run on. So far that is the processor.
+//! Devices: what models can run on.
 
 use graft_kernels::Kernels;
 
@@ -12,17 +12,19 @@ use crate::structs::{CStruct, c_struct, fixed};
 
 /// A device that is the processor.
 pub const GRAFT_DEVICE_CPU: u32 = 0;
+/// A device for graphics.
+pub const GRAFT_DEVICE_GPU: u32 = 1;
 
 c_struct! {
     /// What a device is.
     graft_device_info {
-        /// [`GRAFT_DEVICE_CPU`].
+        /// [`GRAFT_DEVICE_CPU`] or [`GRAFT_DEVICE_GPU`].
         kind: u32,
-        /// How options name it: "cpu".
+        /// How options name it: "cpu", "gpu:0".
         name: [u8; 32],
         /// Its maker's name for it.
         description: [u8; 128],
-        /// The kernels it runs: "avx2".
+        /// The kernels it runs: "avx2"; of a graphics device the interface: "vulkan".
         kernels: [u8; 32],
         /// Bytes of its memory; 0 where the system does not say.
         memory_total: u64,
@@ -41,7 +43,7 @@ pub extern "C" fn graft_device_count(runtime: Handle<Runtime>, out: Out<u32>) ->
     call::status("graft_device_count", || {
         Runtime::of(runtime)?;
         out.check("out")?;
-        out.set(1);
+        out.set(number(1 + cards().len()));
         DONE
     })
 }
@@ -56,9 +58,15 @@ pub extern "C" fn graft_device_get(
     call::status("graft_device_get", || {
         let runtime = Runtime::of(runtime)?;
         out.check("out")?;
-        if index > 0 {
-            let message = format!("there is no device {index}; the processor is device 0");
-            return Err(Fault::new(GRAFT_E_NOT_FOUND, message));
+        if let Some(card) = index.checked_sub(1) {
+            let card = cards().get(card as usize).ok_or_else(|| {
+                let last = cards().len();
+                let message =
+                    format!("there is no device {index}; the last is {last}, the processor is 0");
+                Fault::new(GRAFT_E_NOT_FOUND, message)
+            })?;
+            out.set(card)?;
+            return DONE;
         }
         let memory = graft::memory::memory();
         out.set(&graft_device_info {
@@ -68,9 +76,36 @@ pub extern "C" fn graft_device_get(
             kernels: fixed(Kernels::detect().name),
             memory_total: memory.map_or(0, |memory| memory.total),
             memory_free: memory.map_or(0, |memory| memory.available),
-            n_threads: u32::try_from(runtime.pool().threads()).unwrap_or(u32::MAX),
+            n_threads: number(runtime.pool().threads()),
             ..graft_device_info::zeroed()
         })?;
         DONE
     })
+}
+
+fn number(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+/// The graphics devices of this machine, looked for once.
+#[cfg(feature = "gpu")]
+fn cards() -> &'static [graft_device_info] {
+    static CARDS: std::sync::OnceLock<Vec<graft_device_info>> = std::sync::OnceLock::new();
+    CARDS.get_or_init(|| {
+        let card = |card: graft::gpu::AdapterReport| graft_device_info {
+            kind: GRAFT_DEVICE_GPU,
+            name: fixed(&format!("gpu:{}", card.index)),
+            description: fixed(&card.name),
+            kernels: fixed(card.interface),
+            memory_total: card.memory().unwrap_or(0),
+            ..graft_device_info::zeroed()
+        };
+        graft::gpu::adapters().into_iter().map(card).collect()
+    })
+}
+
+/// This build has no part for graphics devices.
+#[cfg(not(feature = "gpu"))]
+fn cards() -> &'static [graft_device_info] {
+    &[]
 }

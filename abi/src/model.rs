@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use graft::device::DeviceOptions;
+use graft::device::{DeviceChoice, DeviceOptions};
 use graft::gguf::{Array, Gguf, Value};
 use graft::model::Model;
 use graft::threads::Pool;
@@ -59,6 +59,14 @@ c_struct! {
         flags: u32,
         /// Zero.
         reserved_0: u32,
+        /// What runs it; NULL for the processor.
+        device: Text,
+        /// Most bytes of a graphics device; 0 for four fifths of its memory.
+        device_memory: u64,
+        /// How many of the upper layers it runs; 0 for as many as fit.
+        n_device_layers: u32,
+        /// Positions of a session to leave room for; 0 for as many as a session has by itself.
+        n_device_context: u32,
     }
 }
 
@@ -98,6 +106,21 @@ c_struct! {
     }
 }
 
+/// The library's words for what is to run a model.
+fn device_of(options: &graft_model_options) -> Result<DeviceOptions, Fault> {
+    let device = match options.device.optional("device")? {
+        None => DeviceChoice::Cpu,
+        Some(name) => name.parse().map_err(graft::Error::from)?,
+    };
+    Ok(DeviceOptions {
+        device,
+        layers: (options.n_device_layers > 0).then_some(options.n_device_layers as usize),
+        memory: (options.device_memory > 0).then_some(options.device_memory),
+        context_length: options.n_device_context as usize,
+        training: None,
+    })
+}
+
 impl ModelObject {
     /// The model.
     pub fn model(&self) -> &Arc<Model> {
@@ -123,6 +146,7 @@ impl ModelObject {
             let message = format!("flags is {:#x}; a model knows none", options.flags);
             return Err(Fault::argument(message));
         }
+        let device = device_of(options)?;
         let cancel = options.cancel.flag()?;
         let progress = Progress::new(options.progress, options.progress_userdata);
         let reading = |name| Reading {
@@ -145,7 +169,7 @@ impl ModelObject {
             0 => runtime.pool().clone(),
             threads => Pool::new(threads as usize)?,
         };
-        let model = Model::from_parts(gguf, vision, pool, &DeviceOptions::default())?;
+        let model = Model::from_parts(gguf, vision, pool, &device)?;
         Ok(Self { runtime, model })
     }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use graft::adapter::AdapterError;
 use graft::convert_hf::ConvertHfError;
 use graft::dataset::{ConvertError, DatasetError, Diagnostic};
+use graft::device::DeviceError;
 use graft::evaluate::EvaluateError;
 use graft::gguf::GgufError;
 use graft::image::ImageError;
@@ -61,6 +62,16 @@ impl From<graft::memory::BudgetError> for Fault {
 
 type Sorted = (graft_status, Vec<(&'static str, String)>);
 
+fn device(error: &DeviceError) -> graft_status {
+    match error {
+        DeviceError::Unknown { .. } => status::GRAFT_E_ARGUMENT,
+        DeviceError::NotBuilt => status::GRAFT_E_UNSUPPORTED,
+        DeviceError::NoMemory(_) => status::GRAFT_E_DEVICE_MEMORY,
+        DeviceError::NoRoom { .. } => status::GRAFT_E_BUDGET,
+        _ => status::GRAFT_E_DEVICE,
+    }
+}
+
 /// The status of an error, and what it is about.
 fn sort(error: &graft::Error) -> Sorted {
     use graft::Error;
@@ -79,6 +90,7 @@ fn sort(error: &graft::Error) -> Sorted {
         Error::Session(error) => session(error),
         Error::Train(error) => train(error),
         Error::Quantize(error) => quantize(error),
+        Error::Device(error) => plain(device(error)),
         Error::Budget(_) => plain(status::GRAFT_E_BUDGET),
         Error::Arena(ArenaError::Refused { .. }) => plain(status::GRAFT_E_MEMORY),
         Error::Arena(_) => plain(status::GRAFT_E_INTERNAL),

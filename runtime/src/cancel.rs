@@ -11,6 +11,8 @@ use crate::{Error, Result};
 pub struct Cancel {
     flag: Arc<AtomicBool>,
     deadline: Option<Instant>,
+    /// Counts as well.
+    above: Option<Box<Cancel>>,
 }
 
 impl Cancel {
@@ -23,8 +25,18 @@ impl Cancel {
     #[must_use]
     pub fn until(&self, deadline: Instant) -> Self {
         Self {
-            flag: Arc::clone(&self.flag),
             deadline: Some(deadline),
+            ..self.clone()
+        }
+    }
+
+    /// Another flag, which counts as raised as soon as this one is; raising it leaves this one as it is. For work
+    /// that may also end itself.
+    #[must_use]
+    pub fn below(&self) -> Self {
+        Self {
+            above: Some(Box::new(self.clone())),
+            ..Self::default()
         }
     }
 
@@ -43,10 +55,10 @@ impl Cancel {
         Arc::strong_count(&self.flag) > 1
     }
 
-    /// Whether it may come to be raised while somebody works with it alone: others have the flag, or it has a
-    /// deadline.
+    /// Whether it may come to be raised while somebody works with it alone: others have the flag, it has a deadline,
+    /// or there is one above it.
     pub fn may_be_raised(&self) -> bool {
-        self.is_shared() || self.deadline.is_some()
+        self.is_shared() || self.deadline.is_some() || self.above.is_some()
     }
 
     /// Whether the flag is raised.
@@ -62,7 +74,7 @@ impl Cancel {
         }
         match self.deadline {
             Some(deadline) if Instant::now() >= deadline => Err(Error::TimedOut),
-            _ => Ok(()),
+            _ => self.above.as_ref().map_or(Ok(()), |above| above.check()),
         }
     }
 }
@@ -86,5 +98,19 @@ mod tests {
         assert!(matches!(late.check(), Err(Error::Cancelled)) && flag.is_raised());
         flag.lower();
         assert!(!early.is_raised());
+    }
+
+    #[test]
+    fn a_flag_below_another_is_raised_with_it_and_alone() {
+        let all = Cancel::new();
+        let one = all.below();
+        assert!(one.may_be_raised() && all.is_shared() && !one.is_raised());
+        one.raise();
+        assert!(one.is_raised() && !all.is_raised());
+        let other = all.below();
+        all.raise();
+        assert!(other.is_raised() && all.until(Instant::now()).below().is_raised());
+        drop((one, other));
+        assert!(!all.is_shared());
     }
 }

@@ -15,8 +15,11 @@ use std::sync::Arc;
 
 use closeness::relative_error;
 use graft::adapter::{Adapter, Attached, BaseIdentity, LoraPair};
+use graft::cancel::Cancel;
 use graft::model::{LlamaShape, Model, Site};
-use graft::session::{Batch, BatchOptions, Finish, GenerateOptions, Session, SessionOptions};
+use graft::session::{
+    Batch, BatchOptions, Finish, GenerateOptions, Given, Item, Session, SessionOptions,
+};
 use graft_kernels::QuantType;
 use random::{Sizes, uniform};
 
@@ -226,4 +229,59 @@ fn a_batch_refuses_whole_what_does_not_fit_one_of_its_sessions() {
     let mut longer = Session::new(Arc::clone(&first), &longer).unwrap();
     let longer = batch.feed(&mut [&mut longer], &[&[1]]).unwrap_err();
     assert!(longer.to_string().contains("at most"), "{longer}");
+}
+
+#[test]
+fn a_cancelled_batch_keeps_what_was_run_and_goes_on_from_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = sight::model(folder.path());
+    let sets = sets(&model, 3);
+    let mut sessions: Vec<_> = sets.iter().map(|set| session(&model, set)).collect();
+    let mut lanes: Vec<_> = sessions.iter_mut().collect();
+    let (mut batch, cancel) = (batch(&model, 3), Cancel::new());
+    let items = |n: usize, count: usize| -> Vec<Item> {
+        let words = words(n, count).into_iter();
+        words.map(Item::Token).collect()
+    };
+    let all = |count: usize| (0..3).map(|n| Given::History(items(n, count))).collect();
+    cancel.raise();
+    let refused = batch.give(&mut lanes, all(9), &cancel);
+    assert!(matches!(refused, Err(graft::Error::Cancelled)));
+    assert!(lanes.iter().all(|session| session.position() == 0));
+    cancel.lower();
+    assert_eq!(batch.give(&mut lanes, all(9), &cancel).unwrap(), [0; 3]);
+    // All but the last of what is there already; the last is run again, for its row.
+    assert_eq!(batch.give(&mut lanes, all(5), &cancel).unwrap(), [4; 3]);
+    assert_eq!(batch.give(&mut lanes, all(9), &cancel).unwrap(), [5; 3]);
+
+    let options = vec![GenerateOptions::default(); 3];
+    let mut texts = 0;
+    let answers = batch.generate_unless(&mut lanes, &options, &cancel, |_, _| {
+        texts += 1;
+        if texts == 4 {
+            cancel.raise();
+        }
+        ControlFlow::Continue(())
+    });
+    let answers = answers.unwrap();
+    assert!(
+        answers
+            .iter()
+            .all(|answer| answer.finish == Finish::Cancelled)
+    );
+    cancel.lower();
+    for (n, session) in lanes.iter().enumerate() {
+        let held = session.history().len() - 9;
+        assert!((1..=answers[n].tokens.len()).contains(&held));
+    }
+    let together = batch.logits_unless(&mut lanes, &cancel).unwrap().to_vec();
+    let vocabulary = model.llama().shape().vocabulary;
+    for ((session, set), logits) in lanes.iter().zip(&sets).zip(together.chunks(vocabulary)) {
+        let tokens = session.history().iter().map(|item| match item {
+            Item::Token(id) => *id,
+            other => panic!("{other:?}"),
+        });
+        let alone = alone(&model, set, &tokens.collect::<Vec<_>>());
+        assert!(relative_error(logits, &alone) < 1e-5);
+    }
 }

@@ -21,6 +21,20 @@ impl Generation {
         &self.0
     }
 
+    /// From 64 hexadecimal digits, as it is written; `None` if they are none.
+    pub fn parse(digits: &str) -> Option<Self> {
+        let digits = digits.as_bytes();
+        let value = |digit: &u8| char::from(*digit).to_digit(16);
+        let mut bytes = [0; 32];
+        if digits.len() != 2 * bytes.len() {
+            return None;
+        }
+        for (byte, [high, low]) in bytes.iter_mut().zip(digits.as_chunks().0) {
+            *byte = (value(high)? << 4 | value(low)?) as u8;
+        }
+        Some(Self(bytes))
+    }
+
     /// On a few threads of its own: the workers of a pool have tokens to compute, which would wait for a hash.
     pub(super) fn of(adapter: &Adapter) -> Self {
         let pairs: Vec<_> = adapter.iter().collect();

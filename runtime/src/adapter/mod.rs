@@ -27,7 +27,7 @@ pub use error::AdapterError;
 pub use generation::Generation;
 pub use merge::{MergeOptions, MergeReport, MergedSite, merge};
 pub use pair::LoraPair;
-pub use registry::{Lease, Limits, Publish, Registry};
+pub use registry::{Lease, Limits, Named, Publish, Registry};
 pub use values::Values;
 
 use std::collections::BTreeMap;

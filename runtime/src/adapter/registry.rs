@@ -39,6 +39,19 @@ pub struct Lease {
     pub adapter: Arc<Adapter>,
 }
 
+/// What a registry says of an alias.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Named {
+    /// The alias.
+    pub alias: String,
+    /// What it names.
+    pub generation: Generation,
+    /// Whether it stays in memory.
+    pub pinned: bool,
+    /// Whether it is in memory now.
+    pub in_memory: bool,
+}
+
 /// How much a registry may hold in memory at once.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limits {
@@ -330,12 +343,33 @@ impl Registry {
             .collect()
     }
 
+    /// The same with what becomes of them.
+    pub fn names(&self) -> Vec<Named> {
+        let state = self.state();
+        let entries = state.aliases.iter();
+        let named = entries.map(|(alias, entry)| Named {
+            alias: alias.clone(),
+            generation: entry.generation,
+            pinned: entry.pinned,
+            in_memory: entry.adapter.is_some(),
+        });
+        named.collect()
+    }
+
     /// Generations in memory and their bytes, retired ones that are still held included.
     pub fn resident(&self) -> Vec<(Generation, u64)> {
         let mut state = self.state();
         state.sweep();
         let entries = state.resident.iter();
         entries.map(|r| (r.generation, r.bytes.bytes())).collect()
+    }
+
+    /// How much it may hold.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            bytes: self.0.budget.limit(),
+            generations: self.0.generations,
+        }
     }
 
     /// Bytes of all generations in memory, and the most they may be.

@@ -52,10 +52,12 @@ impl FreshKv {
 
 impl Llama {
     /// Runs the lanes' rows `[T, W]`, one lane behind the other, through all layers, in place, each as the
-    /// positions after those in its cache, and appends them to it. A device runs one lane after the other.
+    /// positions after those in its cache, and appends them to it. `check` is asked several times in each layer
+    /// whether to go on; if not, the rows are meaningless, and no cache has grown. A device runs one lane after the
+    /// other.
     ///
     /// # Errors
-    /// If a device that runs layers fails.
+    /// What `check` says; if a device that runs layers fails.
     ///
     /// # Panics
     /// If `run`, `fresh` or a cache has no room for them, or there are not as many rows as the lanes have.
@@ -65,6 +67,7 @@ impl Llama {
         lanes: &mut [Lane<'_>],
         run: &mut Inference,
         fresh: &mut FreshKv,
+        check: &(dyn Fn() -> Result<()> + Sync),
     ) -> Result<()> {
         let mut end = 0;
         let ends = lanes.iter().map(|lane| {
@@ -92,13 +95,15 @@ impl Llama {
             for (i, layer) in self.own_layers().iter().enumerate() {
                 let mut caches: Vec<_> = lanes.iter_mut().map(|lane| lane.kv.layer(i)).collect();
                 let fresh = KvSlice::of(&mut fresh.keys, &mut fresh.values);
-                layer.forward_batch(rows, saved, (fresh, &mut caches), &pass, scratch);
+                let (caches, pass) = ((fresh, &mut caches[..]), (&pass, check as _));
+                layer.forward_batch(rows, saved, caches, pass, scratch)?;
             }
-        });
+            Ok::<(), crate::Error>(())
+        })?;
         let mut left = rows;
         for lane in lanes.iter_mut() {
             let (rows, others) = left.split_at_mut(lane.rows * self.shape().width);
-            self.forward_device(rows, lane.kv, lane.adapters, &|| Ok(()))?;
+            self.forward_device(rows, lane.kv, lane.adapters, check)?;
             left = others;
         }
         for lane in lanes {

@@ -151,23 +151,22 @@ impl Layer {
     /// Runs the rows of several sequences `[T, W]` through the layer, in place. Each has a cache of its own,
     /// to which its keys and values are written; `fresh` has room for those of T tokens.
     ///
+    /// # Errors
+    /// As [`Layer::forward_checked`].
+    ///
     /// # Panics
     /// If a buffer or a cache has no room for them, or the pass does not say of each sequence where it ends
     /// and starts.
-    pub fn forward_batch(
+    pub fn forward_batch<E>(
         &self,
         x: &mut [f32],
         saved: &mut Saved,
         (fresh, caches): (KvSlice<'_>, &mut [KvSlice<'_>]),
-        pass: &Pass<'_>,
+        (pass, check): (&Pass<'_>, &dyn Fn() -> Result<(), E>),
         scratch: &mut Scratch,
-    ) {
-        let Sizes {
-            tokens,
-            query,
-            kv_width,
-            ..
-        } = self.sizes(x);
+    ) -> Result<(), E> {
+        let sizes = self.sizes(x);
+        let (tokens, query, kv_width) = (sizes.tokens, sizes.query, sizes.kv_width);
         let keys = &mut fresh.keys[..tokens * kv_width];
         let values = &mut fresh.values[..tokens * kv_width];
         self.project(x, saved, (keys, values), pass, scratch);
@@ -180,8 +179,11 @@ impl Layer {
         };
         let lanes = (pass.ends, pass.starts, caches);
         attention::forward_batch(attended, lse, &read, lanes, &self.attention);
+        check()?;
         self.add_attention(x, saved, pass, scratch);
+        check()?;
         self.add_feed_forward(x, saved, pass, scratch);
+        check()
     }
 
     /// As much of [`Layer::forward`] as its backward needs: all but the last product, whose result

@@ -7,9 +7,9 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use super::feeding::gather;
+use super::feeding::{gather, stoppable_stride};
 use super::generate::Answer;
-use super::{Finish, GenerateOptions, Generated, Item, Session, SessionError};
+use super::{Finish, GenerateOptions, Generated, Item, Session, SessionError, SessionOptions};
 use crate::Result;
 use crate::cancel::Cancel;
 use crate::memory::{Arena, Floats, Part};
@@ -20,21 +20,37 @@ use crate::model::{FreshKv, Inference, Lane, LlamaShape, Model};
 pub struct BatchOptions {
     /// Most sessions at once.
     pub sessions: usize,
-    /// Most positions any of them holds.
+    /// Most positions any of them holds; 0 takes the model's own length, at most 4096, as a session does.
     pub context_length: usize,
     /// Most rows of all sessions that run at once; 0 takes [`Inference::CHUNK`]. Never less than `sessions`.
     pub chunk: usize,
 }
 
 impl BatchOptions {
-    fn chunk(&self) -> usize {
+    /// The same without a zero.
+    fn chosen(&self, shape: &LlamaShape) -> Self {
+        let of_a_session = SessionOptions::with_context(self.context_length);
+        let context_length = Session::context_length_of(shape, &of_a_session);
         let chunk = match self.chunk {
             0 => Inference::CHUNK,
             asked => asked,
         };
-        let all = self.context_length.saturating_mul(self.sessions);
-        chunk.min(all).max(self.sessions).max(1)
+        let all = context_length.saturating_mul(self.sessions);
+        Self {
+            sessions: self.sessions,
+            context_length,
+            chunk: chunk.min(all).max(self.sessions).max(1),
+        }
     }
+}
+
+/// What a session of a batch is given.
+#[derive(Clone, Debug)]
+pub enum Given {
+    /// Items behind what it holds.
+    Append(Vec<Item>),
+    /// Items that are all it holds then; those that its history begins with already are not run again.
+    History(Vec<Item>),
 }
 
 /// Runs sessions of one model together.
@@ -57,20 +73,23 @@ impl Batch {
     /// If the system has no memory for them.
     pub fn new(model: Arc<Model>, options: &BatchOptions) -> Result<Self> {
         let (llama, arena) = (model.llama(), Arena::unlimited());
-        let (shape, chunk) = (llama.shape(), options.chunk());
+        let shape = llama.shape();
+        let options = options.chosen(shape);
+        let chunk = options.chunk;
         Ok(Self {
             run: Inference::new(llama, chunk, options.context_length)?,
             fresh: FreshKv::new(shape, chunk, &arena)?,
             rows: arena.floats(Part::LayerBuffers, chunk * shape.width)?,
             logits: arena.floats(Part::Loss, options.sessions * shape.vocabulary)?,
-            options: *options,
+            options,
             model,
         })
     }
 
     /// Bytes that [`Batch::new`] allocates.
     pub fn bytes(shape: &LlamaShape, options: &BatchOptions) -> usize {
-        let chunk = options.chunk();
+        let options = options.chosen(shape);
+        let chunk = options.chunk;
         let floats = chunk * shape.width + options.sessions * shape.vocabulary;
         Inference::bytes(shape, chunk, options.context_length)
             + FreshKv::bytes(shape, chunk)
@@ -102,15 +121,57 @@ impl Batch {
         sessions: &mut [&mut Session],
         items: Vec<Vec<Item>>,
     ) -> Result<()> {
-        assert_eq!(sessions.len(), items.len(), "a list for each session");
+        let given = items.into_iter().map(Given::Append).collect();
+        self.give(sessions, given, &Cancel::new()).map(|_| ())
+    }
+
+    /// Gives each session what it is to hold, and returns how many positions of each were not run again. Where
+    /// `cancel` is raised meanwhile, the items that were run whole stay.
+    ///
+    /// # Errors
+    /// As [`Batch::feed_items`], and if `cancel` is raised.
+    ///
+    /// # Panics
+    /// If there is not as much given as there are sessions.
+    pub fn give(
+        &mut self,
+        sessions: &mut [&mut Session],
+        given: Vec<Given>,
+        cancel: &Cancel,
+    ) -> Result<Vec<usize>> {
+        assert_eq!(sessions.len(), given.len(), "something for each session");
         self.check(sessions)?;
-        for (session, items) in sessions.iter().zip(&items) {
-            session.check(session.position(), items)?;
+        for (session, given) in sessions.iter().zip(&given) {
+            match given {
+                Given::Append(items) => session.check(session.position(), items)?,
+                Given::History(items) => session.check(0, items)?,
+            }
         }
-        for (session, items) in sessions.iter_mut().zip(items) {
-            session.history.extend(items);
+        let mut before = Vec::with_capacity(given.len());
+        for (session, given) in sessions.iter_mut().zip(given) {
+            let new = match given {
+                Given::Append(items) => items,
+                Given::History(mut items) => {
+                    let known = session.common_prefix(&items);
+                    session.rewind(known);
+                    items.split_off(known)
+                }
+            };
+            before.push(session.history.len());
+            session.history.extend(new);
         }
-        self.catch_up(sessions)
+        let reused = sessions.iter_mut().map(|session| {
+            let pending = session.pending()?;
+            Ok(session.position() - pending)
+        });
+        let reused = reused.collect::<Result<_>>();
+        let run = reused.and_then(|reused| self.catch_up(sessions, cancel).map(|()| reused));
+        if run.is_err() {
+            for (session, before) in sessions.iter_mut().zip(before) {
+                session.keep_what_was_run(before);
+            }
+        }
+        run
     }
 
     /// The logits of what comes next in each session, `[sessions, V]`.
@@ -118,11 +179,23 @@ impl Batch {
     /// # Errors
     /// As [`Batch::feed_items`], or if nothing was fed to one of them.
     pub fn logits(&mut self, sessions: &mut [&mut Session]) -> Result<&[f32]> {
+        self.logits_unless(sessions, &Cancel::new())
+    }
+
+    /// The same, unless `cancel` is raised while a past is run again, as after a change of adapters.
+    ///
+    /// # Errors
+    /// As [`Batch::logits`], and if `cancel` is raised.
+    pub fn logits_unless(
+        &mut self,
+        sessions: &mut [&mut Session],
+        cancel: &Cancel,
+    ) -> Result<&[f32]> {
         self.check(sessions)?;
         if sessions.iter().any(|session| session.history.is_empty()) {
             return Err(SessionError::NothingFed.into());
         }
-        self.catch_up(sessions)?;
+        self.catch_up(sessions, cancel)?;
         let llama = self.model.llama();
         let (width, vocabulary) = (llama.shape().width, llama.shape().vocabulary);
         let normed = &mut self.rows[..sessions.len() * width];
@@ -147,6 +220,24 @@ impl Batch {
         &mut self,
         sessions: &mut [&mut Session],
         options: &[GenerateOptions],
+        on_text: impl FnMut(usize, &str) -> ControlFlow<()>,
+    ) -> Result<Vec<Generated>> {
+        self.generate_unless(sessions, options, &Cancel::new(), on_text)
+    }
+
+    /// The same, and `cancel` ends all answers within a part of a layer; those of the options end theirs between
+    /// two tokens.
+    ///
+    /// # Errors
+    /// As [`Batch::generate`].
+    ///
+    /// # Panics
+    /// As [`Batch::generate`].
+    pub fn generate_unless(
+        &mut self,
+        sessions: &mut [&mut Session],
+        options: &[GenerateOptions],
+        cancel: &Cancel,
         mut on_text: impl FnMut(usize, &str) -> ControlFlow<()>,
     ) -> Result<Vec<Generated>> {
         assert_eq!(sessions.len(), options.len(), "options for each session");
@@ -170,7 +261,13 @@ impl Batch {
             if at_work.is_empty() {
                 break;
             }
-            let logits = self.logits(&mut at_work)?;
+            let logits = match self.logits_unless(&mut at_work, cancel) {
+                Ok(logits) => logits,
+                Err(error) => {
+                    end_all(&mut answers, Finish::of(error)?);
+                    break;
+                }
+            };
             let mut next = Vec::with_capacity(at_work.len());
             let each = numbers.into_iter().zip(logits.chunks_exact(vocabulary));
             for ((n, logits), session) in each.zip(at_work) {
@@ -184,8 +281,12 @@ impl Batch {
                 }
             }
             let (mut going_on, ids): (Vec<_>, Vec<_>) = next.into_iter().unzip();
-            let ids: Vec<&[u32]> = ids.iter().map(|id| &id[..]).collect();
-            self.feed(&mut going_on, &ids)?;
+            let one = |id: [u32; 1]| Given::Append(id.map(Item::Token).into());
+            let given = ids.into_iter().map(one).collect();
+            if let Err(error) = self.give(&mut going_on, given, cancel) {
+                end_all(&mut answers, Finish::of(error)?);
+                break;
+            }
         }
         let ended = answers.into_iter().enumerate();
         Ok(ended
@@ -219,8 +320,7 @@ impl Batch {
     }
 
     /// Runs what is pending in any of the sessions.
-    fn catch_up(&mut self, sessions: &mut [&mut Session]) -> Result<()> {
-        let never = Cancel::new();
+    fn catch_up(&mut self, sessions: &mut [&mut Session], cancel: &Cancel) -> Result<()> {
         let llama = self.model.llama();
         let width = llama.shape().width;
         // Sessions with the same adapters lie side by side.
@@ -237,8 +337,13 @@ impl Batch {
             }
         }
         work.sort_by_key(|&(_, group, _)| group);
+        let most = match cancel.may_be_raised() {
+            true => stoppable_stride(llama.shape()),
+            false => usize::MAX,
+        };
         while !work.is_empty() {
-            let mut free = self.rows.len() / width;
+            cancel.check()?;
+            let mut free = (self.rows.len() / width).min(most);
             let mut unused = &mut self.rows[..];
             let mut pass = Vec::with_capacity(work.len());
             for (pending, group, session) in &mut work {
@@ -251,7 +356,7 @@ impl Batch {
                     .expect("as many rows as are free");
                 let start = session.kv.len();
                 let adapters = &session.attached;
-                gather(rows, &session.history, start, (llama, adapters), &never)?;
+                gather(rows, &session.history, start, (llama, adapters), cancel)?;
                 *pending -= count;
                 free -= count;
                 let by = session.attached.made_by();
@@ -267,7 +372,8 @@ impl Batch {
             let (mut lanes, lasts): (Vec<_>, Vec<_>) = pass.into_iter().unzip();
             let count: usize = lanes.iter().map(|lane| lane.rows).sum();
             let rows = &mut self.rows[..count * width];
-            llama.forward_batch(rows, &mut lanes, &mut self.run, &mut self.fresh)?;
+            let (run, fresh) = (&mut self.run, &mut self.fresh);
+            llama.forward_batch(rows, &mut lanes, run, fresh, &|| cancel.check())?;
             let mut end = 0;
             for (lane, last) in lanes.iter().zip(lasts) {
                 end += lane.rows * width;
@@ -276,5 +382,12 @@ impl Batch {
             work.retain(|&(pending, ..)| pending > 0);
         }
         Ok(())
+    }
+}
+
+/// Ends the answers that have not ended.
+fn end_all(answers: &mut [(Answer<'_>, Option<Finish>)], why: Finish) {
+    for (_, finish) in answers {
+        finish.get_or_insert(why);
     }
 }

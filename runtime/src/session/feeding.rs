@@ -216,7 +216,7 @@ impl Session {
     }
 
     /// Forgets the items behind the first `before` that are not in the cache whole.
-    fn keep_what_was_run(&mut self, before: usize) {
+    pub(super) fn keep_what_was_run(&mut self, before: usize) {
         let width = self.sizes().0;
         let mut end = 0;
         let run = self.history.iter().take_while(|item| {
@@ -229,7 +229,7 @@ impl Session {
 }
 
 /// Positions with which no part of a layer has more than [`UNSTOPPABLE`] multiplications.
-fn stoppable_stride(shape: &LlamaShape) -> usize {
+pub(super) fn stoppable_stride(shape: &LlamaShape) -> usize {
     let part = shape.width * (shape.width + 2 * shape.feed_forward);
     let positions = UNSTOPPABLE / part.max(1);
     (positions / STRIDE_UNIT * STRIDE_UNIT).max(STRIDE_UNIT)

@@ -13,7 +13,7 @@ mod image;
 #[cfg(test)]
 mod tests;
 
-pub use batch::{Batch, BatchOptions};
+pub use batch::{Batch, BatchOptions, Given};
 pub use chat::{Chat, items_of, prompt_items};
 pub use feeding::Watch;
 pub use generate::{Finish, GenerateOptions, Generated};
