@@ -10,7 +10,7 @@ use graft_kernels::ops::rope::{RopeLayout, RopeOptions, RopeTable};
 use super::weights::{LlamaWeights, Weight};
 use super::{
     Adapted, AdapterView, Input, Layer, Linear, LlamaShape, ModelError, Pass, Rounding, Saved,
-    Scratch, Site,
+    Scratch, Site, Wanted,
 };
 use crate::gguf::Gguf;
 use crate::kv_cache::{KvCache, MadeBy};
@@ -190,11 +190,30 @@ impl Llama {
         run: &mut Inference,
     ) {
         let go_on = || Ok::<(), Infallible>(());
+        let rows = (rows, Wanted::All);
         let Ok(()) = self.forward_checked(rows, kv, (adapters, by), run, &go_on);
     }
 
-    /// As [`Llama::forward`], but `check` is asked several times in each layer whether to go on. If not, the rows
-    /// are meaningless, and the cache has grown by the chunks that were complete.
+    /// As [`Llama::forward`] for whoever reads only the last row, as generation does: the others are left
+    /// meaningless.
+    ///
+    /// # Panics
+    /// As [`Llama::forward`].
+    pub fn forward_last(
+        &self,
+        rows: &mut [f32],
+        kv: &mut KvCache,
+        adapters: &dyn AdapterView,
+        by: MadeBy,
+        run: &mut Inference,
+    ) {
+        let go_on = || Ok::<(), Infallible>(());
+        let rows = (rows, Wanted::Last);
+        let Ok(()) = self.forward_checked(rows, kv, (adapters, by), run, &go_on);
+    }
+
+    /// As [`Llama::forward`] or [`Llama::forward_last`], but `check` is asked several times in each layer whether
+    /// to go on. If not, the rows are meaningless, and the cache has grown by the chunks that were complete.
     ///
     /// # Errors
     /// What `check` says.
@@ -203,7 +222,7 @@ impl Llama {
     /// As [`Llama::forward`].
     pub fn forward_checked<E: Send>(
         &self,
-        rows: &mut [f32],
+        (rows, wanted): (&mut [f32], Wanted),
         kv: &mut KvCache,
         (adapters, by): (&dyn AdapterView, MadeBy),
         run: &mut Inference,
@@ -222,7 +241,13 @@ impl Llama {
                 };
                 for (i, layer) in self.layers.iter().enumerate() {
                     let (kv, pass) = (kv.layer(i), (&pass, check as _));
-                    layer.forward_checked(rows, &mut run.saved, kv, pass, &mut run.scratch)?;
+                    let (saved, scratch) = (&mut run.saved, &mut run.scratch);
+                    match wanted {
+                        Wanted::Last if i + 1 == self.layers.len() => {
+                            layer.forward_last_checked(rows, saved, kv, pass, scratch)?;
+                        }
+                        _ => layer.forward_checked(rows, saved, kv, pass, scratch)?,
+                    }
                 }
                 kv.advance(rows.len() / self.shape.width, by);
             }
