@@ -105,7 +105,7 @@ impl Timeline<'_> {
             .embed(rows, ids)
             .expect("ids are below the vocabulary");
         self.llama
-            .forward(rows, &mut self.kv, &Unadapted, MadeBy::BASE, &mut self.run)
+            .forward_last(rows, &mut self.kv, &Unadapted, MadeBy::BASE, &mut self.run)
             .expect("no device runs it");
         let last = &rows[(ids.len() - 1) * width..];
         let (mut normed, mut inv_rms) = (vec![0.0; width], [0.0]);

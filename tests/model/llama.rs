@@ -69,3 +69,39 @@ fn thread_counts_give_the_same_bits() {
         }
     }
 }
+
+/// Whoever reads only the last row of each piece gets what follows it, and leaves keys and values behind on
+/// which the next piece builds.
+#[test]
+fn the_last_row_alone_agrees_with_transformers() {
+    for name in SHAPES {
+        let (model, golden) = (open(name, 2), Golden::read(name));
+        let (llama, tokens) = (model.llama(), golden.tokens());
+        let shape = llama.shape();
+        let (width, vocabulary) = (shape.width, shape.vocabulary);
+        let want = golden.get("logits");
+        for (piece, chunk) in [(64, 64), (64, 11), (7, 64), (1, 1)] {
+            let mut kv = KvCache::new(shape, tokens.len()).unwrap();
+            let mut inference = Inference::new(llama, chunk, tokens.len()).unwrap();
+            let mut end = 0;
+            for tokens in tokens.chunks(piece) {
+                end += tokens.len();
+                let mut rows = vec![0.0; tokens.len() * width];
+                llama.embed(&mut rows, tokens).unwrap();
+                llama
+                    .forward_last(&mut rows, &mut kv, &Unadapted, MadeBy::BASE, &mut inference)
+                    .unwrap();
+                let mut normed = vec![0.0; width];
+                let last = &rows[(tokens.len() - 1) * width..];
+                llama.final_norm(&mut normed, &mut [0.0], last);
+                let mut got = vec![0.0; vocabulary];
+                inference
+                    .logits(llama, &mut got, &normed, &Unadapted)
+                    .unwrap();
+                let want = &want[(end - 1) * vocabulary..end * vocabulary];
+                let error = relative_error(&got, want);
+                assert!(error < 1e-5, "{name} {piece} {chunk} to {end}: {error:e}");
+            }
+        }
+    }
+}

@@ -7,6 +7,8 @@
 //! occasion, as a decoded weight is: packing then replaces a copy, and the product's operands
 //! lie in cache lines one after the other whatever the matrix's width.
 
+use std::ops::Range;
+
 use crate::product::{Mat, MatMut};
 use crate::{Isa, Kernels};
 
@@ -15,8 +17,8 @@ pub(crate) const ROWS: usize = 6;
 /// Depth of a narrow and of a wide strip's piece that is multiplied before the next: 16 and 32 KiB, which
 /// stay in the first-level cache while the rows go by.
 const DEPTH: [usize; 2] = [256, 128];
-/// Rows of `a` that go by before the next piece of depth; their piece of `c` stays in the second
-/// level cache.
+/// Most rows of `a` that go by before the next piece of depth; their piece of `c` stays in the second
+/// level cache. Blocks are about even: a strip is not fetched for a row or two that are left over.
 const BLOCK: usize = 16 * ROWS;
 
 /// Columns of a strip without vectors, with AVX2, two vectors, and with NEON, four.
@@ -99,8 +101,9 @@ impl Kernels {
             return;
         }
         let deep = DEPTH[usize::from(strip == WIDE)];
-        for row in (0..m).step_by(BLOCK) {
-            let rows = BLOCK.min(m - row);
+        let block = m.div_ceil(m.div_ceil(BLOCK)).next_multiple_of(ROWS);
+        for row in (0..m).step_by(block) {
+            let rows = block.min(m - row);
             for depth in (0..k).step_by(deep) {
                 let depths = deep.min(k - depth);
                 let a = a.row_range(row, rows).col_range(depth, depths);
@@ -162,6 +165,23 @@ impl Kernels {
             _ => transpose(out, strip, b, 0, 0),
         }
     }
+}
+
+/// The rows of each micro-kernel: [`ROWS`], and two about even tiles at the end, since sums of a row or two would
+/// have to wait for each other.
+#[inline]
+pub(crate) fn tiles(rows: usize) -> impl Iterator<Item = Range<usize>> {
+    let mut next = 0;
+    std::iter::from_fn(move || {
+        let left = rows - next;
+        let tile = match left {
+            0 => return None,
+            _ if left > ROWS && left < 2 * ROWS => left.div_ceil(2),
+            _ => ROWS.min(left),
+        };
+        next += tile;
+        Some(next - tile..next)
+    })
 }
 
 /// Copies a row of at most a strip, and zeros behind it. Whole strips are copied in registers.

@@ -7,18 +7,15 @@
 //! One code path serves generation, prompts and training; they differ in who owns [`Saved`] and in
 //! where keys and values go. Recomputing a layer is calling `forward` again on its saved input.
 
-use std::ops::Range;
-
 use graft_kernels::Kernels;
 use graft_kernels::ops::attention::AttentionShape;
-use graft_kernels::ops::rope::RopeTable;
-use rayon::prelude::*;
 
 use super::attention::{self, Arrays};
+use super::rowwise::norm_again;
 use super::weights::LayerWeights;
 use super::{
-    Adapted, AdapterView, BackwardScratch, GradientView, Input, Linear, LlamaShape, Saved, Scratch,
-    Site, SiteKind,
+    Adapted, BackwardScratch, GradientView, Input, Linear, LlamaShape, Pass, Saved, Scratch, Site,
+    SiteKind,
 };
 use crate::kv_cache::KvSlice;
 use graft_kernels::rounded::Strip;
@@ -36,51 +33,9 @@ pub struct Layer {
     gate: Adapted,
     up: Adapted,
     down: Adapted,
-    norm_eps: f32,
-    attention: AttentionShape,
-    kernels: &'static Kernels,
-}
-
-/// What is the same for every layer of one pass over the model.
-#[derive(Clone, Copy)]
-pub struct Pass<'a> {
-    /// Position of the first token of a sequence that has none in `starts`.
-    pub start: usize,
-    /// If the rows are several sequences, one behind the other: the row at which each ends, the last
-    /// one's being T. Attention never looks across an end. Empty for one sequence.
-    pub ends: &'a [usize],
-    /// Position of the first row of each sequence; empty if all begin at `start`.
-    pub starts: &'a [usize],
-    /// Angles of every position reached.
-    pub rope: &'a RopeTable,
-    /// The attached adapters.
-    pub adapters: &'a dyn AdapterView,
-}
-
-impl Pass<'_> {
-    /// Cuts `rows` where sequences end: each part, counted from the first of them, and the position of
-    /// its first row.
-    fn parts(&self, rows: Range<usize>) -> impl Iterator<Item = (Range<usize>, usize)> {
-        let mut sequence = self.ends.partition_point(|&end| end <= rows.start);
-        let (first, mut next) = (rows.start, rows.start);
-        std::iter::from_fn(move || {
-            if next >= rows.end {
-                return None;
-            }
-            let begin = match sequence {
-                0 => 0,
-                n => self.ends[n - 1],
-            };
-            let end = self
-                .ends
-                .get(sequence)
-                .map_or(rows.end, |&e| e.min(rows.end));
-            let start = self.starts.get(sequence).unwrap_or(&self.start);
-            let part = (next - first..end - first, start + next - begin);
-            (next, sequence) = (end, sequence + 1);
-            Some(part)
-        })
-    }
+    pub(super) norm_eps: f32,
+    pub(super) attention: AttentionShape,
+    pub(super) kernels: &'static Kernels,
 }
 
 impl Layer {
@@ -142,6 +97,33 @@ impl Layer {
     ) -> Result<(), E> {
         self.attend(x, saved, kv, pass, scratch);
         check()?;
+        self.add_attention(x, saved, pass, scratch);
+        check()?;
+        self.add_feed_forward(x, saved, pass, scratch);
+        check()
+    }
+
+    /// As [`Layer::forward_checked`] for the last row of one sequence, whose adapters see all rows; the other rows,
+    /// which get keys and values, are left meaningless.
+    ///
+    /// # Errors
+    /// What `check` says.
+    ///
+    /// # Panics
+    /// As [`Layer::forward`], or if there are no rows.
+    pub fn forward_last_checked<E>(
+        &self,
+        x: &mut [f32],
+        saved: &mut Saved,
+        kv: KvSlice<'_>,
+        (pass, check): (&Pass<'_>, &dyn Fn() -> Result<(), E>),
+        scratch: &mut Scratch,
+    ) -> Result<(), E> {
+        let Sizes { tokens, width, .. } = self.sizes(x);
+        let last = tokens - 1;
+        self.attend_last(x, saved, kv, pass, scratch);
+        check()?;
+        let x = &mut x[last * width..];
         self.add_attention(x, saved, pass, scratch);
         check()?;
         self.add_feed_forward(x, saved, pass, scratch);
@@ -232,6 +214,66 @@ impl Layer {
             v: values,
         };
         attention::forward(attended, lse, (&read, kv.before), ends, &self.attention);
+    }
+
+    /// As [`Layer::attend`] for the query of the last row alone.
+    fn attend_last(
+        &self,
+        x: &[f32],
+        saved: &mut Saved,
+        kv: KvSlice<'_>,
+        pass: &Pass<'_>,
+        scratch: &mut Scratch,
+    ) {
+        let Sizes {
+            tokens,
+            width,
+            query,
+            kv_width,
+            ..
+        } = self.sizes(x);
+        assert!(pass.ends.is_empty(), "one sequence");
+        let (adapters, last) = (pass.adapters, tokens - 1);
+        let begin = (pass.start - kv.before.positions()) * kv_width;
+        let end = begin + tokens * kv_width;
+        let (keys, values) = (&mut kv.keys[..end], &mut kv.values[..end]);
+        let (lora, rounding) = (&mut scratch.lora, &mut scratch.rounding);
+        let normed = &mut scratch.normed[..tokens * width];
+        let inv_rms = &mut saved.inv_rms_in[..tokens];
+        self.norm(normed, inv_rms, x, &self.attention_norm);
+        let (k, v) = (&mut keys[begin..], &mut values[begin..]);
+        let input = Input::rounded(normed, rounding.as_mut(), [&self.k.linear, &self.v.linear]);
+        rayon::join(
+            || self.k.forward_first(k, &input, adapters),
+            || self.v.forward_first(v, &input, adapters),
+        );
+        self.k.add_terms(k, normed, adapters, lora);
+        self.v.add_terms(v, normed, adapters, lora);
+        self.turn(k, self.attention.kv_heads, pass, Kernels::rope_forward);
+
+        let pass = Pass {
+            start: pass.start + last,
+            ..*pass
+        };
+        let q = &mut saved.queries[..query];
+        let normed = &normed[last * width..];
+        let input = Input::rounded(normed, rounding.as_mut(), [&self.q.linear]);
+        self.q.forward(q, &input, adapters, lora);
+        self.turn(q, self.attention.heads, &pass, Kernels::rope_forward);
+        let attended = &mut saved.attended[..query];
+        let lse = &mut saved.lse[..self.attention.heads];
+        let read = Arrays {
+            q,
+            k: keys,
+            v: values,
+        };
+        attention::forward(
+            attended,
+            lse,
+            (&read, kv.before),
+            pass.ends,
+            &self.attention,
+        );
     }
 
     /// Writes the queries of `x` `[T, W]`, rotated, to `saved`, and its keys and values `[T, K * D]`.
@@ -441,80 +483,6 @@ impl Layer {
         [&self.attention_norm, &self.feed_forward_norm]
     }
 
-    fn norm(&self, y: &mut [f32], inv_rms: &mut [f32], x: &[f32], weight: &[f32]) {
-        let floats = TOKENS_PER_PIECE * weight.len();
-        y.par_chunks_mut(floats)
-            .zip(inv_rms.par_chunks_mut(TOKENS_PER_PIECE))
-            .zip(x.par_chunks(floats))
-            .for_each(|((y, inv_rms), x)| {
-                self.kernels
-                    .rms_norm_forward(y, inv_rms, x, weight, self.norm_eps);
-            });
-    }
-
-    fn norm_backward(
-        &self,
-        dx: &mut [f32],
-        dy: &[f32],
-        x: &[f32],
-        weight: &[f32],
-        inv_rms: &[f32],
-    ) {
-        let floats = TOKENS_PER_PIECE * weight.len();
-        dx.par_chunks_mut(floats)
-            .zip(dy.par_chunks(floats))
-            .zip(x.par_chunks(floats))
-            .zip(inv_rms.par_chunks(TOKENS_PER_PIECE))
-            .for_each(|(((dx, dy), x), inv)| {
-                self.kernels.rms_norm_backward(dx, dy, x, weight, inv);
-            });
-    }
-
-    fn activate(&self, y: &mut [f32], gate: &[f32], up: &[f32]) {
-        y.par_chunks_mut(FLOATS_PER_PIECE)
-            .zip(gate.par_chunks(FLOATS_PER_PIECE))
-            .zip(up.par_chunks(FLOATS_PER_PIECE))
-            .for_each(|((y, gate), up)| self.kernels.swiglu_forward(y, gate, up));
-    }
-
-    fn activate_backward(
-        &self,
-        (dgate, dup): (&mut [f32], &mut [f32]),
-        dy: &[f32],
-        gate: &[f32],
-        up: &[f32],
-    ) {
-        dgate
-            .par_chunks_mut(FLOATS_PER_PIECE)
-            .zip(dup.par_chunks_mut(FLOATS_PER_PIECE))
-            .zip(dy.par_chunks(FLOATS_PER_PIECE))
-            .zip(gate.par_chunks(FLOATS_PER_PIECE))
-            .zip(up.par_chunks(FLOATS_PER_PIECE))
-            .for_each(|((((dgate, dup), dy), gate), up)| {
-                self.kernels.swiglu_backward(dgate, dup, dy, gate, up);
-            });
-    }
-
-    fn add(&self, x: &mut [f32], update: &[f32]) {
-        x.par_chunks_mut(FLOATS_PER_PIECE)
-            .zip(update.par_chunks(FLOATS_PER_PIECE))
-            .for_each(|(x, update)| self.kernels.add(x, update));
-    }
-
-    /// Rotates queries or keys, or their gradients back.
-    fn turn(&self, x: &mut [f32], heads: usize, pass: &Pass<'_>, rotate: Rotate) {
-        let head_width = self.attention.head_width;
-        let width = heads * head_width;
-        let pieces = x.par_chunks_mut(TOKENS_PER_PIECE * width).enumerate();
-        pieces.for_each(|(i, x)| {
-            let first = i * TOKENS_PER_PIECE;
-            for (rows, start) in pass.parts(first..first + x.len() / width) {
-                let x = &mut x[rows.start * width..rows.end * width];
-                rotate(self.kernels, x, heads, head_width, start, pass.rope);
-            }
-        });
-    }
-
     fn sizes(&self, x: &[f32]) -> Sizes {
         let width = self.attention_norm.len();
         Sizes {
@@ -526,8 +494,6 @@ impl Layer {
         }
     }
 }
-
-type Rotate = fn(&Kernels, &mut [f32], usize, usize, usize, &RopeTable);
 
 /// What forward left behind.
 pub struct Kept<'a> {
@@ -558,26 +524,6 @@ struct Sizes {
     kv_width: usize,
     feed_forward: usize,
 }
-
-/// Tokens that one piece of an elementwise operator works on.
-const TOKENS_PER_PIECE: usize = 16;
-
-/// The norm's result once more, from what its forward kept.
-fn norm_again(y: &mut [f32], inv_rms: &[f32], x: &[f32], weight: &[f32]) {
-    let width = weight.len();
-    y.par_chunks_mut(width)
-        .zip(x.par_chunks(width))
-        .zip(inv_rms)
-        .with_min_len(TOKENS_PER_PIECE)
-        .for_each(|((y, x), &inv)| {
-            for ((y, &x), &w) in y.iter_mut().zip(x).zip(weight) {
-                *y = x * inv * w;
-            }
-        });
-}
-
-/// Floats that one piece of an operator without rows works on.
-const FLOATS_PER_PIECE: usize = 16 * 1024;
 
 /// Most bytes that each worker thread keeps once it has worked on passes of up to `tokens` tokens that
 /// end at position `positions` at most; `training` tells whether backward runs too.

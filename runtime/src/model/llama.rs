@@ -9,7 +9,7 @@ use graft_kernels::ops::rope::RopeTable;
 use super::weights::{LlamaWeights, Weight};
 use super::{
     Adapted, AdapterView, DeviceLayers, Input, Layer, Linear, LlamaShape, ModelError, Pass,
-    Rounding, Saved, Scratch, Site,
+    Rounding, Saved, Scratch, Site, Wanted,
 };
 use crate::Result;
 use crate::gguf::Gguf;
@@ -227,11 +227,32 @@ impl Llama {
         by: MadeBy,
         run: &mut Inference,
     ) -> Result<()> {
+        let rows = (rows, Wanted::All);
         self.forward_checked(rows, kv, (adapters, by), run, &|| Ok(()))
     }
 
-    /// As [`Llama::forward`], but `check` is asked several times in each layer whether to go on. If not, the rows
-    /// are meaningless, and the cache has grown by the chunks that were complete.
+    /// As [`Llama::forward`] for whoever reads only the last row, as generation does: the others are left
+    /// meaningless.
+    ///
+    /// # Errors
+    /// As [`Llama::forward`].
+    ///
+    /// # Panics
+    /// As [`Llama::forward`].
+    pub fn forward_last(
+        &self,
+        rows: &mut [f32],
+        kv: &mut KvCache,
+        adapters: &dyn AdapterView,
+        by: MadeBy,
+        run: &mut Inference,
+    ) -> Result<()> {
+        let rows = (rows, Wanted::Last);
+        self.forward_checked(rows, kv, (adapters, by), run, &|| Ok(()))
+    }
+
+    /// As [`Llama::forward`] or [`Llama::forward_last`], but `check` is asked several times in each layer whether
+    /// to go on. If not, the rows are meaningless, and the cache has grown by the chunks that were complete.
     ///
     /// # Errors
     /// What `check` says, and as [`Llama::forward`].
@@ -240,7 +261,7 @@ impl Llama {
     /// As [`Llama::forward`].
     pub fn forward_checked(
         &self,
-        rows: &mut [f32],
+        (rows, wanted): (&mut [f32], Wanted),
         kv: &mut KvCache,
         (adapters, by): (&dyn AdapterView, MadeBy),
         run: &mut Inference,
@@ -259,7 +280,13 @@ impl Llama {
                 };
                 for (i, layer) in self.own_layers().iter().enumerate() {
                     let (kv, pass) = (kv.layer(i), (&pass, check as _));
-                    layer.forward_checked(rows, &mut run.saved, kv, pass, &mut run.scratch)?;
+                    let (saved, scratch) = (&mut run.saved, &mut run.scratch);
+                    match wanted {
+                        Wanted::Last if i + 1 == self.layers.len() => {
+                            layer.forward_last_checked(rows, saved, kv, pass, scratch)?;
+                        }
+                        _ => layer.forward_checked(rows, saved, kv, pass, scratch)?,
+                    }
                 }
                 Ok::<(), crate::Error>(())
             })?;

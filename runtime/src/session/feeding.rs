@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Item, Session, SessionError};
 use crate::adapter::Attached;
 use crate::cancel::Cancel;
-use crate::model::{Llama, LlamaShape, ModelError};
+use crate::model::{Llama, LlamaShape, ModelError, Wanted};
 use crate::{Error, Result};
 
 /// Multiplications of the longest part of a layer that nobody can stop: some 60 ms of two cores.
@@ -79,10 +79,19 @@ impl Session {
     /// # Errors
     /// As [`Session::feed_items`], or if it is stopped.
     pub fn feed_watched(&mut self, items: Vec<Item>, watch: &mut Watch<'_>) -> Result<()> {
+        self.feed_wanted(items, Wanted::Last, watch)
+    }
+
+    fn feed_wanted(
+        &mut self,
+        items: Vec<Item>,
+        wanted: Wanted,
+        watch: &mut Watch<'_>,
+    ) -> Result<()> {
         self.check(self.position(), &items)?;
         let before = self.history.len();
         self.history.extend(items);
-        let run = self.catch_up(watch);
+        let run = self.run_pending(wanted, watch);
         if run.is_err() {
             self.keep_what_was_run(before);
         }
@@ -122,7 +131,8 @@ impl Session {
         let mut following = rest.iter();
         let mut done = 0;
         for items in items.chunks(self.stride(watch.cancel)) {
-            self.feed_watched(items.to_vec(), &mut Watch::of(watch.cancel))?;
+            let mut stopped = Watch::of(watch.cancel);
+            self.feed_wanted(items.to_vec(), Wanted::All, &mut stopped)?;
             let width = self.sizes().0;
             let llama = self.model.llama();
             let rows = self.rows[..items.len() * width].chunks_exact(width);
@@ -184,8 +194,13 @@ impl Session {
         Ok(self.position() - valid)
     }
 
-    /// Runs what is pending.
+    /// Runs what is pending, to know what follows it.
     pub(super) fn catch_up(&mut self, watch: &mut Watch<'_>) -> Result<()> {
+        self.run_pending(Wanted::Last, watch)
+    }
+
+    /// Runs what is pending; of each stride the rows that are wanted are left in `rows`.
+    fn run_pending(&mut self, wanted: Wanted, watch: &mut Watch<'_>) -> Result<()> {
         let width = self.sizes().0;
         let stride = self.stride(watch.cancel);
         let by = self.attached.made_by();
@@ -198,7 +213,9 @@ impl Session {
             let (start, adapters) = (self.kv.len(), &self.attached);
             gather(rows, &self.history, start, (llama, adapters), watch.cancel)?;
             let check = || watch.cancel.check();
-            llama.forward_checked(rows, &mut self.kv, (adapters, by), &mut self.run, &check)?;
+            let run = &mut self.run;
+            llama.forward_checked((rows, wanted), &mut self.kv, (adapters, by), run, &check)?;
+            let rows = &self.rows[..count * width];
             self.last.copy_from_slice(&rows[(count - 1) * width..]);
             pending -= count;
             watch.tell(all - pending, all)?;

@@ -213,3 +213,164 @@ pub(super) fn factored_quads(
     }
     [[a, b], [c, d], [e, f], [g, h]]
 }
+
+/// Adds token `$t`'s integers as floats, times its unit and the scales of the rows in `w_low` and `w_high`, to
+/// its totals.
+macro_rules! add_scaled {
+    ($t:literal, $low:literal, $high:literal) => {
+        concat!(
+            "vbroadcastss {x}, [{units} + 4 * ",
+            $t,
+            "]\n",
+            "vcvtdq2ps {",
+            $low,
+            "}, {",
+            $low,
+            "}\n",
+            "vcvtdq2ps {",
+            $high,
+            "}, {",
+            $high,
+            "}\n",
+            "vmulps {",
+            $low,
+            "}, {",
+            $low,
+            "}, {x}\n",
+            "vmulps {",
+            $high,
+            "}, {",
+            $high,
+            "}, {x}\n",
+            "vfmadd213ps {",
+            $low,
+            "}, {w_low}, [{totals} + 64 * ",
+            $t,
+            "]\n",
+            "vfmadd213ps {",
+            $high,
+            "}, {w_high}, [{totals} + 64 * ",
+            $t,
+            " + 32]\n",
+            store_totals!($t, $low, $high),
+        )
+    };
+}
+
+/// Writes token `$t`'s totals.
+macro_rules! store_totals {
+    ($t:literal, $low:literal, $high:literal) => {
+        concat!(
+            "vmovaps [{totals} + 64 * ",
+            $t,
+            "], {",
+            $low,
+            "}\n",
+            "vmovaps [{totals} + 64 * ",
+            $t,
+            " + 32], {",
+            $high,
+            "}\n",
+        )
+    };
+}
+
+/// The products of a pair of words of 16 rows with a token's two activations at `$x`.
+macro_rules! token_of_words {
+    (first, $x:expr, $low:literal, $high:literal) => {
+        concat!(
+            "vpbroadcastd {x}, [{tokens} + ",
+            $x,
+            "]\n",
+            "vpmaddwd {",
+            $low,
+            "}, {w_low}, {x}\n",
+            "vpmaddwd {",
+            $high,
+            "}, {w_high}, {x}\n",
+        )
+    };
+    (next, $x:expr, $low:literal, $high:literal) => {
+        concat!(
+            "vpbroadcastd {x}, [{tokens} + ",
+            $x,
+            "]\n",
+            "vpmaddwd {product}, {w_low}, {x}\n",
+            "vpaddd {",
+            $low,
+            "}, {",
+            $low,
+            "}, {product}\n",
+            "vpmaddwd {x}, {w_high}, {x}\n",
+            "vpaddd {",
+            $high,
+            "}, {",
+            $high,
+            "}, {x}\n",
+        )
+    };
+}
+
+/// Pair `$n`: 64 bytes of levels, and two activations of each token, which are 64 bytes apart.
+macro_rules! pair {
+    ($which:ident, $n:literal) => {
+        concat!(
+            "vmovdqu {w_low}, [{levels} + 64 * ",
+            $n,
+            "]\n",
+            "vmovdqu {w_high}, [{levels} + 64 * ",
+            $n,
+            " + 32]\n",
+            token_of_words!($which, concat!("4 * ", $n), "a", "b"),
+            token_of_words!($which, concat!("4 * ", $n, " + 64"), "c", "d"),
+            token_of_words!($which, concat!("4 * ", $n, " + 128"), "e", "f"),
+            token_of_words!($which, concat!("4 * ", $n, " + 192"), "g", "h"),
+        )
+    };
+}
+
+/// The sums over groups of `scale unit level x`, levels and activations in words.
+///
+/// # Panics
+/// If there are not as many groups of each.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+pub(super) fn groups_of_words(
+    levels: &[[[u8; 4 * ROWS]; 16]],
+    scales: &[[f32; ROWS]],
+    tokens: &[[[i16; GROUP]; TILE]],
+    units: &[[f32; TILE]],
+) -> [[__m256; 2]; TILE] {
+    let groups = units.len();
+    assert!(levels.len() >= groups && scales.len() >= groups, "levels");
+    assert_eq!(tokens.len(), groups, "tokens");
+    let mut totals = [[_mm256_setzero_ps(); 2]; TILE];
+    if groups == 0 {
+        return totals;
+    }
+    // SAFETY: reads, for each group, of which there is one at least, 1024 bytes of levels, 64 of each token,
+    // 64 of scales and each token's unit; reads and writes the eight totals, which lie where vectors do. AVX2
+    // and FMA are the caller's to have.
+    unsafe {
+        asm!(
+            "2:",
+            pair!(first, 0), pair!(next, 1), pair!(next, 2), pair!(next, 3),
+            pair!(next, 4), pair!(next, 5), pair!(next, 6), pair!(next, 7),
+            pair!(next, 8), pair!(next, 9), pair!(next, 10), pair!(next, 11),
+            pair!(next, 12), pair!(next, 13), pair!(next, 14), pair!(next, 15),
+            "vmovups {w_low}, [{scales}]", "vmovups {w_high}, [{scales} + 32]",
+            add_scaled!(0, "a", "b"), add_scaled!(1, "c", "d"),
+            add_scaled!(2, "e", "f"), add_scaled!(3, "g", "h"),
+            "add {levels}, 64 * 16", "add {tokens}, 64 * 4", "add {scales}, 64", "add {units}, 4 * 4",
+            "dec {groups}", "jnz 2b",
+            levels = inout(reg) levels.as_ptr() => _, tokens = inout(reg) tokens.as_ptr() => _,
+            scales = inout(reg) scales.as_ptr() => _, units = inout(reg) units.as_ptr() => _,
+            groups = inout(reg) groups => _, totals = in(reg) totals.as_mut_ptr(),
+            a = out(ymm_reg) _, b = out(ymm_reg) _, c = out(ymm_reg) _, d = out(ymm_reg) _,
+            e = out(ymm_reg) _, f = out(ymm_reg) _, g = out(ymm_reg) _, h = out(ymm_reg) _,
+            w_low = out(ymm_reg) _, w_high = out(ymm_reg) _, x = out(ymm_reg) _, product = out(ymm_reg) _,
+            options(nostack),
+        );
+    }
+    totals
+}

@@ -7,7 +7,7 @@
 use core::arch::x86_64::*;
 
 use super::panel::transpose_block;
-use super::quads::{eight_quads, factored_quads, four_quads};
+use super::quads::{eight_quads, factored_quads, four_quads, groups_of_words};
 use super::registers::{
     ask_for, ask_for_bytes, half, largest, load, load_8_bytes, load_16, load_32, load_halves,
     spread_pair, spread_quad, store, store_32, store_halves, store_signed, sum, sums_of_pairs,
@@ -415,18 +415,16 @@ fn factors_tile<const T: usize>(strip: &Strip, x: &Rounded<'_>) -> [[__m256; 2];
 #[target_feature(enable = "avx2,fma")]
 fn words_tile<const T: usize>(strip: &Strip, x: &Rounded<'_>) -> [[__m256; 2]; T] {
     let levels = strip.levels.as_chunks::<{ 4 * ROWS }>().0;
-    let weights = levels
-        .as_chunks::<16>()
-        .0
-        .iter()
-        .zip(strip.scales.as_chunks().0);
-    let tokens = x
-        .words
-        .as_chunks::<T>()
-        .0
-        .iter()
-        .zip(x.units.as_chunks::<T>().0);
+    let (levels, scales) = (levels.as_chunks::<16>().0, strip.scales.as_chunks().0);
     let mut totals = [[_mm256_setzero_ps(); 2]; T];
+    if T == TILE {
+        let (tokens, units) = (x.words.as_chunks().0, x.units.as_chunks().0);
+        totals.copy_from_slice(&groups_of_words(levels, scales, tokens, units));
+        return totals;
+    }
+    let weights = levels.iter().zip(scales);
+    let tokens = x.words.as_chunks::<T>().0.iter();
+    let tokens = tokens.zip(x.units.as_chunks::<T>().0);
     for ((levels, scales), (x, units)) in weights.zip(tokens) {
         let mut wide = [[_mm256_setzero_si256(); 2]; T];
         for (pair, levels) in levels.iter().enumerate() {

@@ -3,7 +3,7 @@
 use core::arch::x86_64::*;
 
 use super::registers::{ask_for, load, store};
-use crate::panel::{ROWS, WIDE, store_cols};
+use crate::panel::{ROWS, WIDE, store_cols, tiles};
 use crate::product::{Mat, MatMut};
 
 /// Depths between two looks at how long the rows are.
@@ -14,8 +14,8 @@ const VECTORS: usize = WIDE / LANES;
 /// See [`crate::panel`].
 #[target_feature(enable = "avx512f")]
 pub(crate) fn product_strip(mut c: MatMut<'_>, accumulate: bool, a: Mat<'_>, b: &[f32]) {
-    for row in (0..c.rows()).step_by(ROWS) {
-        let rows = ROWS.min(c.rows() - row);
+    for rows in tiles(c.rows()) {
+        let (row, rows) = (rows.start, rows.len());
         let (c, a) = (c.row_range(row, rows), a.row_range(row, rows));
         match rows {
             1 => tile::<1>(c, accumulate, a, b),
