@@ -119,6 +119,7 @@ pub fn differentiate_packed(
     let plan = ActivationPlan {
         tokens: tokens + 3,
         layers: llama.own_layers().len(),
+        loss_on_device: false,
         lowest: 0,
         kept,
         max_rank: RANK,

@@ -8,6 +8,7 @@ use graft_kernels::ops::attention::AttentionShape;
 
 use super::buffers::{LoraScratch, Saved, Scratch};
 use super::layer::adapted;
+use super::loss::LossPlace;
 use super::pairs::{PairStore, Resident};
 use super::placement::{OUTPUT_ROWS, Placement};
 use super::sequence::GpuSequence;
@@ -17,7 +18,7 @@ use crate::Result;
 use crate::device::{DeviceChoice, DeviceError, DeviceOptions};
 use crate::model::{
     ActivationPlan, AdapterView, DeviceKv, DeviceLayers, DeviceReport, DeviceTraining, Llama,
-    LlamaShape, Site,
+    LlamaShape, Site, Weight,
 };
 
 /// The layers of a model from one on, in a device's memory.
@@ -30,10 +31,23 @@ pub struct GpuLayers {
     pub(super) weights: Vec<Place>,
     /// Room for the matrices and norms of two layers that do not stay.
     passing: Option<(Arena, Arena)>,
-    output: Option<(Matrix, Tensor)>,
+    pub(super) head: Head,
     rope_factors: Vec<f32>,
     pairs: PairStore,
     work: Mutex<PassBuffers>,
+}
+
+/// What comes after the last layer.
+#[derive(Debug)]
+pub(super) struct Head {
+    /// The final norm, `[W]`.
+    pub norm: Vec<f32>,
+    /// The output matrix in the model's file.
+    pub weight: Weight,
+    /// The same on the device, if it stays there, and room for the logits of a few rows.
+    pub resident: Option<(Matrix, Tensor)>,
+    /// How training's loss is computed there, if it is.
+    pub loss: Option<LossPlace>,
 }
 
 /// Where a layer's weights are.
@@ -99,10 +113,13 @@ impl GpuLayers {
                 }
             });
         }
-        let output = placement
-            .output
-            .then(|| output(&device, llama))
-            .transpose()?;
+        let resident = placement.output.then(|| output(&device, llama));
+        let head = Head {
+            norm: llama.output_norm().to_vec(),
+            weight: llama.output().weight().clone(),
+            resident: resident.transpose()?,
+            loss: placement.loss,
+        };
         let x = device.tensor_bytes(placement.tokens, shape.width);
         let x = device.arena(Part::LayerBuffers, x)?;
         let work = PassBuffers {
@@ -121,7 +138,7 @@ impl GpuLayers {
             first,
             weights,
             passing,
-            output,
+            head,
         }))
     }
 
@@ -174,7 +191,7 @@ impl GpuLayers {
                 None => false,
             });
             sites
-                .chain(self.output.as_ref().map(|_| Site::Output))
+                .chain(self.head.resident.as_ref().map(|_| Site::Output))
                 .collect()
         };
         let resident = self
@@ -193,7 +210,11 @@ impl DeviceLayers for GpuLayers {
     }
 
     fn has_output(&self) -> bool {
-        self.output.is_some()
+        self.head.resident.is_some()
+    }
+
+    fn has_loss(&self) -> bool {
+        self.head.loss.is_some()
     }
 
     fn open_kv(self: Arc<Self>, capacity: usize) -> Result<Box<dyn DeviceKv>> {
@@ -205,7 +226,7 @@ impl DeviceLayers for GpuLayers {
     }
 
     fn logits(&self, logits: &mut [f32], normed: &[f32], adapters: &dyn AdapterView) -> Result<()> {
-        let Some((matrix, room)) = &self.output else {
+        let Some((matrix, room)) = &self.head.resident else {
             let what = "the device does not hold the output matrix";
             return Err(DeviceError::Refused(what.to_owned()).into());
         };
@@ -236,7 +257,8 @@ impl DeviceLayers for GpuLayers {
         DeviceReport {
             device: self.device.adapter().name.clone(),
             layers: self.weights.len(),
-            output: self.output.is_some(),
+            output: self.has_output(),
+            loss: self.has_loss(),
             budget: memory.limit,
             parts: parts.collect(),
         }

@@ -7,6 +7,7 @@
 //! buffers     what a pass writes
 //! layer       a layer, forward and backward
 //! sequence    keys and values of one sequence, and its passes
+//! loss        the loss of training and its gradient
 //! training    what is kept for backward, and backward
 //! layers      all of it, as the model sees it
 //! ```
@@ -15,6 +16,7 @@
 mod buffers;
 mod layer;
 mod layers;
+mod loss;
 mod pairs;
 mod placement;
 mod sequence;

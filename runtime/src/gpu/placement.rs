@@ -3,6 +3,7 @@
 use graft_gpu::Device;
 
 use super::buffers::{KeysAndValues, Saved, Scratch};
+use super::loss::LossPlace;
 use super::training::training_bytes;
 use super::weights::LayerWeights;
 use crate::Result;
@@ -22,8 +23,10 @@ pub(super) struct Placement {
     pub first: usize,
     /// How many of them, the lowest, are written again for each pass because not all fit.
     pub streamed: usize,
-    /// Whether the output matrix does.
+    /// Whether the output matrix does, for good.
     pub output: bool,
+    /// How training's loss is computed there, if it is.
+    pub loss: Option<LossPlace>,
     /// Rows of a pass.
     pub tokens: usize,
 }
@@ -85,7 +88,26 @@ impl Placement {
         }
         let count = count.max(1);
         let most = if options.training.is_some() { count } else { 0 };
-        let Some(streamed) = (0..=most).find(|&n| needed(count, n) <= free) else {
+        let output = output_bytes(device, llama);
+        let mut losses = Vec::new();
+        if let Some(room) = options.training {
+            let ty = llama.output().weight().quant_type();
+            let ways = LossPlace::ways(shape, room.tokens).filter_map(|way| {
+                let buffers = way.bytes(device, shape, ty, room.tokens)?;
+                let matrix = if way.stays { output? } else { 0 };
+                Some((way, buffers + matrix))
+            });
+            losses.extend(ways);
+        }
+        // As many layers as possible stay; of the ways of the loss that leave them there, the fastest is taken.
+        let with_loss = (0..=most).find_map(|streamed| {
+            let layers = needed(count, streamed);
+            let fits = |&&(_, bytes): &&(LossPlace, u64)| layers + bytes <= free;
+            let &(way, _) = losses.iter().find(fits)?;
+            Some((streamed, Some(way)))
+        });
+        let alone = || Some(((0..=most).find(|&n| needed(count, n) <= free)?, None));
+        let Some((streamed, loss)) = with_loss.or_else(alone) else {
             return Err(DeviceError::NoRoom {
                 device: device.adapter().name.clone(),
                 layers: count,
@@ -95,18 +117,29 @@ impl Placement {
             }
             .into());
         };
-        let weight = llama.output().weight();
-        let (ty, outputs) = (weight.quant_type(), weight.outputs());
-        let output = device.matrix_bytes(ty, outputs, weight.inputs());
-        let logits = device.tensor_bytes(OUTPUT_ROWS, shape.vocabulary);
-        let output = output.is_some_and(|bytes| needed(count, streamed) + bytes + logits <= free);
+        let output = match options.training {
+            Some(_) => loss.is_some_and(|way| way.stays),
+            None => {
+                let fits = output.is_some_and(|bytes| needed(count, streamed) + bytes <= free);
+                fits && count == layers.len()
+            }
+        };
         Ok(Some(Self {
             first: layers.len() - count,
             streamed,
-            output: output && count == layers.len() && options.training.is_none(),
+            output,
+            loss,
             tokens,
         }))
     }
+}
+
+/// Bytes of the output matrix and of the logits of sessions, if a kernel can see a row.
+fn output_bytes(device: &Device, llama: &Llama) -> Option<u64> {
+    let weight = llama.output().weight();
+    let (ty, outputs) = (weight.quant_type(), weight.outputs());
+    let matrix = device.matrix_bytes(ty, outputs, weight.inputs())?;
+    Some(matrix + device.tensor_bytes(OUTPUT_ROWS, outputs))
 }
 
 /// Bytes that passes write besides keys and values.

@@ -2,7 +2,8 @@
 //!
 //! The adapter in training and its optimizer are the processor's; a layer's pairs are written to the device
 //! before its turn, and its gradients are read back after it. The inputs of layers stay on the device, or go to
-//! the processor's memory where the budget is small. Of what lies inside a layer the top layers keep as many as
+//! the processor's memory where the budget is small. The loss is computed here too where the placement has room for
+//! it, so that the residual stream stays. Of what lies inside a layer the top layers keep as many as
 //! there is room for; the others are computed again, as [`crate::model::Activations`] does.
 
 use std::sync::Arc;
@@ -12,8 +13,10 @@ use graft_gpu::{Arena, Device, Part, Recorder, RopeTurns, Submission, Tensor};
 use super::buffers::{BackwardScratch, KeysAndValues, LoraScratch, Saved, Scratch};
 use super::layer::{LayerAt, Pass, Read, Work};
 use super::layers::GpuLayers;
+use super::loss::GpuLoss;
 use super::pairs::{Pairs, Resident};
 use crate::Result;
+use crate::device::DeviceError;
 use crate::model::{
     ActivationPlan, AdapterView, DeviceTraining, GradientView, LlamaShape, Site, SiteKind,
 };
@@ -36,6 +39,9 @@ pub(super) struct GpuTraining {
     rope: RopeTurns,
     /// A layer's pairs and their gradients.
     pairs: Arena,
+    loss: Option<GpuLoss>,
+    /// Rows of the last forward.
+    tokens: usize,
     /// What was read back of a layer.
     read: Vec<f32>,
 }
@@ -105,6 +111,9 @@ impl GpuTraining {
             BackwardScratch::new(device, shape, tokens)?,
         );
         let rope = layers.rope(tokens)?;
+        let loss = plan.loss_on_device;
+        let loss = loss.then(|| GpuLoss::new(&layers, tokens, plan.stream_weights));
+        let loss = loss.transpose()?;
         let slot = Slot::bytes(device, shape, tokens);
         let memory = device.memory();
         let free = memory.limit.saturating_sub(memory.held);
@@ -141,6 +150,8 @@ impl GpuTraining {
             lora,
             rope,
             pairs,
+            loss,
+            tokens: 0,
             read: Vec::new(),
             layers,
         })
@@ -200,6 +211,7 @@ impl DeviceTraining for GpuTraining {
     ) -> Result<()> {
         let device = self.layers.device.clone();
         let tokens = rows.len() / self.layers.shape.width;
+        self.tokens = tokens;
         let x = self.x.slice(0..tokens)?;
         let mut recorder = Recorder::new(&device)?;
         recorder.write(&x, rows)?;
@@ -235,8 +247,20 @@ impl DeviceTraining for GpuTraining {
             }
         }
         drop(recorder);
-        device.read(&x, rows)?;
+        if self.loss.is_none() {
+            device.read(&x, rows)?;
+        }
         Ok(())
+    }
+
+    fn loss(&mut self, targets: &[(usize, i32)], scale: Option<f32>) -> Result<f64> {
+        let Some(loss) = &self.loss else {
+            let what = "the loss is not computed on the device";
+            return Err(DeviceError::Refused(what.to_owned()).into());
+        };
+        let rows = 0..self.tokens;
+        let (x, dx) = (self.x.slice(rows.clone())?, self.dx.slice(rows)?);
+        loss.run(&self.layers, &x, scale.map(|scale| (&dx, scale)), targets)
     }
 
     fn backward_layer(
@@ -252,7 +276,7 @@ impl DeviceTraining for GpuTraining {
         let (shape, tokens) = (&self.layers.shape, drows.len() / self.layers.shape.width);
         let dx = self.dx.slice(0..tokens)?;
         let mut recorder = Recorder::new(&device)?;
-        if number + 1 == self.last() {
+        if number + 1 == self.last() && self.loss.is_none() {
             recorder.write(&dx, drows)?;
         }
         let input = match &self.inputs {

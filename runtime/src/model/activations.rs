@@ -44,6 +44,7 @@ pub struct Activations {
     stream: Floats,
     /// What a device keeps of the layers that it runs.
     device: Option<Box<dyn DeviceTraining>>,
+    loss_on_device: bool,
     _counted: [Hold; 2],
 }
 
@@ -74,6 +75,9 @@ pub struct ActivationPlan {
     pub tokens: usize,
     /// How many of the layers, from the bottom, the processor runs: [`Llama::own_layers`].
     pub layers: usize,
+    /// Whether a device computes the loss: [`Llama::loss_on_device`]. What its layers made of the rows stays there
+    /// then, for [`Activations::device_loss`].
+    pub loss_on_device: bool,
     /// Lowest layer that backward visits: the lowest trained one, or 0 for gradients of the rows.
     pub lowest: usize,
     /// How many of the top layers keep everything, the others being computed twice: 1 (and 0) for
@@ -159,6 +163,7 @@ impl Activations {
                 Some(device) => Some(Arc::clone(device).open_training(plan)?),
                 None => None,
             },
+            loss_on_device: plan.loss_on_device,
         })
     }
 
@@ -191,6 +196,14 @@ impl Activations {
     /// Passes end between two layers, with [`crate::Error::Cancelled`], once `cancel` is raised.
     pub fn heed(&mut self, cancel: &Cancel) {
         self.cancel = cancel.clone();
+    }
+
+    /// What computes the loss of the last forward instead of the processor, if that was planned.
+    pub fn device_loss(&mut self) -> Option<&mut dyn DeviceTraining> {
+        match self.loss_on_device {
+            true => self.device.as_deref_mut().map(|device| device as _),
+            false => None,
+        }
     }
 
     /// The layers that backward visits, bottom up.
@@ -288,10 +301,11 @@ impl Slot {
 impl Llama {
     /// Runs rows `[T, W]` through all layers in place and keeps what [`Llama::backward`] needs. They
     /// are the whole sequences that end at `ends`, one behind the other ([`Pass::ends`]); one sequence
-    /// if there are none.
+    /// if there are none. If the loss is planned on a device, the result stays there, and `rows` are
+    /// meaningless.
     ///
     /// # Errors
-    /// If the disk refuses the inputs of the layers, or the pass is cancelled.
+    /// If the disk refuses the inputs of the layers, the device fails, or the pass is cancelled.
     ///
     /// # Panics
     /// If there are more rows than planned.
@@ -336,8 +350,8 @@ impl Llama {
         Ok(())
     }
 
-    /// With the gradient of [`Llama::forward_saving`]'s result in `drows` `[T, W]`: adds to the
-    /// gradients of adapter 0 and, if `needs_rows` (the plan's `lowest` is 0 then), leaves the
+    /// With the gradient of [`Llama::forward_saving`]'s result in `drows` `[T, W]`, or on the device that
+    /// computed the loss: adds to the gradients of adapter 0 and, if `needs_rows` (the plan's `lowest` is 0 then), leaves the
     /// gradient of the rows it was given in `drows`, which is meaningless otherwise.
     ///
     /// `ends` and `adapters` are those of the forward.

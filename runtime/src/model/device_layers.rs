@@ -1,7 +1,8 @@
 //! What else than the processor can run layers of a model.
 //!
 //! A device holds the layers from one on, up to the last, and perhaps the output matrix; the processor runs those
-//! below. Rows of the model's width go from one to the other. How a device computes is its own affair; what it
+//! below. Rows of the model's width go from one to the other; in training those of the last layer need not, if the
+//! device computes the loss. How a device computes is its own affair; what it
 //! must give is what [`Layer`](super::Layer) gives, but for rounding.
 
 use std::fmt::Debug;
@@ -17,6 +18,9 @@ pub trait DeviceLayers: Debug + Send + Sync {
 
     /// Whether it holds the output matrix too.
     fn has_output(&self) -> bool;
+
+    /// Whether training can leave the loss to it ([`ActivationPlan::loss_on_device`]).
+    fn has_loss(&self) -> bool;
 
     /// Room for the keys and values of one sequence, up to `capacity` positions, of the layers that it holds.
     ///
@@ -65,7 +69,8 @@ pub trait DeviceKv: Debug + Send + Sync {
 /// The device half of training: what its layers keep of one pass between forward and backward.
 pub trait DeviceTraining: Debug + Send {
     /// Runs rows `[T, W]` through the device's layers, in place, and keeps what backward needs. They are the whole
-    /// sequences that end at `ends`, one behind the other; one sequence if there are none.
+    /// sequences that end at `ends`, one behind the other; one sequence if there are none. Where the loss is planned
+    /// on the device the result stays there, and `rows` are as they were.
     ///
     /// # Errors
     /// What `check` says; if the device is lost.
@@ -77,9 +82,16 @@ pub trait DeviceTraining: Debug + Send {
         check: &dyn Fn() -> Result<()>,
     ) -> Result<()>;
 
+    /// The summed loss over `targets` (position, label; no position twice) of the last forward's result. With a
+    /// `scale`, its gradient times that stays on the device for the backward of the highest layer.
+    ///
+    /// # Errors
+    /// If the loss is not planned on the device, a position or a label is none, or the device is lost.
+    fn loss(&mut self, targets: &[(usize, i32)], scale: Option<f32>) -> Result<f64>;
+
     /// One layer's part of the backward of the last forward: adds to the gradients of adapter 0. The layers come from
-    /// the top; the first takes the gradient of forward's result from `drows` `[T, W]`, and the lowest that is
-    /// visited, if `needs_input`, leaves the gradient of its input there.
+    /// the top; the first takes the gradient of forward's result from `drows` `[T, W]` unless the loss left it on the
+    /// device, and the lowest that is visited, if `needs_input`, leaves the gradient of its input there.
     ///
     /// # Errors
     /// If the device is lost.
@@ -103,6 +115,8 @@ pub struct DeviceReport {
     pub layers: usize,
     /// Whether it holds the output matrix.
     pub output: bool,
+    /// Whether it computes the loss of training.
+    pub loss: bool,
     /// Most bytes it may use.
     pub budget: u64,
     /// Bytes of each part of its memory, for a table.

@@ -64,6 +64,11 @@ impl Llama {
         self.device.as_ref()
     }
 
+    /// Whether training can leave the loss to a device.
+    pub fn loss_on_device(&self) -> bool {
+        self.device.as_ref().is_some_and(|device| device.has_loss())
+    }
+
     /// The layers that the processor runs when there is a device: those below its first.
     pub fn own_layers(&self) -> &[Layer] {
         match &self.device {

@@ -103,6 +103,7 @@ impl Trial {
         let plan = ActivationPlan {
             tokens,
             layers: self.llama.own_layers().len(),
+            loss_on_device: false,
             lowest: 0,
             kept: 1,
             max_rank: self.terms.rank,

@@ -10,7 +10,7 @@ use graft_kernels::Kernels;
 use graft_kernels::product::{Mat, MatMut};
 
 use crate::memory::{Arena, ArenaError, Floats, MemoryPlan, Part};
-use crate::model::{Linear, Llama, LlamaShape};
+use crate::model::{ActivationPlan, Linear, Llama, LlamaShape};
 
 /// Labelled positions whose logits exist at once.
 pub const CHUNK: usize = 64;
@@ -30,15 +30,15 @@ pub struct LossBuffers {
 }
 
 impl LossBuffers {
-    /// Buffers for a model.
+    /// Buffers for a model; empty where a device computes the loss.
     ///
     /// # Errors
     /// If the arena refuses.
-    pub fn new(llama: &Llama, stream_weights: bool, arena: &Arena) -> Result<Self, ArenaError> {
+    pub fn new(llama: &Llama, plan: &ActivationPlan, arena: &Arena) -> Result<Self, ArenaError> {
         let [rows, normed, inv_rms, dnormed, drows, logits] =
-            arena.arrays(Part::Loss, Self::floats(llama.shape()))?;
+            arena.arrays(Part::Loss, Self::floats(llama.shape(), plan))?;
         Ok(Self {
-            stream_weights,
+            stream_weights: plan.stream_weights,
             parts: llama.output_parts().collect(),
             rows,
             normed,
@@ -50,8 +50,8 @@ impl LossBuffers {
     }
 
     /// Adds what [`LossBuffers::new`] takes from its arena.
-    pub fn add_to(memory: &mut MemoryPlan, shape: &LlamaShape) {
-        let floats: usize = Self::floats(shape).iter().sum();
+    pub fn add_to(memory: &mut MemoryPlan, shape: &LlamaShape, plan: &ActivationPlan) {
+        let floats: usize = Self::floats(shape, plan).iter().sum();
         memory.add(Part::Loss, floats * size_of::<f32>());
     }
 
@@ -72,9 +72,10 @@ impl LossBuffers {
         }
     }
 
-    fn floats(shape: &LlamaShape) -> [usize; 6] {
+    fn floats(shape: &LlamaShape, plan: &ActivationPlan) -> [usize; 6] {
         let (w, v) = (shape.width, shape.vocabulary);
-        [w, w, 1, w, w, v].map(|floats| CHUNK * floats)
+        let rows = if plan.loss_on_device { 0 } else { CHUNK };
+        [w, w, 1, w, w, v].map(|floats| rows * floats)
     }
 }
 

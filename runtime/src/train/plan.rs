@@ -380,6 +380,7 @@ impl<'a> Subject<'a> {
         ActivationPlan {
             tokens: self.load.rows,
             layers: self.model.llama().own_layers().len(),
+            loss_on_device: self.model.llama().loss_on_device(),
             lowest: self.lowest,
             kept: self.kept(levers),
             max_rank: self.rank,

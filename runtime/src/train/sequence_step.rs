@@ -106,7 +106,7 @@ impl SequenceBuffers {
             rows,
             drows,
             targets: Vec::with_capacity(plan.tokens),
-            loss: LossBuffers::new(llama, plan.stream_weights, arena)?,
+            loss: LossBuffers::new(llama, plan, arena)?,
             projector: ProjectorSaved::new(patches, shape.width, rounding, arena)?,
             projector_work: ProjectorSaved::new(patches, shape.width, 0, arena)?,
             projected,
@@ -129,7 +129,7 @@ impl SequenceBuffers {
         let rows = 2 * plan.tokens * shape.width * size_of::<f32>();
         memory.add(Part::LayerBuffers, rows);
         Activations::add_to(memory, shape, plan);
-        LossBuffers::add_to(memory, shape);
+        LossBuffers::add_to(memory, shape, plan);
         let floats = patches * shape.width + features;
         let saved = [rounding, 0].map(|r| ProjectorSaved::bytes(patches, shape.width, r));
         memory.add(
@@ -197,8 +197,14 @@ pub fn run(
         drows
     });
     let (targets, work) = (&buffers.targets, &mut buffers.loss);
-    let scale = learning.as_ref().map_or(0.0, |l| l.scale);
-    let sum = loss(llama, rows, drows.as_deref_mut(), targets, scale, work);
+    let scale = learning.as_ref().map(|l| l.scale);
+    let sum = match buffers.activations.device_loss() {
+        Some(device) => device.loss(targets, scale)?,
+        None => {
+            let (drows, scale) = (drows.as_deref_mut(), scale.unwrap_or_default());
+            loss(llama, rows, drows, targets, scale, work)
+        }
+    };
     let (Some(learning), Some(drows)) = (learning, drows) else {
         return Ok(sum);
     };

@@ -1,21 +1,27 @@
 //! Training with layers on a graphics device gives the losses and gradients of the processor: whole or split,
-//! with weights that stay or are streamed, with layers kept or computed again, in packs, with dropout.
+//! with weights that stay or are streamed, with layers kept or computed again, in packs, with dropout; and so does
+//! the loss, with an output matrix that stays or comes in parts.
 
 #[path = "../../../tests/model/closeness.rs"]
 mod closeness;
+mod lessons;
 #[path = "../../../tests/training/lora.rs"]
 mod lora;
 mod machine;
 #[path = "../../../tests/model/random.rs"]
 mod random;
 
+use std::sync::Arc;
+
 use closeness::relative_error;
 use graft::device::DeviceOptions;
 use graft::model::Model;
+use graft::train::TrainOptions;
 use graft_kernels::QuantType;
+use lessons::{LONGEST, examples, trainer};
 use lora::{Lora, Outcome, differentiate_packed};
 use machine::{Models, SIZES, device, training};
-use random::uniform;
+use random::{Sizes, uniform};
 
 const TOKENS: usize = 13;
 
@@ -92,4 +98,76 @@ fn a_pass_twice_gives_the_same_bits() {
     let models = Models::write(&|_| QuantType::Q6K);
     let model = models.open("stored", &training(&device));
     assert!(outcome(&model, &[], 0.3, 1) == outcome(&model, &[], 0.3, 1));
+}
+
+/// The loss of one update, and its gradients, one behind the other.
+fn update(model: &Arc<Model>, packing: bool) -> (f64, Vec<f32>) {
+    let options = TrainOptions {
+        rank: 4,
+        dropout: 0.2,
+        steps: Some(1),
+        max_len: 2 * LONGEST,
+        packing,
+        ..TrainOptions::default()
+    };
+    let examples = examples(2, model.llama().shape().vocabulary);
+    let mut trainer = trainer(model, options, examples);
+    let loss = trainer.step().unwrap().unwrap().loss;
+    (loss, trainer.gradients().arrays().concat())
+}
+
+fn compare_updates(got: &Arc<Model>, want: &Arc<Model>, what: &str) {
+    assert!(got.llama().loss_on_device(), "{what}");
+    for packing in [false, true] {
+        let (got, want) = (update(got, packing), update(want, packing));
+        let loss = (got.0 - want.0).abs() / want.0;
+        let gradients = relative_error(&got.1, &want.1);
+        println!("{what}, packing {packing}: {loss:.1e} {gradients:.1e}");
+        assert!(
+            loss < 1e-5 && gradients < 1e-4,
+            "{what}: {loss:e} {gradients:e}"
+        );
+    }
+}
+
+#[test]
+fn a_loss_on_the_device_is_that_of_the_processor_in_every_block_type() {
+    let Some(device) = device() else { return };
+    for ty in machine::types() {
+        let models = Models::write(&|_| ty);
+        let got = models.open("stored", &training(&device));
+        let want = models.open("stored", &DeviceOptions::CPU);
+        compare_updates(&got, &want, &ty.to_string());
+    }
+}
+
+#[test]
+fn the_output_matrix_may_stay_or_come_in_parts_and_the_layers_be_split() {
+    let Some(device) = device() else { return };
+    let sizes = Sizes {
+        vocabulary: 1200,
+        ..SIZES
+    };
+    let models = Models::of(&sizes, &|_| QuantType::F32);
+    let want = models.open("stored", &DeviceOptions::CPU);
+    for (layers, kib, stays) in [
+        (Some(2), 64 << 10, true),
+        (None, 64 << 10, true),
+        // For eight rows at a time; for parts of 512 tokens.
+        (None, 7740, true),
+        (None, 7500, false),
+    ] {
+        let options = training(&DeviceOptions {
+            layers,
+            memory: Some(kib << 10),
+            ..device.clone()
+        });
+        let got = models.open("stored", &options);
+        let report = got.llama().device().unwrap().report();
+        println!("{report:?}");
+        assert_eq!((report.loss, report.output), (true, stays), "{report:?}");
+        compare_updates(&got, &want, &format!("{layers:?} layers, {kib} KiB"));
+        let held = report.parts.iter().map(|(_, bytes)| bytes).sum::<u64>();
+        assert!(held <= report.budget, "{report:?}");
+    }
 }

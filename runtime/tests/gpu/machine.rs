@@ -61,14 +61,14 @@ pub struct Models {
 
 impl Models {
     pub fn write(storage: &dyn Fn(&str) -> QuantType) -> Self {
+        Self::of(&SIZES, storage)
+    }
+
+    pub fn of(sizes: &Sizes, storage: &dyn Fn(&str) -> QuantType) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let models = Self { folder };
         let (stored, decoded) = (models.path("stored"), models.path("decoded"));
-        random::write(
-            &[&stored, &decoded],
-            &SIZES,
-            &[storage, &|_| QuantType::F32],
-        );
+        random::write(&[&stored, &decoded], sizes, &[storage, &|_| QuantType::F32]);
         models
     }
 

@@ -1,0 +1,56 @@
+//! A run of training with a model on a graphics device takes the course of the same run on the processor.
+
+mod lessons;
+mod machine;
+#[path = "../../../tests/model/random.rs"]
+mod random;
+
+use graft::device::{DeviceOptions, TrainingRoom};
+use graft::train::TrainOptions;
+use graft_kernels::QuantType;
+use lessons::{LONGEST, examples, trainer};
+use machine::{Models, SIZES, device};
+
+const UPDATES: usize = 50;
+
+/// The loss of every update, and those of other examples at the end.
+fn course(models: &Models, device: &DeviceOptions) -> Vec<f64> {
+    let model = models.open("stored", device);
+    assert_eq!(model.llama().loss_on_device(), device.training.is_some());
+    let options = TrainOptions {
+        rank: 4,
+        dropout: 0.1,
+        steps: Some(UPDATES as u64),
+        batch: 2,
+        lr: 2e-3,
+        max_len: 2 * LONGEST,
+        packing: true,
+        ..TrainOptions::default()
+    };
+    let vocabulary = SIZES.vocabulary;
+    let mut trainer = trainer(&model, options, examples(6, vocabulary));
+    let mut losses = Vec::new();
+    while let Some(report) = trainer.step().unwrap() {
+        losses.push(report.loss);
+    }
+    losses.push(trainer.evaluate(&examples(9, vocabulary)).unwrap());
+    losses
+}
+
+#[test]
+fn fifty_updates_have_the_losses_of_the_processor() {
+    let Some(device) = device() else { return };
+    let models = Models::write(&|_| QuantType::Q4K);
+    let want = course(&models, &DeviceOptions::CPU);
+    assert_eq!(want.len(), UPDATES + 1);
+    assert!(want[UPDATES - 1] < 0.5 * want[0], "it learns: {want:?}");
+    let training = Some(TrainingRoom {
+        tokens: 2 * LONGEST,
+        rank: 4,
+    });
+    let got = course(&models, &DeviceOptions { training, ..device });
+    let apart = |(got, want): (&f64, &f64)| (got - want).abs() / want;
+    let worst = got.iter().zip(&want).map(apart).fold(0.0, f64::max);
+    println!("{} to {}: {worst:.1e}", want[0], want[UPDATES]);
+    assert!(worst < 1e-3, "{worst:e}: {got:?} {want:?}");
+}
