@@ -46,6 +46,7 @@ fn main() -> graft::Result<()> {
         stream_weights: false,
         inputs_in: None,
         half_inputs: false,
+        loss_on_device: false,
     };
     let mut activations = Activations::new(llama, &plan, &Arena::unlimited())?;
     println!(
