@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::Result;
-use crate::model::Llama;
+use crate::model::{Llama, Vision};
 
 /// Why a device does not run a model, or ran it no further.
 #[derive(Debug, thiserror::Error)]
@@ -117,11 +117,16 @@ pub struct TrainingRoom {
     pub rank: usize,
 }
 
-/// Has a device run what it is to run of a model that was just bound.
+/// Has a device run what it is to run of a model that was just bound, and leaves room there for its images.
 ///
 /// # Errors
 /// If a graphics device was asked for by name and is not to be had, or what was asked for does not fit it.
-pub(crate) fn attach(llama: &mut Llama, options: &DeviceOptions) -> Result<()> {
+#[cfg_attr(not(feature = "gpu"), allow(unused_variables))]
+pub(crate) fn attach(
+    llama: &mut Llama,
+    vision: Option<&Vision>,
+    options: &DeviceOptions,
+) -> Result<()> {
     match options.device {
         DeviceChoice::Cpu => Ok(()),
         #[cfg(not(feature = "gpu"))]
@@ -130,7 +135,7 @@ pub(crate) fn attach(llama: &mut Llama, options: &DeviceOptions) -> Result<()> {
         DeviceChoice::Gpu(_) => Err(DeviceError::NotBuilt.into()),
         #[cfg(feature = "gpu")]
         DeviceChoice::Auto => {
-            match crate::gpu::GpuLayers::new(llama, options) {
+            match crate::gpu::GpuLayers::new(llama, vision, options) {
                 Ok(Some(layers)) => llama.set_device(Arc::new(layers)),
                 Ok(None) => {
                     tracing::info!("no layer fits the graphics device, the processor runs all")
@@ -141,7 +146,7 @@ pub(crate) fn attach(llama: &mut Llama, options: &DeviceOptions) -> Result<()> {
         }
         #[cfg(feature = "gpu")]
         DeviceChoice::Gpu(_) => {
-            if let Some(layers) = crate::gpu::GpuLayers::new(llama, options)? {
+            if let Some(layers) = crate::gpu::GpuLayers::new(llama, vision, options)? {
                 llama.set_device(Arc::new(layers));
             }
             Ok(())
