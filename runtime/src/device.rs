@@ -6,7 +6,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::Result;
-use crate::model::Llama;
+use crate::model::{Llama, Vision};
 
 /// Why a device does not run a model, or ran it no further.
 #[derive(Debug, thiserror::Error)]
@@ -116,11 +116,16 @@ pub struct TrainingRoom {
     pub rank: usize,
 }
 
-/// Has a device run what it is to run of a model that was just bound.
+/// Has a device run what it is to run of a model that was just bound, and leaves room there for its images.
 ///
 /// # Errors
 /// If a graphics device was asked for by name and is not to be had, or what was asked for does not fit it.
-pub(crate) fn attach(llama: &mut Llama, options: &DeviceOptions) -> Result<()> {
+#[cfg_attr(not(feature = "gpu"), allow(unused_variables))]
+pub(crate) fn attach(
+    llama: &mut Llama,
+    vision: Option<&Vision>,
+    options: &DeviceOptions,
+) -> Result<()> {
     match options.device {
         DeviceChoice::Cpu => Ok(()),
         #[cfg(not(feature = "gpu"))]
@@ -129,19 +134,19 @@ pub(crate) fn attach(llama: &mut Llama, options: &DeviceOptions) -> Result<()> {
         DeviceChoice::Gpu(_) => Err(DeviceError::NotBuilt.into()),
         #[cfg(feature = "gpu")]
         DeviceChoice::Auto => {
-            if let Err(error) = give_layers(llama, options) {
+            if let Err(error) = give_layers(llama, vision, options) {
                 tracing::info!(%error, "the processor runs the model");
             }
             Ok(())
         }
         #[cfg(feature = "gpu")]
-        DeviceChoice::Gpu(_) => give_layers(llama, options),
+        DeviceChoice::Gpu(_) => give_layers(llama, vision, options),
     }
 }
 
 #[cfg(feature = "gpu")]
-fn give_layers(llama: &mut Llama, options: &DeviceOptions) -> Result<()> {
-    if let Some(layers) = crate::gpu::GpuLayers::new(llama, options)? {
+fn give_layers(llama: &mut Llama, vision: Option<&Vision>, options: &DeviceOptions) -> Result<()> {
+    if let Some(layers) = crate::gpu::GpuLayers::new(llama, vision, options)? {
         llama.set_device(std::sync::Arc::new(layers));
     }
     Ok(())

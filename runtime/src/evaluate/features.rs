@@ -9,7 +9,7 @@ use crate::adapter::{Attached, VisionPart};
 use crate::dataset::{ImageFolder, ImageRef};
 use crate::image::RgbImage;
 use crate::memory::Arena;
-use crate::model::{Model, ProjectorSaved, VisionWork};
+use crate::model::{ImageEncoder, Model};
 use crate::session::SessionError;
 
 /// SHA-256 of an image file.
@@ -25,7 +25,7 @@ pub(super) struct ImageRows {
     used: usize,
     /// Projected rows of the sample before: the same rows let a session keep what it computed.
     recent: Vec<(Digest, Arc<Vec<f32>>)>,
-    work: Option<(VisionWork, ProjectorSaved)>,
+    encoder: Option<ImageEncoder>,
     computed: u64,
     /// What adapters added to the features that are kept.
     part: VisionPart,
@@ -40,7 +40,7 @@ impl ImageRows {
             budget,
             used: 0,
             recent: Vec::new(),
-            work: None,
+            encoder: None,
             computed: 0,
             part: VisionPart::default(),
         }
@@ -107,10 +107,10 @@ impl ImageRows {
         image: &RgbImage,
     ) -> Result<Arc<Vec<f32>>> {
         let vision = model.vision().ok_or(SessionError::NoVision)?;
-        let (work, _) = made(&mut self.work, model)?;
-        let pool = model.llama().pool();
         let pixels = vision.pixels(image);
-        let features = pool.run(|| vision.features_adapted(&pixels, adapters, work));
+        let encoder = made(&mut self.encoder, model)?;
+        let of = (model.llama(), vision);
+        let features = encoder.features(of, &pixels, adapters, &|| Ok(()))?;
         self.computed += 1;
         Ok(Arc::new(features))
     }
@@ -121,32 +121,19 @@ impl ImageRows {
         adapters: &Attached,
         features: &[f32],
     ) -> Result<Arc<Vec<f32>>> {
-        let projector = model.vision().ok_or(SessionError::NoVision)?.projector();
-        let (_, saved) = made(&mut self.work, model)?;
-        let width = model.llama().shape().width;
-        let mut rows = vec![0.0; features.len() / projector.inputs() * width];
-        let pool = model.llama().pool();
-        pool.run(|| projector.forward_adapted(&mut rows, features, adapters, saved));
+        let vision = model.vision().ok_or(SessionError::NoVision)?;
+        let encoder = made(&mut self.encoder, model)?;
+        let rows = encoder.project((model.llama(), vision), features, adapters)?;
         Ok(Arc::new(rows))
     }
 }
 
-/// Working memory of the tower and the projector. Callers have checked that the model sees; one
-/// that does not gets none.
-fn made<'a>(
-    work: &'a mut Option<(VisionWork, ProjectorSaved)>,
-    model: &Model,
-) -> Result<&'a mut (VisionWork, ProjectorSaved)> {
-    if let Some(work) = work {
-        return Ok(work);
+/// What runs the tower and the projector.
+fn made<'a>(encoder: &'a mut Option<ImageEncoder>, model: &Model) -> Result<&'a mut ImageEncoder> {
+    if let Some(encoder) = encoder {
+        return Ok(encoder);
     }
-    let width = model.llama().shape().width;
-    let vision = model.vision().expect("only models that see have images");
-    let patches = vision.tower().shape().patches();
-    let rounding = vision.projector().rounding(patches);
-    let arena = Arena::unlimited();
-    Ok(work.insert((
-        VisionWork::new(vision.tower(), &arena)?,
-        ProjectorSaved::new(patches, width, rounding, &arena)?,
-    )))
+    let vision = model.vision().ok_or(SessionError::NoVision)?;
+    let made = ImageEncoder::new(model.llama(), vision, &Arena::unlimited())?;
+    Ok(encoder.insert(made))
 }

@@ -134,16 +134,20 @@ pub(super) struct LoraArrays {
 }
 
 impl LoraScratch {
-    /// Bytes for terms of up to this rank on this many rows.
-    pub fn bytes(device: &Device, shape: &LlamaShape, tokens: usize, rank: usize) -> u64 {
-        Self::sizes(shape, tokens, rank)
+    /// The widest rows that terms of the language model read or write.
+    pub fn widest(shape: &LlamaShape) -> usize {
+        shape.widest_input().max(shape.vocabulary)
+    }
+
+    /// Bytes for terms of up to this rank on this many rows of up to `widest` floats.
+    pub fn bytes(device: &Device, widest: usize, tokens: usize, rank: usize) -> u64 {
+        Self::sizes(widest, tokens, rank)
             .map(|floats| device.tensor_bytes(floats, 1))
             .iter()
             .sum()
     }
 
-    fn sizes(shape: &LlamaShape, tokens: usize, rank: usize) -> [usize; 3] {
-        let widest = shape.widest_input().max(shape.vocabulary);
+    fn sizes(widest: usize, tokens: usize, rank: usize) -> [usize; 3] {
         let scratch = Recorder::lora_scratch(tokens, widest, widest, rank);
         [tokens * rank, tokens * rank, scratch]
     }
@@ -155,7 +159,7 @@ impl LoraScratch {
     pub fn reserve(
         &mut self,
         device: &Device,
-        shape: &LlamaShape,
+        widest: usize,
         tokens: usize,
         rank: usize,
     ) -> Result<()> {
@@ -163,8 +167,11 @@ impl LoraScratch {
             return Ok(());
         }
         (self.arrays, self.rank) = (None, 0);
-        let arena = device.arena(Part::LayerBuffers, Self::bytes(device, shape, tokens, rank))?;
-        let [ax, h, scratch] = Self::sizes(shape, tokens, rank);
+        let arena = device.arena(
+            Part::LayerBuffers,
+            Self::bytes(device, widest, tokens, rank),
+        )?;
+        let [ax, h, scratch] = Self::sizes(widest, tokens, rank);
         let tensor = |floats| arena.tensor(floats, 1);
         self.arrays = Some([tensor(ax)?, tensor(h)?, tensor(scratch)?]);
         self.rank = rank;

@@ -7,6 +7,7 @@ use graft_gpu::{Arena, Choice, Device, Matrix, Part, Recorder, RopeTurns, Tensor
 use graft_kernels::ops::attention::AttentionShape;
 
 use super::buffers::{LoraScratch, Saved, Scratch};
+use super::encoder::GpuEncoder;
 use super::layer::adapted;
 use super::loss::LossPlace;
 use super::pairs::{PairStore, Resident};
@@ -17,8 +18,8 @@ use super::weights::{LayerSource, LayerWeights};
 use crate::Result;
 use crate::device::{DeviceChoice, DeviceError, DeviceOptions};
 use crate::model::{
-    ActivationPlan, AdapterView, DeviceKv, DeviceLayers, DeviceReport, DeviceTraining, Llama,
-    LlamaShape, Site, Weight,
+    ActivationPlan, AdapterView, DeviceEncoder, DeviceKv, DeviceLayers, DeviceReport,
+    DeviceTraining, Llama, LlamaShape, Site, Vision, Weight,
 };
 
 /// The layers of a model from one on, in a device's memory.
@@ -33,6 +34,8 @@ pub struct GpuLayers {
     passing: Option<(Arena, Arena)>,
     pub(super) head: Head,
     rope_factors: Vec<f32>,
+    /// Bytes that encoders leave free: [`Placement::reserved`].
+    reserved: u64,
     pairs: PairStore,
     work: Mutex<PassBuffers>,
 }
@@ -70,14 +73,18 @@ pub(super) struct PassBuffers {
 }
 
 impl GpuLayers {
-    /// Opens a device and writes as much of the model to it as was asked for, or as fits; `None` if no layer was
-    /// asked for.
+    /// Opens a device and writes as much of the model to it as was asked for, or as fits beside what its images
+    /// need; `None` if no layer was asked for.
     ///
     /// # Errors
     /// If there is no such device, what was asked for or one layer does not fit it, or it fails.
-    pub fn new(llama: &Llama, options: &DeviceOptions) -> Result<Option<Self>> {
+    pub fn new(
+        llama: &Llama,
+        vision: Option<&Vision>,
+        options: &DeviceOptions,
+    ) -> Result<Option<Self>> {
         let device = open(options)?;
-        let Some(placement) = Placement::choose(&device, llama, options)? else {
+        let Some(placement) = Placement::choose(&device, llama, vision, options)? else {
             return Ok(None);
         };
         let (shape, first) = (llama.shape().clone(), placement.first);
@@ -131,6 +138,7 @@ impl GpuLayers {
         Ok(Some(Self {
             attention: shape.attention(),
             rope_factors: llama.rope_factors().to_vec(),
+            reserved: placement.reserved,
             pairs: PairStore::default(),
             work: Mutex::new(work),
             device,
@@ -197,9 +205,9 @@ impl GpuLayers {
         let resident = self
             .pairs
             .resident(&self.device, view, sites, &self.shape)?;
-        let tokens = work.x.rows();
+        let (tokens, widest) = (work.x.rows(), LoraScratch::widest(&self.shape));
         work.lora
-            .reserve(&self.device, &self.shape, tokens, view.max_rank())?;
+            .reserve(&self.device, widest, tokens, view.max_rank())?;
         Ok(resident)
     }
 }
@@ -223,6 +231,14 @@ impl DeviceLayers for GpuLayers {
 
     fn open_training(self: Arc<Self>, plan: &ActivationPlan) -> Result<Box<dyn DeviceTraining>> {
         Ok(Box::new(GpuTraining::new(self, plan)?))
+    }
+
+    fn open_encoder(&self, vision: &Vision) -> Result<Box<dyn DeviceEncoder>> {
+        Ok(Box::new(GpuEncoder::new(
+            &self.device,
+            vision,
+            self.reserved,
+        )?))
     }
 
     fn logits(&self, logits: &mut [f32], normed: &[f32], adapters: &dyn AdapterView) -> Result<()> {

@@ -7,6 +7,7 @@
 //! buffers     what a pass writes
 //! layer       a layer, forward and backward
 //! sequence    keys and values of one sequence, and its passes
+//! encoder     vision tower and projector
 //! loss        the loss of training and its gradient
 //! training    what is kept for backward, and backward
 //! layers      all of it, as the model sees it
@@ -14,6 +15,7 @@
 //! What is computed is what [`crate::model::Layer`] computes, in f32 throughout.
 
 mod buffers;
+mod encoder;
 mod layer;
 mod layers;
 mod loss;

@@ -10,6 +10,9 @@ use graft_kernels::Kernels;
 use crate::Result;
 use crate::model::{AdapterView, LlamaShape, LoraRef, RowSpan, Site};
 
+/// `(outputs, inputs)` of the matrix at a site.
+pub(super) type Sizes<'a> = dyn Fn(Site) -> Option<(usize, usize)> + 'a;
+
 /// The pairs of one adapter at some sites.
 #[derive(Debug)]
 pub(super) struct Pairs(HashMap<Site, [Tensor; 2]>);
@@ -24,9 +27,9 @@ impl Pairs {
         view: &dyn AdapterView,
         n: usize,
         sites: impl Iterator<Item = Site>,
-        shape: &LlamaShape,
+        sizes: &Sizes<'_>,
     ) -> Result<Self> {
-        let sites = sites.filter_map(|site| Some((site, shape.sizes(site)?)));
+        let sites = sites.filter_map(|site| Some((site, sizes(site)?)));
         let terms = sites.filter_map(|(site, sizes)| Some((site, sizes, view.term(n, site)?)));
         let terms: Vec<_> = terms.collect();
         let bytes = terms.iter().map(|(_, (outputs, inputs), term)| {
@@ -35,7 +38,7 @@ impl Pairs {
         let arena = device.arena(Part::Trained, bytes.sum())?;
         let mut recorder = Recorder::new(device)?;
         let sites = terms.iter().map(|(site, ..)| *site);
-        let pairs = Self::write(&mut recorder, &arena, view, n, sites, shape)?;
+        let pairs = Self::write(&mut recorder, &arena, view, n, sites, sizes)?;
         recorder.submit()?;
         Ok(pairs)
     }
@@ -50,9 +53,9 @@ impl Pairs {
         view: &dyn AdapterView,
         n: usize,
         sites: impl Iterator<Item = Site>,
-        shape: &LlamaShape,
+        sizes: &Sizes<'_>,
     ) -> Result<Self> {
-        let sites = sites.filter_map(|site| Some((site, shape.sizes(site)?)));
+        let sites = sites.filter_map(|site| Some((site, sizes(site)?)));
         let terms = sites.filter_map(|(site, sizes)| Some((site, sizes, view.term(n, site)?)));
         let pairs =
             terms.map(|(site, sizes, term)| Ok((site, write(recorder, arena, &term, sizes)?)));
@@ -116,7 +119,8 @@ impl PairStore {
     ) -> Result<Resident<'a>> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.retain(|_, kept| kept.owner.strong_count() > 0);
-        let upload = |n| Pairs::upload(device, view, n, sites().into_iter(), shape).map(Arc::new);
+        let sizes = |site| shape.sizes(site);
+        let upload = |n| Pairs::upload(device, view, n, sites().into_iter(), &sizes).map(Arc::new);
         let pairs = (0..view.count()).map(|n| {
             let Some(owner) = view.owner(n) else {
                 return upload(n);

@@ -3,12 +3,13 @@
 use graft_gpu::Device;
 
 use super::buffers::{KeysAndValues, Saved, Scratch};
+use super::encoder;
 use super::loss::LossPlace;
 use super::training::training_bytes;
 use super::weights::LayerWeights;
 use crate::Result;
 use crate::device::{DeviceError, DeviceOptions};
-use crate::model::{Llama, LlamaShape};
+use crate::model::{Llama, LlamaShape, Vision};
 
 /// Rows whose logits are computed at once.
 pub(super) const OUTPUT_ROWS: usize = 8;
@@ -29,6 +30,8 @@ pub(super) struct Placement {
     pub loss: Option<LossPlace>,
     /// Rows of a pass.
     pub tokens: usize,
+    /// Bytes that were left for one sequence, or for training.
+    pub reserved: u64,
 }
 
 impl Placement {
@@ -36,7 +39,12 @@ impl Placement {
     ///
     /// # Errors
     /// If what was asked for does not fit, or not one layer does.
-    pub fn choose(device: &Device, llama: &Llama, options: &DeviceOptions) -> Result<Option<Self>> {
+    pub fn choose(
+        device: &Device,
+        llama: &Llama,
+        vision: Option<&Vision>,
+        options: &DeviceOptions,
+    ) -> Result<Option<Self>> {
         let (shape, layers) = (llama.shape(), llama.layers());
         let context = match options.context_length {
             0 => shape.context_length.clamp(1, DEFAULT_CONTEXT),
@@ -48,18 +56,22 @@ impl Placement {
         let mut tokens = tokens.filter(|&tokens| pass_bytes(device, shape, tokens) <= free / 8);
         let tokens = tokens.next().unwrap_or(8);
         let norms = LayerWeights::norm_bytes(device, shape.width);
-        let (each, fixed) = match options.training {
+        let images = vision.map_or(0, |vision| encoder::smallest_bytes(device, vision));
+        // Of each layer and of all together, for a sequence or for training.
+        let (kv, single) = match options.training {
             // Sessions that look at what was learned take what is left.
-            Some(room) => {
-                let training = training_bytes(device, shape, room.tokens, room.rank);
-                (norms, training)
-            }
+            Some(room) => (0, training_bytes(device, shape, room.tokens, room.rank)),
             None => {
                 let kv = KeysAndValues::bytes(device, shape, context);
-                (norms + kv, device.tensor_bytes(context, shape.head_width))
+                (kv, device.tensor_bytes(context, shape.head_width))
             }
         };
-        let fixed = fixed + pass_bytes(device, shape, tokens);
+        let beside = match options.training {
+            // Images are encoded before.
+            Some(_) => single.max(images),
+            None => single + images,
+        };
+        let (each, fixed) = (norms + kv, beside + pass_bytes(device, shape, tokens));
         let bytes = layers
             .iter()
             .map(|layer| LayerWeights::bytes(device, layer));
@@ -124,12 +136,18 @@ impl Placement {
                 fits && count == layers.len()
             }
         };
+        let of_loss = loss.zip(options.training).and_then(|(way, room)| {
+            let ty = llama.output().weight().quant_type();
+            way.bytes(device, shape, ty, room.tokens)
+        });
+        let reserved = single + kv * count as u64 + of_loss.unwrap_or(0);
         Ok(Some(Self {
             first: layers.len() - count,
             streamed,
             output,
             loss,
             tokens,
+            reserved,
         }))
     }
 }

@@ -77,7 +77,7 @@ pub(super) fn training_bytes(
         + 3 * device.tensor_bytes(tokens, shape.width)
         + Scratch::bytes(device, shape, tokens)
         + BackwardScratch::bytes(device, shape, tokens)
-        + LoraScratch::bytes(device, shape, tokens, rank)
+        + LoraScratch::bytes(device, LoraScratch::widest(shape), tokens, rank)
         + device.tensor_bytes(tokens, shape.head_width)
         + pair_bytes(device, shape, rank)
 }
@@ -104,7 +104,7 @@ impl GpuTraining {
         let row = device.tensor_bytes(tokens, shape.width);
         let rows = device.arena(Part::LayerBuffers, 2 * row)?;
         let mut lora = LoraScratch::default();
-        lora.reserve(device, shape, tokens, plan.max_rank)?;
+        lora.reserve(device, LoraScratch::widest(shape), tokens, plan.max_rank)?;
         let pairs = device.arena(Part::Trained, pair_bytes(device, shape, plan.max_rank))?;
         let (scratch, back) = (
             Scratch::new(device, shape, tokens)?,
@@ -192,9 +192,10 @@ impl GpuTraining {
         view: &'a dyn AdapterView,
     ) -> Result<Resident<'a>> {
         let sites = SiteKind::ALL.map(|linear| Site::Layer { layer, linear });
+        let sizes = &|site| self.layers.shape.sizes(site);
         let pairs = (0..view.count()).map(|n| {
             let sites = sites.into_iter();
-            let pairs = Pairs::write(recorder, &self.pairs, view, n, sites, &self.layers.shape);
+            let pairs = Pairs::write(recorder, &self.pairs, view, n, sites, sizes);
             pairs.map(Arc::new)
         });
         Ok(Resident::new(view, pairs.collect::<Result<_>>()?))

@@ -8,7 +8,7 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use super::{ActivationPlan, AdapterView, GradientView};
+use super::{ActivationPlan, AdapterView, DeviceEncoder, GradientView, Vision};
 use crate::Result;
 
 /// The upper layers of a model, on a device; shared by any number of sessions and trainers.
@@ -39,6 +39,12 @@ pub trait DeviceLayers: Debug + Send + Sync {
     /// # Errors
     /// If its memory or its budget has no room, or it is lost.
     fn open_training(self: Arc<Self>, plan: &ActivationPlan) -> Result<Box<dyn DeviceTraining>>;
+
+    /// Room for encoding images of the model's vision half.
+    ///
+    /// # Errors
+    /// If its memory or its budget has no room, or it is lost.
+    fn open_encoder(&self, vision: &Vision) -> Result<Box<dyn DeviceEncoder>>;
 
     /// What it is and what its memory holds, for people.
     fn report(&self) -> DeviceReport;

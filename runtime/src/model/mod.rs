@@ -6,6 +6,7 @@ mod attention;
 mod batch;
 mod device_layers;
 mod error;
+mod image_encoder;
 mod layer;
 mod linear;
 mod llama;
@@ -40,6 +41,7 @@ pub use device_layers::{DeviceKv, DeviceLayers, DeviceReport, DeviceTraining};
 pub use error::ModelError;
 pub use graft_kernels::low_rank::LowRank;
 pub use graft_kernels::ops::dropout::Dropout;
+pub use image_encoder::{DeviceEncoder, ImageEncoder};
 pub use layer::{Kept, Layer, Work, worker_bytes};
 pub use linear::{Linear, product_parallel};
 pub use llama::{Inference, Llama};
@@ -110,7 +112,7 @@ impl Model {
     ) -> crate::Result<Arc<Self>> {
         let mut llama = Llama::bind(&gguf, pool)?;
         let width = llama.shape().width;
-        let vision = vision.map(|gguf| Vision::new(gguf, width));
+        let vision = vision.map(|gguf| Vision::new(gguf, width)).transpose()?;
         let tokenizer = match gguf.metadata().get("tokenizer.ggml.model") {
             Some(_) => Some(Tokenizer::from_metadata(gguf.metadata())?),
             None => None,
@@ -123,11 +125,11 @@ impl Model {
             let reason = format!("{tokens} tokens, but embeddings of {rows} only");
             return Err(ModelError::Inconsistent(reason).into());
         }
-        device::attach(&mut llama, device)?;
+        device::attach(&mut llama, vision.as_ref(), device)?;
         Ok(Arc::new(Self {
             tokenizer,
             fingerprint: fingerprint(&gguf),
-            vision: vision.transpose()?,
+            vision,
             llama,
             gguf,
         }))

@@ -107,6 +107,14 @@ impl Projector {
         self.second.forward(y, &active, adapters, lora);
     }
 
+    /// One of its layers.
+    pub fn linear(&self, kind: ProjectorKind) -> &Linear {
+        match kind {
+            ProjectorKind::First => &self.first.linear,
+            ProjectorKind::Second => &self.second.linear,
+        }
+    }
+
     fn linears(&self) -> [&Linear; 2] {
         [&self.first.linear, &self.second.linear]
     }

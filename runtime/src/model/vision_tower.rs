@@ -99,6 +99,44 @@ impl VisionTower {
         &self.shape
     }
 
+    /// The matrix that patches go through, `[Wv, 3 p p]`.
+    pub fn patch(&self) -> &Linear {
+        &self.patch
+    }
+
+    /// The class token, `[Wv]`.
+    pub fn class(&self) -> &[f32] {
+        &self.class
+    }
+
+    /// What is added to class and patches, `[1 + P, Wv]`.
+    pub fn positions(&self) -> &[f32] {
+        &self.positions
+    }
+
+    /// Weight and bias of the norm before the blocks.
+    pub fn pre_norm(&self) -> [&[f32]; 2] {
+        self.pre_norm.arrays()
+    }
+
+    /// Weight and bias of a block's norms, in the order in which they run.
+    ///
+    /// # Panics
+    /// If there is no such block.
+    pub fn norms(&self, block: usize) -> [[&[f32]; 2]; 2] {
+        let Block { norm1, norm2, .. } = &self.blocks[block];
+        [norm1.arrays(), norm2.arrays()]
+    }
+
+    /// A block's linear layers, in the order of [`TowerKind::ALL`].
+    ///
+    /// # Panics
+    /// If there is no such block.
+    pub fn linears(&self, block: usize) -> impl Iterator<Item = &Linear> {
+        let linears = self.blocks[block].linears.iter();
+        linears.map(|adapted| &adapted.linear)
+    }
+
     /// Whether some of its matrices are multiplied with rounded activations, as those in blocks are.
     pub fn rounds(&self) -> bool {
         self.blocks
@@ -180,7 +218,7 @@ impl VisionTower {
         let VisionShape { width, .. } = self.shape;
         let tokens = self.shape.patches() + 1;
         assert_eq!(features.len(), self.shape.patches() * width);
-        self.patches(&mut work.patches, pixels);
+        self.patch_rows(&mut work.patches, pixels);
         let (class, rest) = work.x.split_at_mut(width);
         class.copy_from_slice(&self.class);
         self.patch.forward(rest, &work.patches);
@@ -207,8 +245,12 @@ impl VisionTower {
         ranks.max().unwrap_or(0)
     }
 
-    /// Rows of patch pixels, `[P, 3 * p * p]`: patches row by row, in each channel, row, column.
-    fn patches(&self, patches: &mut [f32], pixels: &[f32]) {
+    /// Writes the pixels `[3, S, S]` as rows of patches, `[P, 3 * p * p]`: patches row by row, in each channel, row,
+    /// column.
+    ///
+    /// # Panics
+    /// If there are more or fewer pixels.
+    pub fn patch_rows(&self, patches: &mut [f32], pixels: &[f32]) {
         let (side, patch) = (self.shape.image_size, self.shape.patch);
         assert_eq!(pixels.len(), 3 * side * side);
         let grid = side / patch;
@@ -236,6 +278,10 @@ impl Norm {
             bias: vector(gguf, &format!("{name}.bias"), shape.width)?,
             eps: shape.norm_eps,
         })
+    }
+
+    fn arrays(&self) -> [&[f32]; 2] {
+        [&self.weight, &self.bias]
     }
 
     fn run(&self, y: &mut [f32], x: &[f32], statistics: &mut [f32]) {

@@ -10,7 +10,7 @@ use crate::adapter::{Attached, VisionPart};
 use crate::cancel::Cancel;
 use crate::image::RgbImage;
 use crate::memory::Arena;
-use crate::model::{AdapterView, Model, ProjectorSaved, Unadapted, VisionWork};
+use crate::model::{AdapterView, ImageEncoder, Model, Unadapted};
 
 /// An image to be shown to a model. Its features depend on what adapters add in the vision half, so they are
 /// computed when a session wants them, under the session's set. They are kept by what the set adds there: sets
@@ -108,18 +108,8 @@ fn encode(
     cancel: &Cancel,
 ) -> Result<Arc<Vec<f32>>> {
     let vision = model.vision().ok_or(SessionError::NoVision)?;
-    let patches = vision.tower().shape().patches();
-    let width = model.llama().shape().width;
-    let arena = Arena::unlimited();
-    let mut work = VisionWork::new(vision.tower(), &arena)?;
-    let projector = vision.projector();
-    let rounding = projector.rounding(patches);
-    let mut saved = ProjectorSaved::new(patches, width, rounding, &arena)?;
-    model.llama().pool().run(|| {
-        let check = || cancel.check();
-        let features = vision.features_checked(pixels, adapters, &mut work, &check)?;
-        let mut rows = vec![0.0; patches * width];
-        projector.forward_adapted(&mut rows, &features, adapters, &mut saved);
-        Ok(Arc::new(rows))
-    })
+    let of = (model.llama(), vision);
+    let mut encoder = ImageEncoder::new(model.llama(), vision, &Arena::unlimited())?;
+    let features = encoder.features(of, pixels, adapters, &|| cancel.check())?;
+    Ok(Arc::new(encoder.project(of, &features, adapters)?))
 }

@@ -114,6 +114,12 @@ impl FeatureCache {
         })
     }
 
+    /// The same of what the tower sees when this device runs the model: it does not round as the processor does.
+    pub fn beside(mut self, device: &str) -> Self {
+        self.maker = format!("{} beside {device}", self.maker);
+        self
+    }
+
     /// The features of the image with this SHA-256, if they are here and sound.
     pub fn find(&self, image: &[u8; 32]) -> Option<Features> {
         let path = self.path(image);

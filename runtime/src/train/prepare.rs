@@ -8,7 +8,7 @@ use crate::cancel::Cancel;
 use crate::dataset::check::Lost;
 use crate::dataset::{ImageFile, ImageFolder, Sample, prompt};
 use crate::memory::Arena;
-use crate::model::{Model, VisionWork, llava};
+use crate::model::{ImageEncoder, Model, Unadapted, llava};
 use crate::tokenizer::ChatTemplate;
 
 /// Samples ready for training, and what was noticed on the way.
@@ -75,7 +75,7 @@ pub fn prepare(
         cache,
         arena,
         known: HashMap::new(),
-        work: None,
+        encoder: None,
     };
     let mut prepared = Prepared {
         examples: Vec::with_capacity(samples.len()),
@@ -125,7 +125,7 @@ struct Seen<'a> {
     arena: &'a Arena,
     known: HashMap<[u8; 32], Features>,
     /// Made when the first image has to go through the tower.
-    work: Option<VisionWork>,
+    encoder: Option<ImageEncoder>,
 }
 
 impl Seen<'_> {
@@ -159,12 +159,13 @@ impl Seen<'_> {
         let vision = self.model.vision();
         let vision = vision.expect("images were refused without one");
         let image = file.decode()?;
-        let work = match &mut self.work {
-            Some(work) => work,
-            none => none.insert(VisionWork::new(vision.tower(), self.arena)?),
+        let llama = self.model.llama();
+        let encoder = match &mut self.encoder {
+            Some(encoder) => encoder,
+            none => none.insert(ImageEncoder::new(llama, vision, self.arena)?),
         };
-        let pool = self.model.llama().pool();
-        let features = pool.run(|| vision.features(&image, work));
+        let pixels = llama.pool().run(|| vision.pixels(&image));
+        let features = encoder.features((llama, vision), &pixels, &Unadapted, &|| Ok(()))?;
         match self.cache {
             Some(cache) => cache.keep(digest, &features),
             None => Ok(Features::new(features)),

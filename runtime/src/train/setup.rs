@@ -200,7 +200,13 @@ impl Setup {
             None => on_disk.then(|| options.levers.folder().join("features")),
         };
         match (self.model.vision(), folder) {
-            (Some(vision), Some(folder)) => Ok(Some(FeatureCache::open(&folder, vision)?)),
+            (Some(vision), Some(folder)) => {
+                let cache = FeatureCache::open(&folder, vision)?;
+                Ok(Some(match self.model.llama().device() {
+                    Some(device) => cache.beside(&device.report().device),
+                    None => cache,
+                }))
+            }
             _ => Ok(None),
         }
     }

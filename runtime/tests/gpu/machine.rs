@@ -77,6 +77,7 @@ impl Models {
         self.folder.path().join(name)
     }
 
+    #[allow(dead_code)] // not every test that includes this file
     pub fn open(&self, name: &str, device: &DeviceOptions) -> Arc<Model> {
         let options = ModelOptions {
             threads: 2,
