@@ -1,130 +1,65 @@
 //! What the C interface costs: answers beside those of the Rust API in one run, opening a model, sessions in threads, and
-//! how soon a raised token ends a call.
+//! how soon a raised token ends calls of every kind.
 //!
 //! `bench-abi <folder> [shape] [quant type] [rounds]`, by default `target/bench-models 160m Q4_K 5`
 #![allow(unsafe_code)] // calls as a C program makes them
 
+mod abi_cancel;
+#[path = "../tests/hostile/c_functions.rs"]
+mod c_functions;
+#[path = "../tests/hostile/c_struct.rs"]
+mod c_struct;
+
 use std::ffi::{CString, c_char, c_void};
 use std::ops::ControlFlow;
-use std::ptr;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use c_functions::*;
+use c_struct::{Struct, address};
 use graft::session::{GenerateOptions, Session, SessionOptions};
 use graft_benches::random_model;
-
-// What answers the names below.
-use graft_abi as _;
 
 const PROMPT: usize = 32;
 const ANSWER: u32 = 64;
 const SESSIONS: usize = 8;
 
-/// The beginning of `graft_generate_request`; what is left out reads as zeros.
-#[repr(C)]
-struct Request {
-    struct_size: u32,
-    flags: u32,
-    timeout_ms: u64,
-    max_tokens: u32,
-    reserved_0: u32,
-    messages: [usize; 3],
-    text: [usize; 2],
-    tokens: *const i32,
-    n_tokens: usize,
-    images: [usize; 2],
-    sampling: usize,
-    stops: [usize; 2],
-    cancel: *mut c_void,
-    on_text: Option<unsafe extern "C" fn(*mut c_void, *const c_char, usize) -> i32>,
-    on_progress: usize,
-    userdata: *mut usize,
-}
-
-unsafe extern "C" {
-    fn graft_model_open(
-        runtime: *mut c_void,
-        path: *const c_char,
-        options: *const c_void,
-        out: *mut *mut c_void,
-        err: *mut *mut c_void,
-    ) -> i32;
-    fn graft_model_release(model: *mut c_void);
-    fn graft_session_create(
-        model: *mut c_void,
-        options: *const c_void,
-        out: *mut *mut c_void,
-        err: *mut *mut c_void,
-    ) -> i32;
-    fn graft_session_reset(session: *mut c_void, err: *mut *mut c_void) -> i32;
-    fn graft_session_release(session: *mut c_void);
-    fn graft_session_generate(
-        session: *mut c_void,
-        request: *const Request,
-        out: *mut c_void,
-        err: *mut *mut c_void,
-    ) -> i32;
-    fn graft_cancel_create(out: *mut *mut c_void) -> i32;
-    fn graft_cancel_signal(cancel: *mut c_void);
-    fn graft_cancel_release(cancel: *mut c_void);
-}
-
-unsafe extern "C" fn count(userdata: *mut c_void, _: *const c_char, length: usize) -> i32 {
+extern "C" fn count(userdata: *mut c_void, _: *const c_char, length: usize) -> i32 {
     // SAFETY: every request of this program gives the place of a number.
     unsafe { *userdata.cast::<usize>() += length };
     0
 }
 
 /// A session as a C program has it.
-struct CSession(*mut c_void);
-
-// SAFETY: handles are numbers, and the library checks them.
-unsafe impl Send for CSession {}
+struct CSession(Object);
 
 impl CSession {
-    fn new(model: *mut c_void) -> Self {
-        let mut session = ptr::null_mut();
-        // SAFETY: there is room for the handle.
-        let status =
-            unsafe { graft_session_create(model, ptr::null(), &raw mut session, ptr::null_mut()) };
-        assert_eq!(status, 0, "graft_session_create");
+    fn new(model: Object) -> Self {
+        let mut session = 0;
+        assert_eq!(graft_session_create(model, 0, &mut session, 0), 0);
         Self(session)
     }
 
     /// Answers from the beginning; returns the status and the bytes of text.
-    fn answer(&self, tokens: &[i32], most: u32, cancel: *mut c_void) -> (i32, usize) {
-        let mut bytes = 0;
-        let request = Request {
-            struct_size: size_of::<Request>() as u32,
-            flags: 0,
-            timeout_ms: 0,
-            max_tokens: most,
-            reserved_0: 0,
-            messages: [0; 3],
-            text: [0; 2],
-            tokens: tokens.as_ptr(),
-            n_tokens: tokens.len(),
-            images: [0; 2],
-            sampling: 0,
-            stops: [0; 2],
-            cancel,
-            on_text: Some(count),
-            on_progress: 0,
-            userdata: &raw mut bytes,
-        };
-        // SAFETY: the request and what it leads to outlive the call.
-        let status = unsafe {
-            graft_session_reset(self.0, ptr::null_mut());
-            graft_session_generate(self.0, &raw const request, ptr::null_mut(), ptr::null_mut())
-        };
+    fn answer(&self, tokens: &[i32], most: u32, cancel: Object) -> (Status, usize) {
+        let mut bytes = 0_usize;
+        let count: extern "C" fn(_, _, _) -> _ = count;
+        let request = Struct::new("graft_generate_request")
+            .set("max_tokens", most.into())
+            .set("tokens", address(tokens.as_ptr()))
+            .set("n_tokens", tokens.len() as u64)
+            .set("cancel", cancel as u64)
+            .set("on_text", count as usize as u64)
+            .set("userdata", address(&raw mut bytes));
+        graft_session_reset(self.0, 0);
+        let status = graft_session_generate(self.0, request.at(), 0, 0);
         (status, bytes)
     }
 }
 
 impl Drop for CSession {
     fn drop(&mut self) {
-        // SAFETY: a handle, released once.
-        unsafe { graft_session_release(self.0) };
+        graft_session_release(self.0);
     }
 }
 
@@ -146,20 +81,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .ok_or("the model has a file")?
         .to_owned();
     let name = CString::new(path.display().to_string())?;
-    let mut model = ptr::null_mut();
+    let mut model = 0;
 
     let opening = (0..rounds).map(|_| {
         let begun = Instant::now();
-        // SAFETY: there is room for the handle; a handle is released once.
-        unsafe {
-            graft_model_release(model);
-            let out = &raw mut model;
-            let (none, nobody) = (ptr::null(), ptr::null_mut());
-            assert_eq!(
-                graft_model_open(ptr::null_mut(), name.as_ptr(), none, out, nobody),
-                0
-            );
-        }
+        graft_model_release(model);
+        let path = name.as_ptr().expose_provenance();
+        assert_eq!(graft_model_open(0, path, 0, &mut model, 0), 0);
         begun.elapsed().as_secs_f64()
     });
     let gigabytes = std::fs::metadata(&path)?.len() as f64 / 1e9;
@@ -186,7 +114,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         })?;
         let first = begun.elapsed().as_secs_f64();
         let begun = Instant::now();
-        let (status, same) = c.answer(&prompt, ANSWER, ptr::null_mut());
+        let (status, same) = c.answer(&prompt, ANSWER, 0);
         let second = begun.elapsed().as_secs_f64();
         assert_eq!((status, same), (0, bytes), "both answer the same");
         // The first round warms up.
@@ -204,7 +132,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     );
 
     let sessions: Vec<CSession> = (0..SESSIONS).map(|_| CSession::new(model)).collect();
-    let each = |session: &CSession| session.answer(&prompt, ANSWER, ptr::null_mut()).1;
+    let each = |session: &CSession| session.answer(&prompt, ANSWER, 0).1;
     let begun = Instant::now();
     let one_by_one: Vec<usize> = sessions.iter().map(each).collect();
     let sequential = begun.elapsed().as_secs_f64();
@@ -213,7 +141,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let prompt = prompt.clone();
         thread::spawn(move || {
             let session = session;
-            session.answer(&prompt, ANSWER, ptr::null_mut()).1
+            session.answer(&prompt, ANSWER, 0).1
         })
     });
     let threads: Vec<_> = threads.collect();
@@ -226,38 +154,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     );
 
     let long: Vec<i32> = (0..2000).map(|i| 300 + i % 20_000).collect();
-    let mut latest = Vec::new();
-    for moment in [5, 20, 50, 100, 200, 400, 800] {
-        let mut cancel = ptr::null_mut();
-        // SAFETY: there is room for the handle.
-        assert_eq!(unsafe { graft_cancel_create(&raw mut cancel) }, 0);
-        let address = cancel.addr();
-        let raised = thread::spawn(move || {
-            thread::sleep(Duration::from_millis(moment));
-            // SAFETY: a handle, and one that is alive.
-            unsafe { graft_cancel_signal(ptr::without_provenance_mut(address)) };
-            Instant::now()
-        });
-        let (status, _) = c.answer(&long, 0, cancel);
-        let ended = Instant::now();
-        let raised = raised
-            .join()
-            .map_err(|_| "the thread that raises the token died")?;
-        if status == -6 {
-            latest.push(ended.saturating_duration_since(raised).as_secs_f64());
-        }
-        // SAFETY: a handle, released once.
-        unsafe { graft_cancel_release(cancel) };
-    }
-    let worst = latest.iter().copied().fold(0.0, f64::max);
-    println!(
-        "cancel       {} calls with a prompt of {} ended at most {:.1} ms after the token was raised",
-        latest.len(),
-        long.len(),
-        worst * 1e3
-    );
+    abi_cancel::print("a prompt of 2000 tokens", |cancel| {
+        c.answer(&long, 1, cancel).0
+    });
     drop(c);
-    // SAFETY: a handle, released once.
-    unsafe { graft_model_release(model) };
+    abi_cancel::of_files(&path, model)?;
+    graft_model_release(model);
     Ok(())
 }

@@ -39,13 +39,14 @@
  * Text       is UTF-8. Names and paths end with a NUL. Contents have a length in bytes, for which
  *            GRAFT_NUL_TERMINATED stands for "up to the NUL". Texts that the library returns belong to it.
  * Structs    begin with struct_size; begin them with GRAFT_INIT, which sets it and makes everything else zero, and zero
- *            is every field's default. Later versions only add fields at the end: a shorter struct is read as if zeros
- *            followed, a longer one is accepted as long as what the library does not know is zero, else it is
- *            GRAFT_E_VERSION. Of a struct with results as much is written as struct_size has room for. In an array of
- *            structs all are as large as the first one says.
+ *            is every field's default. Later versions only add fields at the end: a shorter struct, which ends between
+ *            two fields, is read as if zeros followed, a longer one is accepted as long as what the library does not
+ *            know is zero, else it is GRAFT_E_VERSION. Of a struct with results as much is written as struct_size has
+ *            room for. In an array of structs all are as large as the first one says.
  * Cancelling A raised cancel token ends a call with GRAFT_E_CANCELLED at its next safe point. What state that leaves
- *            is said at each function. Files are written under a temporary name and renamed: one that a call did not
- *            finish is not there.
+ *            is said at each function. A callback that stops its call stops it alone: a token that others have as well
+ *            stays as it is. Files are written under a temporary name and renamed: one that a call did not finish is
+ *            not there.
  * Memory     A memory limit of the runtime, or a budget of a call, is checked before anything is allocated:
  *            GRAFT_E_BUDGET.
  * Bugs       A panic in the library becomes GRAFT_E_INTERNAL. The exclusive object it was working on is shut: later
@@ -138,7 +139,9 @@ typedef struct graft_image     graft_image;      /* S  pixels */
 typedef struct graft_adapter   graft_adapter;    /* S  a LoRA adapter */
 typedef struct graft_dataset   graft_dataset;    /* S  training samples */
 typedef struct graft_plugin    graft_plugin;     /* S  a loaded plugin */
+typedef struct graft_registry  graft_registry;   /* S  a model's adapters by name */
 typedef struct graft_session   graft_session;    /* X  one timeline of tokens and images */
+typedef struct graft_batch     graft_batch;      /* X  room in which sessions run together */
 typedef struct graft_trainer   graft_trainer;    /* X  a training run */
 typedef struct graft_job       graft_job;        /* X  a call that runs in the background */
 typedef struct graft_cancel    graft_cancel;     /* A  a flag that stops calls */
@@ -584,6 +587,74 @@ GRAFT_API graft_status graft_adapter_merge(const char *base_path, const graft_ad
                                            graft_buffer **report GRAFT_OPT, graft_error **err GRAFT_OPT)
                                            GRAFT_NOEXCEPT;
 
+/* -------------------------------------------------------------------------------------------------- registries */
+
+/* A registry gives adapters names that stay while their content changes. A name stands for a generation, one immutable
+ * content; to publish under a name again changes what the next graft_registry_get gives and nothing else: sessions keep
+ * what they have. Equal content is held once, whatever its names. */
+
+/* Room for the 64 hexadecimal digits of a generation and a NUL. */
+#define GRAFT_GENERATION_SIZE 65u
+
+typedef struct graft_registry_options {
+    uint32_t struct_size;
+    uint32_t max_adapters;            /* in memory at once; 0: any number */
+    uint64_t max_bytes;               /* of their values together; 0: any number */
+} graft_registry_options;
+
+/* An empty registry for adapters of a model. Where room is needed, what came from files, has no pin and is in use by
+ * nobody leaves memory, what was asked for longest ago first, and is read again when it is asked for; GRAFT_E_BUDGET if
+ * that is not enough. The limits count for themselves and not in the runtime's. */
+GRAFT_API graft_status graft_registry_create(graft_model *model, const graft_registry_options *options GRAFT_OPT,
+                                             graft_registry **out, graft_error **err GRAFT_OPT)
+                                             GRAFT_NOEXCEPT GRAFT_MUST_USE;
+GRAFT_API void graft_registry_retain(graft_registry *registry) GRAFT_NOEXCEPT;
+GRAFT_API void graft_registry_release(graft_registry *registry GRAFT_OPT) GRAFT_NOEXCEPT;
+
+#define GRAFT_PUBLISH_CREATE  0u      /* only under a name that is free */
+#define GRAFT_PUBLISH_REPLACE 1u      /* under any name */
+#define GRAFT_PUBLISH_SWAP    2u      /* only if the name stands for the generation `expected`: for several writers that
+                                         must not undo each other */
+/* Reads an adapter, as graft_adapter_open does, under a name. `how` is one of the above; what it does not allow is
+ * GRAFT_E_STATE (GRAFT_E_NOT_FOUND where there is no such name to swap), and after any failure the name stands for what
+ * it stood for. `generation`, if not NULL, has room for GRAFT_GENERATION_SIZE characters and gets what the name stands
+ * for now. */
+GRAFT_API graft_status graft_registry_load(graft_registry *registry, const char *name, const char *path, uint32_t how,
+                                           const char *expected GRAFT_OPT, char *generation GRAFT_OPT,
+                                           graft_error **err GRAFT_OPT) GRAFT_NOEXCEPT;
+/* The same with an adapter that is there, such as one that was just trained. It stays in memory as long as it has the
+ * name. */
+GRAFT_API graft_status graft_registry_publish(graft_registry *registry, const char *name, const graft_adapter *adapter,
+                                              uint32_t how, const char *expected GRAFT_OPT,
+                                              char *generation GRAFT_OPT, graft_error **err GRAFT_OPT) GRAFT_NOEXCEPT;
+/* What a name stands for now, with its generation if that is asked for. Whoever holds the adapter, or a session that
+ * it is attached to, keeps it in memory. GRAFT_E_NOT_FOUND without such a name, GRAFT_E_STATE if its file has another
+ * content now. */
+GRAFT_API graft_status graft_registry_get(graft_registry *registry, const char *name, graft_adapter **out,
+                                          char *generation GRAFT_OPT, graft_error **err GRAFT_OPT)
+                                          GRAFT_NOEXCEPT GRAFT_MUST_USE;
+/* Keeps what a name stands for, now and later, in memory (`pinned` other than 0), or lets it leave again. */
+GRAFT_API graft_status graft_registry_pin(graft_registry *registry, const char *name, int32_t pinned,
+                                          graft_error **err GRAFT_OPT) GRAFT_NOEXCEPT;
+/* Takes the name away. Memory comes back when nobody uses what it stood for. */
+GRAFT_API graft_status graft_registry_unload(graft_registry *registry, const char *name, graft_error **err GRAFT_OPT)
+                                             GRAFT_NOEXCEPT;
+/* A JSON object: "names", an array of name, generation, pinned and in_memory in alphabetical order, and "in_memory", an
+ * array of generation and bytes that has what lost its name and is in use as well. */
+GRAFT_API graft_status graft_registry_list(const graft_registry *registry, graft_buffer **out,
+                                           graft_error **err GRAFT_OPT) GRAFT_NOEXCEPT;
+
+typedef struct graft_registry_info {
+    uint32_t struct_size;
+    uint32_t n_names;
+    uint64_t bytes;                   /* of the adapters in memory */
+    uint64_t max_bytes;               /* most of them; 0: any number */
+    uint32_t n_in_memory;             /* adapters in memory, what lost its name and is in use included */
+    uint32_t max_adapters;            /* most of them; 0: any number */
+} graft_registry_info;
+GRAFT_API graft_status graft_registry_get_info(const graft_registry *registry, graft_registry_info *out)
+                                               GRAFT_NOEXCEPT;
+
 /* ---------------------------------------------------------------------------------------------------- sessions */
 
 typedef struct graft_session_options {
@@ -732,6 +803,63 @@ GRAFT_API graft_status graft_session_generate(graft_session *session, const graf
 GRAFT_API graft_status graft_session_generate_start(graft_session *session,
                                                     const graft_generate_request *request GRAFT_OPT, graft_job **out,
                                                     graft_error **err GRAFT_OPT) GRAFT_NOEXCEPT GRAFT_MUST_USE;
+
+/* ----------------------------------------------------------------------------------------------------- batches */
+
+/* Sessions of one model that run together: one pass over the weights serves all, whatever adapters each has, and each
+ * answers as it would alone. A batch is only room; between two calls sessions may leave, come back, or run alone. A call
+ * uses the sessions it is given: one that is in another call makes it GRAFT_E_BUSY, and nothing is done. */
+
+typedef struct graft_batch_options {
+    uint32_t struct_size;
+    uint32_t n_sessions;              /* most at once; 0: 8 */
+    uint32_t n_context;               /* no session may have more positions; 0: the model's, at most 4096 */
+    uint32_t n_chunk;                 /* positions of all sessions that run at once; 0: 512 */
+    uint32_t flags;                   /* 0 */
+    uint32_t reserved_0;
+    uint64_t memory_budget;           /* most bytes it may plan for; 0: no limit but the runtime's */
+} graft_batch_options;
+
+/* All its memory is planned for here: GRAFT_E_BUDGET if it does not fit. A session that only ever runs in batches needs
+ * no more than an n_chunk of 1. */
+GRAFT_API graft_status graft_batch_create(graft_model *model, const graft_batch_options *options GRAFT_OPT,
+                                          graft_batch **out, graft_error **err GRAFT_OPT)
+                                          GRAFT_NOEXCEPT GRAFT_MUST_USE;
+GRAFT_API void graft_batch_release(graft_batch *batch GRAFT_OPT) GRAFT_NOEXCEPT;
+
+typedef struct graft_batch_input {
+    uint32_t struct_size;
+    uint32_t reserved_0;
+    graft_session *session;
+    const graft_token *tokens;        /* with GRAFT_TOKEN_IMAGE for each image */
+    size_t n_tokens;
+    graft_image *const *images;
+    size_t n_images;
+} graft_batch_input;
+/* Feeds each session behind what it holds. What does not fit one of them is refused for all: GRAFT_E_CONTEXT_FULL. After
+ * cancelling the tokens and images that were run whole stay. */
+GRAFT_API graft_status graft_batch_feed(graft_batch *batch, const graft_batch_input *inputs, size_t n_inputs,
+                                        graft_cancel *cancel GRAFT_OPT, graft_error **err GRAFT_OPT) GRAFT_NOEXCEPT;
+/* The logits of what comes next in each session: n_logits floats, one per token of the vocabulary, for the first, then
+ * those of the second. They live until the next call on the batch. GRAFT_E_STATE if one of them was fed nothing. */
+GRAFT_API graft_status graft_batch_logits(graft_batch *batch, graft_session *const *sessions, size_t n_sessions,
+                                          graft_cancel *cancel GRAFT_OPT, const float **logits,
+                                          size_t *n_logits GRAFT_OPT, graft_error **err GRAFT_OPT) GRAFT_NOEXCEPT;
+
+typedef struct graft_batch_request {
+    uint32_t struct_size;
+    uint32_t reserved_0;
+    graft_session *session;
+    const graft_generate_request *request;/* without on_progress; NULL: goes on with what the session holds */
+    graft_generate_result *result;    /* gets what the answer came to; NULL: nobody asks */
+} graft_batch_request;
+/* Runs all prompts and answers all of them, as graft_session_generate does for one; an answer that ends early makes the
+ * others faster. Each request's own cancel and timeout_ms end its answer alone, between two tokens of it, and are no
+ * failure of the call: the result says so. `cancel` ends all within a part of a layer: GRAFT_E_CANCELLED, and, unlike
+ * elsewhere, results are written. What sessions hold then is as after graft_session_generate. */
+GRAFT_API graft_status graft_batch_generate(graft_batch *batch, const graft_batch_request *requests, size_t n_requests,
+                                            graft_cancel *cancel GRAFT_OPT, graft_error **err GRAFT_OPT)
+                                            GRAFT_NOEXCEPT GRAFT_MUST_USE;
 
 /* -------------------------------------------------------------------------------------------------------- jobs */
 

@@ -5,8 +5,8 @@
 //     graft::Session session = graft::Session::create(model);
 //     session.generate("What is the total?", [](std::string_view text) { std::cout << text << std::flush; });
 //
-// Objects own what they name and can be moved; those that threads share (Runtime, Model, Image, Adapter, Dataset, Plugin)
-// can be copied too, which counts a reference. What graft.h says of threads, cancelling and memory holds here.
+// Objects own what they name and can be moved; those that threads share (Runtime, Model, Image, Adapter, Registry, Dataset,
+// Plugin) can be copied too, which counts a reference. What graft.h says of threads, cancelling and memory holds here.
 //
 // A failure throws graft::Error. With GRAFT_NO_EXCEPTIONS defined, functions return graft::Result<T> instead. A callback may
 // throw: the call stops as if it were cancelled, and the exception comes out of it.
@@ -488,6 +488,86 @@ inline Outcome<Adapter> Adapter::combine(const std::vector<Binding> &parts, cons
     return detail::finish(status, error, [&] { return Adapter(adapter); });
 }
 
+// ----------------------------------------------------------------------------------------------------- registries
+
+using RegistryOptions = Begun<graft_registry_options>;
+using RegistryInfo = Begun<graft_registry_info>;
+
+/// A model's adapters by name. Functions that publish return the generation that the name stands for then.
+class Registry : public detail::Shared<graft_registry, graft_registry_retain, graft_registry_release> {
+public:
+    using Shared::Shared;
+    /// What a name stood for when it was asked.
+    struct Named {
+        Adapter adapter;
+        std::string generation;
+    };
+
+    static Outcome<Registry> create(const Model &model, const RegistryOptions &options = {}) {
+        graft_registry *registry = nullptr;
+        graft_error *error = nullptr;
+        const graft_status status = graft_registry_create(model.get(), &options, &registry, &error);
+        return detail::finish(status, error, [&] { return Registry(registry); });
+    }
+
+    /// A file or folder under a name; `expected` is for GRAFT_PUBLISH_SWAP.
+    Outcome<std::string> load(const std::string &name, const std::string &path,
+                              std::uint32_t how = GRAFT_PUBLISH_CREATE,
+                              const std::optional<std::string> &expected = std::nullopt) const {
+        char generation[GRAFT_GENERATION_SIZE] = "";
+        graft_error *error = nullptr;
+        const graft_status status = graft_registry_load(get(), name.c_str(), path.c_str(), how,
+                                                        detail::text(expected), generation, &error);
+        return detail::finish(status, error, [&] { return std::string(generation); });
+    }
+
+    /// An adapter that is there, under a name.
+    Outcome<std::string> publish(const std::string &name, const Adapter &adapter,
+                                 std::uint32_t how = GRAFT_PUBLISH_CREATE,
+                                 const std::optional<std::string> &expected = std::nullopt) const {
+        char generation[GRAFT_GENERATION_SIZE] = "";
+        graft_error *error = nullptr;
+        const graft_status status = graft_registry_publish(get(), name.c_str(), adapter.get(), how,
+                                                           detail::text(expected), generation, &error);
+        return detail::finish(status, error, [&] { return std::string(generation); });
+    }
+
+    Outcome<Named> find(const std::string &name) const {
+        graft_adapter *adapter = nullptr;
+        char generation[GRAFT_GENERATION_SIZE] = "";
+        graft_error *error = nullptr;
+        const graft_status status = graft_registry_get(get(), name.c_str(), &adapter, generation, &error);
+        return detail::finish(status, error, [&] { return Named{Adapter(adapter), generation}; });
+    }
+
+    /// Keeps it in memory, or lets it leave again.
+    Outcome<void> pin(const std::string &name, bool pinned = true) const {
+        graft_error *error = nullptr;
+        const graft_status status = graft_registry_pin(get(), name.c_str(), pinned ? 1 : 0, &error);
+        return detail::finish(status, error);
+    }
+
+    Outcome<void> unload(const std::string &name) const {
+        graft_error *error = nullptr;
+        const graft_status status = graft_registry_unload(get(), name.c_str(), &error);
+        return detail::finish(status, error);
+    }
+
+    /// Names and what is in memory, as JSON.
+    Outcome<std::string> list() const {
+        graft_buffer *json = nullptr;
+        graft_error *error = nullptr;
+        const graft_status status = graft_registry_list(get(), &json, &error);
+        return detail::finish(status, error, [&] { return detail::take(json); });
+    }
+
+    Outcome<RegistryInfo> info() const {
+        RegistryInfo info;
+        const graft_status status = graft_registry_get_info(get(), &info);
+        return detail::finish(status, nullptr, [&] { return info; });
+    }
+};
+
 // ------------------------------------------------------------------------------------------------------- sessions
 
 using SessionOptions = Begun<graft_session_options>;
@@ -510,6 +590,47 @@ struct GenerateOptions {
     std::uint64_t timeout_ms = 0;
     const Cancel *cancel = nullptr;
 };
+
+namespace detail {
+/// Messages as C has them; the messages must stay.
+struct Turns {
+    std::vector<graft_message> turns;
+    std::vector<std::vector<graft_image *>> images;
+
+    explicit Turns(const std::vector<Message> &messages) : images(messages.size()) {
+        for (std::size_t i = 0; i < messages.size(); i++) {
+            for (const Image &image : messages[i].images) images[i].push_back(image.get());
+            Begun<graft_message> turn;
+            turn.role = messages[i].role.c_str();
+            turn.text = messages[i].text.data();
+            turn.text_len = messages[i].text.size();
+            turn.images = images[i].data();
+            turn.n_images = static_cast<std::uint32_t>(images[i].size());
+            turns.push_back(turn);
+        }
+    }
+
+    void ask(graft_generate_request &request) const {
+        request.messages = turns.data();
+        request.n_messages = turns.size();
+    }
+};
+
+/// Options as C has them; the options must stay.
+struct Options {
+    std::vector<const char *> stops;
+
+    void ask(graft_generate_request &request, const GenerateOptions &options) {
+        for (const std::string &stop : options.stops) stops.push_back(stop.c_str());
+        request.max_tokens = options.max_tokens;
+        request.sampling = &options.sampling;
+        request.stops = stops.data();
+        request.n_stops = stops.size();
+        request.timeout_ms = options.timeout_ms;
+        request.cancel = options.cancel != nullptr ? options.cancel->get() : nullptr;
+    }
+};
+} // namespace detail
 
 /// One timeline of tokens and images.
 class Session : public detail::Owned<graft_session, graft_session_release> {
@@ -587,21 +708,9 @@ public:
     template <class F>
     Outcome<GenerateResult> generate(const std::vector<Message> &messages, F on_text,
                                      const GenerateOptions &options = {}) {
-        std::vector<graft_message> turns;
-        std::vector<std::vector<graft_image *>> images(messages.size());
-        for (std::size_t i = 0; i < messages.size(); i++) {
-            for (const Image &image : messages[i].images) images[i].push_back(image.get());
-            Begun<graft_message> turn;
-            turn.role = messages[i].role.c_str();
-            turn.text = messages[i].text.data();
-            turn.text_len = messages[i].text.size();
-            turn.images = images[i].data();
-            turn.n_images = static_cast<std::uint32_t>(images[i].size());
-            turns.push_back(turn);
-        }
+        const detail::Turns turns(messages);
         Begun<graft_generate_request> request;
-        request.messages = turns.data();
-        request.n_messages = turns.size();
+        turns.ask(request);
         return generate(request, std::move(on_text), options);
     }
 
@@ -618,14 +727,8 @@ public:
             F &text;
             detail::Caught caught;
         } callbacks{on_text, {}};
-        std::vector<const char *> stops;
-        for (const std::string &stop : options.stops) stops.push_back(stop.c_str());
-        request.max_tokens = options.max_tokens;
-        request.sampling = &options.sampling;
-        request.stops = stops.data();
-        request.n_stops = stops.size();
-        request.timeout_ms = options.timeout_ms;
-        request.cancel = options.cancel != nullptr ? options.cancel->get() : nullptr;
+        detail::Options asked;
+        asked.ask(request, options);
         request.userdata = &callbacks;
         request.on_text = [](void *userdata, const char *text, std::size_t length) {
             auto &callbacks = *static_cast<Callbacks *>(userdata);
@@ -636,6 +739,115 @@ public:
         graft_error *error = nullptr;
         const graft_status status = graft_session_generate(get(), &request, &result, &error);
         return detail::finish(status, error, [&] { return result; }, &callbacks.caught);
+    }
+};
+
+// -------------------------------------------------------------------------------------------------------- batches
+
+using BatchOptions = Begun<graft_batch_options>;
+
+/// What a session of a batch is fed: tokens, with GRAFT_TOKEN_IMAGE for each image.
+struct BatchInput {
+    Session *session;
+    std::vector<graft_token> tokens;
+    std::vector<Image> images;
+};
+
+/// What a session of a batch is asked: a conversation, or nothing, to go on with what it holds.
+struct BatchRequest {
+    Session *session;
+    std::vector<Message> messages;
+    GenerateOptions options;
+};
+
+/// Room in which sessions of one model run together.
+class Batch : public detail::Owned<graft_batch, graft_batch_release> {
+public:
+    using Owned::Owned;
+    static Outcome<Batch> create(const Model &model, const BatchOptions &options = {}) {
+        graft_batch *batch = nullptr;
+        graft_error *error = nullptr;
+        const graft_status status = graft_batch_create(model.get(), &options, &batch, &error);
+        return detail::finish(status, error, [&] { return Batch(batch); });
+    }
+
+    Outcome<void> feed(const std::vector<BatchInput> &inputs, const Cancel &cancel = {}) {
+        std::vector<graft_batch_input> given;
+        std::vector<std::vector<graft_image *>> images(inputs.size());
+        for (std::size_t i = 0; i < inputs.size(); i++) {
+            for (const Image &image : inputs[i].images) images[i].push_back(image.get());
+            Begun<graft_batch_input> input;
+            input.session = inputs[i].session->get();
+            input.tokens = inputs[i].tokens.data();
+            input.n_tokens = inputs[i].tokens.size();
+            input.images = images[i].data();
+            input.n_images = images[i].size();
+            given.push_back(input);
+        }
+        graft_error *error = nullptr;
+        const graft_status status = graft_batch_feed(get(), given.data(), given.size(), cancel.get(), &error);
+        return detail::finish(status, error);
+    }
+
+    /// The logits of what comes next in each session.
+    Outcome<std::vector<std::vector<float>>> logits(const std::vector<Session *> &sessions, const Cancel &cancel = {}) {
+        std::vector<graft_session *> given;
+        for (const Session *session : sessions) given.push_back(session->get());
+        const float *logits = nullptr;
+        std::size_t count = 0;
+        graft_error *error = nullptr;
+        const graft_status status =
+            graft_batch_logits(get(), given.data(), given.size(), cancel.get(), &logits, &count, &error);
+        return detail::finish(status, error, [&] {
+            std::vector<std::vector<float>> each;
+            for (std::size_t i = 0; i < given.size(); i++) {
+                each.emplace_back(logits + i * count, logits + (i + 1) * count);
+            }
+            return each;
+        });
+    }
+
+    /// Answers all requests; `on_text(number, text)` gets each answer as it grows. `cancel` ends all of them.
+    template <class F>
+    Outcome<std::vector<GenerateResult>> generate(const std::vector<BatchRequest> &requests, F on_text,
+                                                  const Cancel &cancel = {}) {
+        struct Shared {
+            F &text;
+            detail::Caught caught;
+        } shared{on_text, {}};
+        struct One {
+            Shared *shared;
+            std::size_t number;
+        };
+        const std::size_t count = requests.size();
+        std::vector<One> ones(count);
+        std::vector<detail::Turns> turns;
+        std::vector<detail::Options> options(count);
+        std::vector<Begun<graft_generate_request>> asked(count);
+        std::vector<GenerateResult> results(count);
+        std::vector<graft_batch_request> given;
+        for (const BatchRequest &request : requests) turns.emplace_back(request.messages);
+        for (std::size_t i = 0; i < count; i++) {
+            ones[i] = {&shared, i};
+            turns[i].ask(asked[i]);
+            options[i].ask(asked[i], requests[i].options);
+            asked[i].userdata = &ones[i];
+            asked[i].on_text = [](void *userdata, const char *text, std::size_t length) {
+                auto &one = *static_cast<One *>(userdata);
+                const std::string_view piece(text, length);
+                // After an exception nobody else is told anything.
+                if (one.shared->caught.exception) return std::int32_t(1);
+                return one.shared->caught.run([&] { return detail::goes_on(one.shared->text, one.number, piece); });
+            };
+            Begun<graft_batch_request> request;
+            request.session = requests[i].session->get();
+            request.request = &asked[i];
+            request.result = &results[i];
+            given.push_back(request);
+        }
+        graft_error *error = nullptr;
+        const graft_status status = graft_batch_generate(get(), given.data(), count, cancel.get(), &error);
+        return detail::finish(status, error, [&] { return results; }, &shared.caught);
     }
 };
 

@@ -191,6 +191,11 @@ const MAP: &[(&str, &str, &str)] = &[
         "pub fn get",
     ),
     (
+        "Where is the library fed with bytes as a C program feeds it?",
+        "tests/hostile/c_targets.rs",
+        "pub const ALL",
+    ),
+    (
         "Where are the rules that a plugin must keep?",
         "plugins/src/check/mod.rs",
         "pub fn check",
@@ -247,6 +252,7 @@ const UNSAFE: &[&str] = &[
     "plugins/guests/",
     // Calls into the library as a C program makes them.
     "benches/abi.rs",
+    "benches/abi_cancel.rs",
     // The probe of the processor's peak, compiled per instruction set.
     "benches/limits.rs",
     // Mapping a file by hand, to compare.
@@ -256,6 +262,9 @@ const UNSAFE: &[&str] = &[
     "abi/src/",
     // Calls into the library as a C program makes them.
     "tests/abi/border.rs",
+    "tests/hostile/c_functions.rs",
+    "tests/hostile/c_program.rs",
+    "abi/tests/threads.rs",
     // What cxx writes.
     "tests/abi/bridge/",
 ];

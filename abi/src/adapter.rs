@@ -182,23 +182,6 @@ pub fn bindings(
     each.collect()
 }
 
-impl graft_adapter_options {
-    /// Everything of it that needs no file, and the source of the second one.
-    fn take(&self) -> Result<Option<Source>, Fault> {
-        let companion = match self.companion.is_null() {
-            true => None,
-            false => Some(Source::take(&self.companion)?),
-        };
-        match self.flags {
-            0 => Ok(companion),
-            flags => {
-                let message = format!("flags is {flags:#x}; an adapter knows none");
-                Err(Fault::argument(message))
-            }
-        }
-    }
-}
-
 /// What was opened, for the program, if it fits its model.
 fn opened(adapter: Adapter, model: Option<&ModelObject>) -> Result<AdapterObject, Fault> {
     if let Some(model) = model {
@@ -242,9 +225,13 @@ pub extern "C" fn graft_adapter_open_source(
     err: ErrorOut,
 ) -> graft_status {
     call::call("graft_adapter_open_source", err, || {
-        let source = Source::take(&source)?;
+        let companion = Source::take_from(&options, |options| &options.companion);
+        let (source, companion) = (Source::take(&source)?, companion?);
         let options = options.read()?;
-        let companion = options.take()?;
+        if options.flags != 0 {
+            let message = format!("flags is {:#x}; an adapter knows none", options.flags);
+            return Err(Fault::argument(message));
+        }
         out.check("out")?;
         let model = model.optional()?;
         let (cancel, name) = (options.cancel.flag()?, options.name.optional("name")?);

@@ -103,6 +103,13 @@ impl Spare {
     }
 }
 
+/// How many tokens programs hold.
+pub fn held() -> usize {
+    let spare = FREE.lock().unwrap_or_else(PoisonError::into_inner);
+    let all = FIRST_BLOCK * ((1 << spare.blocks) - 1);
+    all - spare.free.len()
+}
+
 impl CancelToken {
     fn new() -> Result<Self, Fault> {
         let mut spare = FREE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -143,14 +150,15 @@ impl CancelToken {
         self.0.is_null()
     }
 
-    /// The flag for a call; one that nobody raises for NULL.
+    /// The flag of one call: raised with the token, and alone where a callback of the call asks to stop, so that the
+    /// token of several calls ends no other one. For NULL it is raised alone.
     ///
     /// # Errors
     /// If the token was released.
     pub fn flag(self) -> Result<Cancel, Fault> {
         match self.0.is_null() {
             true => Ok(Cancel::new()),
-            false => Ok(self.get()?.cancel.clone()),
+            false => Ok(self.get()?.cancel.below()),
         }
     }
 

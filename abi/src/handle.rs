@@ -68,6 +68,12 @@ static TABLE: RwLock<Table> = RwLock::new(Table {
     free: Vec::new(),
 });
 
+/// How many objects programs hold.
+pub fn held() -> usize {
+    let table = TABLE.read().unwrap_or_else(PoisonError::into_inner);
+    table.places.len() - table.free.len()
+}
+
 impl<K: Kind> Handle<K> {
     /// No object.
     #[cfg(test)]

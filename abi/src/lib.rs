@@ -13,6 +13,7 @@
 
 mod adapter;
 mod adapter_algebra;
+mod batch;
 mod buffer;
 mod call;
 mod callback;
@@ -37,6 +38,7 @@ mod plan;
 #[cfg(feature = "plugins")]
 mod plugin;
 mod pointer;
+mod registry;
 mod runtime;
 mod session;
 mod session_generate;
@@ -63,6 +65,9 @@ pub fn layouts() -> Vec<structs::Layout> {
         structs::layout::<adapter_algebra::graft_compress_options>(),
         structs::layout::<adapter_algebra::graft_difference_options>(),
         structs::layout::<adapter_algebra::graft_merge_options>(),
+        structs::layout::<batch::graft_batch_input>(),
+        structs::layout::<batch::graft_batch_options>(),
+        structs::layout::<batch::graft_batch_request>(),
         structs::layout::<chat::graft_chat_options>(),
         structs::layout::<chat::graft_message>(),
         structs::layout::<dataset::graft_dataset_check_options>(),
@@ -75,6 +80,8 @@ pub fn layouts() -> Vec<structs::Layout> {
         structs::layout::<model::graft_model_info>(),
         structs::layout::<model::graft_model_options>(),
         structs::layout::<plan::graft_plan>(),
+        structs::layout::<registry::graft_registry_info>(),
+        structs::layout::<registry::graft_registry_options>(),
         structs::layout::<runtime::graft_memory_stats>(),
         structs::layout::<runtime::graft_runtime_options>(),
         structs::layout::<session::graft_session_info>(),
@@ -101,4 +108,9 @@ pub fn layouts() -> Vec<structs::Layout> {
 /// Every status of the interface, for the comparison with `graft.h`.
 pub fn statuses() -> &'static [(i32, &'static std::ffi::CStr)] {
     status::ALL
+}
+
+/// How many objects and cancel tokens the programs of this process hold, for tests that look for what is left behind.
+pub fn held() -> usize {
+    handle::held() + cancel::held()
 }

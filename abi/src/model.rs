@@ -135,12 +135,9 @@ impl ModelObject {
     fn open(
         runtime: Handle<Runtime>,
         options: &graft_model_options,
+        projector: Option<Source>,
         open: impl FnOnce(&Reading<'_>) -> Result<Arc<Gguf>, Fault>,
     ) -> Result<Self, Fault> {
-        let projector = match options.projector.is_null() {
-            true => None,
-            false => Some(Source::take(&options.projector)?),
-        };
         let runtime = Runtime::of(runtime)?;
         if options.flags != 0 {
             let message = format!("flags is {:#x}; a model knows none", options.flags);
@@ -225,10 +222,12 @@ pub extern "C" fn graft_model_open(
     err: ErrorOut,
 ) -> graft_status {
     call::call("graft_model_open", err, || {
+        let projector = Source::take_from(&options, |options| &options.projector)?;
         out.check("out")?;
         let path = path.path("path")?;
         let open = |_: &Reading<'_>| Ok(Arc::new(Gguf::open(path)?));
-        out.give(ModelObject::open(runtime, &options.read()?, open)?)?;
+        let options = options.read()?;
+        out.give(ModelObject::open(runtime, &options, projector, open)?)?;
         DONE
     })
 }
@@ -243,10 +242,12 @@ pub extern "C" fn graft_model_open_source(
     err: ErrorOut,
 ) -> graft_status {
     call::call("graft_model_open_source", err, || {
-        let source = Source::take(&source)?;
+        let projector = Source::take_from(&options, |options| &options.projector);
+        let (source, projector) = (Source::take(&source)?, projector?);
         let open = |reading: &Reading<'_>| source.gguf(reading);
         out.check("out")?;
-        out.give(ModelObject::open(runtime, &options.read()?, open)?)?;
+        let options = options.read()?;
+        out.give(ModelObject::open(runtime, &options, projector, open)?)?;
         DONE
     })
 }

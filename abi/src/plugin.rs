@@ -356,11 +356,8 @@ pub extern "C" fn graft_plugin_convert(
     err: ErrorOut,
 ) -> graft_status {
     call::call("graft_plugin_convert", err, || {
+        let source = Source::take_from(&request, |request| &request.input)?;
         let request = request.required("request")?;
-        let source = match request.input.is_null() {
-            true => None,
-            false => Some(Source::take(&request.input)?),
-        };
         let plugin = plugin.get()?;
         if !report.is_null() {
             report.check("report")?;

@@ -155,7 +155,19 @@ impl<T: CStruct> In<T> {
         }
     }
 
-    /// The same, but it may not be NULL.
+    /// What this library knows of a struct, for what must be taken from it even if the rest is refused.
+    ///
+    /// # Errors
+    /// If it has no size.
+    pub fn known(&self) -> Result<T, Fault> {
+        match self.0.is_null() {
+            true => Ok(T::zeroed()),
+            // SAFETY: not NULL, so the caller promises a struct of the size that it says.
+            false => unsafe { T::known(self.0) },
+        }
+    }
+
+    /// As [`In::read`], but it may not be NULL.
     ///
     /// # Errors
     /// As [`In::read`], and for NULL.

@@ -162,8 +162,9 @@ pub extern "C" fn graft_runtime_create(
     err: ErrorOut,
 ) -> graft_status {
     call::call("graft_runtime_create", err, || {
+        // Taken whatever else is refused.
+        let listener = listener(&options.known()?)?;
         let options = options.read()?;
-        let listener = listener(&options)?;
         out.check("out")?;
         out.give(Runtime::new(&options, listener)?)?;
         DONE

@@ -1,6 +1,6 @@
 //! Sessions: one timeline of tokens and images each, with the adapters at work on it.
 
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 
 use graft::adapter::Attached;
 use graft::memory::{PROGRAM_BYTES, Reservation};
@@ -114,7 +114,15 @@ impl SessionObject {
     /// # Errors
     /// If another call uses it.
     pub fn with<T>(&self, work: impl FnOnce(&mut State) -> Result<T, Fault>) -> Result<T, Fault> {
-        work(&mut *self.0.enter("session")?)
+        work(&mut *self.enter()?)
+    }
+
+    /// The same for a call that has several in hand.
+    ///
+    /// # Errors
+    /// If another call uses it.
+    pub fn enter(&self) -> Result<MutexGuard<'_, State>, Fault> {
+        self.0.enter("session")
     }
 }
 

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use graft::cancel::Cancel;
 use graft::sampler::Sampling;
-use graft::session::{Finish, GenerateOptions, Item, Watch, items_of, prompt_items};
+use graft::session::{
+    Finish, GenerateOptions, Given as Prompt, Item, Watch, items_of, prompt_items,
+};
 
 use crate::call::DONE;
 use crate::callback::{Progress, TextSink, UserData, graft_progress_fn, graft_text_fn};
@@ -278,6 +280,18 @@ pub struct Asked {
     options: GenerateOptions,
 }
 
+impl Asked {
+    /// What a session of a batch is given, and how it answers.
+    pub fn for_a_batch(self) -> (Prompt, GenerateOptions) {
+        let given = match self.given {
+            Given::Nothing => Prompt::Append(Vec::new()),
+            Given::Items(items) if self.append => Prompt::Append(items),
+            Given::Items(items) => Prompt::History(items),
+        };
+        (given, self.options)
+    }
+}
+
 /// Hears of an answer while it is made.
 pub trait Listener {
     /// Positions of the prompt that were run, of how many.
@@ -362,16 +376,25 @@ fn make(
     })?;
     result.generate_ms = milliseconds(begun);
     result.n_generated = number(generated.tokens.len());
-    result.finish = match generated.finish {
+    result.finish = finish_of(generated.finish, stopped);
+    match result.finish {
+        GRAFT_FINISH_CANCELLED => Err(graft::Error::Cancelled),
+        GRAFT_FINISH_TIMEOUT => Err(graft::Error::TimedOut),
+        _ => Ok(()),
+    }
+}
+
+/// Why an answer ended, as programs are told; `stopped` if its callback asked for it.
+pub fn finish_of(finish: Finish, stopped: bool) -> u32 {
+    match finish {
         Finish::End => GRAFT_FINISH_END,
         Finish::Stop => GRAFT_FINISH_STOP,
         Finish::Length => GRAFT_FINISH_LENGTH,
         Finish::ContextFull => GRAFT_FINISH_CONTEXT_FULL,
         Finish::Cancelled if stopped => GRAFT_FINISH_CALLBACK,
-        Finish::Cancelled => return Err(graft::Error::Cancelled),
-        Finish::TimedOut => return Err(graft::Error::TimedOut),
-    };
-    Ok(())
+        Finish::Cancelled => GRAFT_FINISH_CANCELLED,
+        Finish::TimedOut => GRAFT_FINISH_TIMEOUT,
+    }
 }
 
 /// Feeds what is given; returns how many positions were not run again.
@@ -435,6 +458,7 @@ pub fn start(
     })
 }
 
-fn milliseconds(begun: Instant) -> f64 {
+/// How long it has taken since.
+pub fn milliseconds(begun: Instant) -> f64 {
     begun.elapsed().as_secs_f64() * 1e3
 }

@@ -13,7 +13,7 @@ use crate::callback::{Destroy, Progress, UserData, graft_destroy_fn};
 use crate::fault::Fault;
 use crate::pointer::{In, Text};
 use crate::status::{GRAFT_E_CALLBACK, GRAFT_E_MEMORY};
-use crate::structs::c_struct;
+use crate::structs::{CStruct, c_struct};
 
 /// The source is a file at a path.
 pub const GRAFT_SOURCE_PATH: u32 = 0;
@@ -98,14 +98,29 @@ pub struct Source {
 }
 
 impl Source {
-    /// Takes the source that a call is given; the first thing a call does.
+    /// Takes the source that a call is given; the first thing a call does, so that the program is told of its end
+    /// whatever else is refused.
     ///
     /// # Errors
     /// If it is NULL, or as [`In::read`].
     pub fn take(source: &In<graft_source>) -> Result<Self, Fault> {
+        let known = source.known()?;
+        let destroy = Destroy::new(known.destroy, known.userdata);
         let from = source.required("source")?;
-        let destroy = Destroy::new(from.destroy, from.userdata);
         Ok(Self { from, destroy })
+    }
+
+    /// The same for a source that a struct leads to, if it does.
+    ///
+    /// # Errors
+    /// As [`Source::take`]; what else is wrong with the struct is for who reads it.
+    pub fn take_from<T: CStruct>(
+        options: &In<T>,
+        field: impl FnOnce(&T) -> &In<graft_source>,
+    ) -> Result<Option<Self>, Fault> {
+        let known = options.known()?;
+        let source = field(&known);
+        (!source.is_null()).then(|| Self::take(source)).transpose()
     }
 
     /// Opens it as a GGUF file.
@@ -193,19 +208,24 @@ impl graft_source {
             let message = format!("the system has no {length} bytes for what is read");
             Fault::new(GRAFT_E_MEMORY, message)
         })?;
-        bytes.resize(length, 0);
-        for (i, chunk) in bytes.chunks_mut(CHUNK).enumerate() {
+        // Room is only promised until something is read into it, so that a length which cannot be meant ends with the
+        // reader's refusal.
+        while bytes.len() < length {
             reading.cancel.check()?;
-            let (offset, buffer) = ((i * CHUNK) as u64, chunk.as_mut_ptr().cast());
+            let offset = bytes.len();
+            let chunk = CHUNK.min(length - offset);
+            bytes.resize(offset + chunk, 0);
+            let buffer = bytes[offset..].as_mut_ptr().cast();
+            let at = offset as u64;
             // SAFETY: the program gave this function for this pointer; the buffer has as many bytes as it says.
-            if unsafe { read(self.userdata, offset, buffer, chunk.len()) } != 0 {
+            if unsafe { read(self.userdata, at, buffer, chunk) } != 0 {
                 let message = format!("source.read failed at byte {offset}");
                 return Err(Fault::new(GRAFT_E_CALLBACK, message).with("offset", offset));
             }
-            let done = offset + chunk.len() as u64;
+            let (done, total) = (bytes.len() as u64, length as u64);
             reading
                 .progress
-                .tell(c"reading", done, length as u64, reading.cancel);
+                .tell(c"reading", done, total, reading.cancel);
         }
         Ok(bytes)
     }

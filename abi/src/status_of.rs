@@ -200,9 +200,8 @@ fn adapter(error: &AdapterError) -> Sorted {
         }
         E::OtherShape { tuned, .. } => at(status::GRAFT_E_INCOMPATIBLE, tuned),
         E::NoAlias { .. } => plain(status::GRAFT_E_NOT_FOUND),
-        E::AliasTaken { .. } | E::AliasMoved { .. } | E::TooMany { .. } => {
-            plain(status::GRAFT_E_STATE)
-        }
+        E::AliasTaken { .. } | E::AliasMoved { .. } => plain(status::GRAFT_E_STATE),
+        E::TooMany { .. } => plain(status::GRAFT_E_BUDGET),
         E::Weight { .. }
         | E::NoParts
         | E::RankZero

@@ -63,20 +63,38 @@ pub unsafe trait CStruct: Sized {
     /// The size that the struct at `from` says.
     ///
     /// # Errors
-    /// If it says none.
+    /// If it says none, or one that ends inside a field: half a pointer leads anywhere.
     ///
     /// # Safety
     /// `from` leads to at least four bytes.
     unsafe fn size(from: *const Self) -> Result<usize, Fault> {
         // SAFETY: four bytes are there, as the caller says; they need not be aligned.
         let size = unsafe { from.cast::<u32>().read_unaligned() } as usize;
-        if !(size_of::<u32>()..=LONGEST).contains(&size) {
+        let cuts = |&(_, from, bytes): &(_, usize, usize)| from < size && size < from + bytes;
+        let whole = !Self::FIELDS.iter().any(cuts);
+        if !(size_of::<u32>()..=LONGEST).contains(&size) || !whole {
             let name = Self::NAME;
             return Err(Fault::argument(format!(
                 "struct_size of the {name} is {size}; begin with GRAFT_INIT({name})"
             )));
         }
         Ok(size)
+    }
+
+    /// Reads what this library knows of a struct of any length, whatever else is set.
+    ///
+    /// # Errors
+    /// If it says no size.
+    ///
+    /// # Safety
+    /// `from` leads to as many bytes as the struct says.
+    unsafe fn known(from: *const Self) -> Result<Self, Fault> {
+        // SAFETY: the struct is there, as the caller says.
+        let known = size_of::<Self>().min(unsafe { Self::size(from) }?);
+        let mut value = Self::zeroed();
+        // SAFETY: both have `known` bytes, and one is on our stack.
+        unsafe { ptr::copy_nonoverlapping(from.cast(), (&raw mut value).cast::<u8>(), known) };
+        Ok(value)
     }
 
     /// Reads a struct of any length.
@@ -88,12 +106,9 @@ pub unsafe trait CStruct: Sized {
     /// `from` leads to as many bytes as the struct says.
     unsafe fn read(from: *const Self) -> Result<Self, Fault> {
         // SAFETY: the struct is there, as the caller says.
-        let size = unsafe { Self::size(from) }?;
+        let (size, value) = unsafe { (Self::size(from)?, Self::known(from)?) };
         let known = size_of::<Self>().min(size);
         let from = from.cast::<u8>();
-        let mut value = Self::zeroed();
-        // SAFETY: both have `known` bytes, and one is on our stack.
-        unsafe { ptr::copy_nonoverlapping(from, (&raw mut value).cast::<u8>(), known) };
         // SAFETY: the struct has `size` bytes, as the caller says.
         let tail = unsafe { std::slice::from_raw_parts(from.add(known), size - known) };
         match tail.iter().position(|&byte| byte != 0) {
@@ -217,6 +232,7 @@ mod tests {
         assert_eq!(read(24, 5, 0).unwrap().b, 5);
         assert_eq!(read(24, 5, 9).unwrap_err(), GRAFT_E_VERSION);
         assert_eq!(read(0, 5, 9).unwrap_err(), GRAFT_E_ARGUMENT);
+        assert_eq!(read(12, 5, 9).unwrap_err(), GRAFT_E_ARGUMENT);
     }
 
     #[test]

@@ -33,9 +33,18 @@ int main(int argc, char **argv) {
     CHECK(tensors > 0 && strstr(graft_buffer_data(json), "\"bits_per_weight\":"));
     graft_buffer_release(json);
     options.progress = stop;
+    /* A callback that stops its call leaves the token alone: others may have it. */
+    graft_cancel *shared = NULL;
+    OK(graft_cancel_create(&shared));
+    options.cancel = shared;
     char other[4096];
     snprintf(other, sizeof other, "%s/other.gguf", argv[2]);
     FAILS(graft_gguf_quantize(argv[1], other, "Q8_0", &options, NULL, &error), GRAFT_E_CANCELLED, "interrupted");
+    CHECK(!graft_cancel_is_signalled(shared));
+    graft_cancel_signal(shared);
+    options.progress = NULL;
+    FAILS(graft_gguf_quantize(argv[1], other, "Q8_0", &options, NULL, &error), GRAFT_E_CANCELLED, "interrupted");
+    graft_cancel_release(shared);
     FAILS(graft_gguf_quantize(argv[1], other, "Q9", NULL, NULL, &error), GRAFT_E_ARGUMENT, "Q9");
     FAILS(graft_gguf_quantize(output, other, "Q4_0", NULL, NULL, &error), GRAFT_E_UNSUPPORTED, "quantizing twice");
     FAILS(graft_gguf_import("no/such/folder", other, NULL, NULL, NULL, NULL, NULL, &error), GRAFT_E_NOT_FOUND, "no/such/folder");

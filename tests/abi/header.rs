@@ -19,14 +19,23 @@ pub struct Function {
 /// The header's text without comments.
 pub fn text() -> String {
     let path = program::root().join("include/graft.h");
-    let text = std::fs::read_to_string(path).expect("graft.h");
+    without_comments(&std::fs::read_to_string(path).expect("graft.h"))
+}
+
+/// The text of a header without comments.
+pub fn without_comments(text: &str) -> String {
     let comments = Regex::new(r"(?s)/\*.*?\*/").expect("a pattern");
-    comments.replace_all(&text, " ").into_owned()
+    comments.replace_all(text, " ").into_owned()
 }
 
 /// Every function by name.
 pub fn functions() -> BTreeMap<String, Function> {
-    let text = text();
+    functions_of(&text())
+}
+
+/// The same of a header's text.
+pub fn functions_of(text: &str) -> BTreeMap<String, Function> {
+    let text = without_comments(text);
     let pattern = Regex::new(
         r"(?s)GRAFT_API\s+([\w\s]*?\w\s*\*?)\s*(graft_\w+)\s*\(([^;]*?)\)\s*GRAFT_NOEXCEPT",
     )

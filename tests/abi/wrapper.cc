@@ -1,6 +1,7 @@
 // The C++ interface: wrapper MODEL EXPORT_FOLDER OUTPUT_FOLDER
 #include "graft.hpp"
 
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -102,10 +103,47 @@ static void plugins(const std::string &folder, const std::string &output) {
     CHECK(!std::filesystem::exists(conversion.output));
 }
 
+static void registries_and_batches(const std::string &path) {
+    graft::Model model = graft::Model::open(path);
+    graft::Registry registry = graft::Registry::create(model);
+    CHECK(registry.info().n_names == 0 && thrown([&] { registry.find("a"); }).status() == GRAFT_E_NOT_FOUND);
+    CHECK(thrown([&] { registry.load("a", "no/such.gguf"); }).status() == GRAFT_E_NOT_FOUND);
+    CHECK(thrown([&] { registry.publish("a", {}, GRAFT_PUBLISH_REPLACE); }).status() == GRAFT_E_HANDLE);
+    CHECK(registry.list().find("\"names\":[]") != std::string::npos);
+
+    graft::Batch batch = graft::Batch::create(model);
+    graft::Session first = graft::Session::create(model), second = graft::Session::create(model);
+    graft::GenerateOptions options;
+    options.max_tokens = 4;
+    std::string alone, together[2];
+    first.generate("How are you?", [&](std::string_view text) { alone += text; }, options);
+    first.reset();
+    const std::vector<graft::Message> messages = {{"user", "How are you?", {}}};
+    const std::vector<graft::BatchRequest> requests = {{&first, messages, options}, {&second, messages, options}};
+    const auto results =
+        batch.generate(requests, [&](std::size_t number, std::string_view text) { together[number] += text; });
+    CHECK(results.size() == 2 && results[1].n_generated > 0);
+    CHECK(together[0] == alone && together[1] == alone);
+    try {
+        batch.generate(requests, [](std::size_t, std::string_view) { throw Own{8}; });
+        CHECK(!"an exception was lost");
+    } catch (const Own &own) {
+        CHECK(own.number == 8);
+    }
+    first.reset();
+    second.reset();
+    batch.feed({{&first, {1, 5}, {}}, {&second, {1}, {}}});
+    const auto logits = batch.logits({&first, &second});
+    CHECK(logits.size() == 2 && logits[0] != logits[1] && logits[0].size() == model.info().n_vocabulary);
+    const std::vector<float> again = first.logits();
+    for (std::size_t i = 0; i < again.size(); i++) CHECK(std::abs(again[i] - logits[0][i]) < 1e-3f);
+}
+
 int main(int argc, char **argv) {
     CHECK(argc == 4);
     models(argv[1]);
     runtimes(argv[1]);
     plugins(argv[2], argv[3]);
+    registries_and_batches(argv[1]);
     return 0;
 }

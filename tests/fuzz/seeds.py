@@ -3,6 +3,7 @@
     python tests/fuzz/seeds.py                   # gguf 0.19, safetensors, pillow
 """
 
+import hashlib
 import io
 import json
 import pathlib
@@ -306,6 +307,34 @@ def plugins():
     put("converters", "ubiai-iob", bytes([7]) + tagged.encode())
 
 
+def of_a_program(file, second=b"", *choices):
+    """What tests/hostile/c_program.rs reads: 80 choices, then the second file with its length, then the file."""
+    return bytes(choices).ljust(80, b"\0") + struct.pack("<I", len(second))[:3] + second + file
+
+
+def programs():
+    """The same files as C programs give them. c_adapter's and c_checkpoint's are what graft itself has saved."""
+    read = lambda path: (HERE / path).read_bytes()
+    model, vision = read("model/seed.gguf"), read("vision/seed.gguf")
+    put("c_model", "seed-sees", of_a_program(model, vision))
+    for kind, name in enumerate(["memory", "reader", "path", "fd"]):
+        # A choice that says the source's kind where there is no second file, and where there is one.
+        put("c_model", f"seed-{name}", of_a_program(model, b"", 0, 0, 0, 0, 0, kind))
+        put("c_model", f"seed-sees-{name}", of_a_program(model, vision, kind | 4, 0, 0, 0, 0, 0, 0, 0, kind | 8))
+    for name in ["array", "lines"]:
+        put("c_dataset", f"seed-{name}", of_a_program(read(f"dataset/seed-{name}").replace(b"b/c.png", b"a.png"), b""))
+    for path in sorted((HERE / "image").glob("seed-*")):
+        put("c_image", path.name, of_a_program(path.read_bytes(), b"", 0, 0, 0, 0, 2, 3, 7))
+    for path in sorted((HERE / "component").iterdir()):
+        name = path.name if path.name != "seed-file" else "seed-judge"
+        put("c_plugin", name, of_a_program(path.read_bytes()))
+    released = HERE.parent.parent / "plugins" / "released" / "0.1.0"
+    digits = hashlib.sha256((released / "judge.wasm").read_bytes()).hexdigest().encode()
+    # The twelfth choice of limits and options is the digest.
+    pinned = [0] * 13 + [255]
+    put("c_plugin", "seed-pinned", of_a_program(read("component/seed-file"), digits, *pinned))
+
+
 def main():
     put("model", "seed.gguf", built("llama", text))
     put("vision", "seed.gguf", built("clip", vision))
@@ -321,6 +350,7 @@ def main():
     templates()
     mlx()
     plugins()
+    programs()
 
 
 if __name__ == "__main__":

@@ -62,16 +62,21 @@ static HOST: LazyLock<Host> = LazyLock::new(|| Host::new(limits(), None).expect(
 
 /// A plugin's file. The first byte says how the others become one: as they are, as changes of a plugin
 /// that works, or as choices of a generator of components, of converters and of evaluators.
-pub fn component(bytes: &[u8]) -> Option<()> {
+pub fn file(bytes: &[u8]) -> Option<Vec<u8>> {
     let (kind, rest) = bytes.split_first()?;
-    let file = match kind >> 5 {
-        0 => rest.to_vec(),
-        1..=3 => changed(usize::from(*kind), rest),
-        4 => generated_component(rest)?,
-        5 => generated_plugin("evaluator-plugin", rest)?,
-        6 => generated_plugin("judge-plugin", rest)?,
-        _ => generated_plugin("converter-plugin", rest)?,
-    };
+    match kind >> 5 {
+        0 => Some(rest.to_vec()),
+        1..=3 => Some(changed(usize::from(*kind), rest)),
+        4 => generated_component(rest),
+        5 => generated_plugin("evaluator-plugin", rest),
+        6 => generated_plugin("judge-plugin", rest),
+        _ => generated_plugin("converter-plugin", rest),
+    }
+}
+
+/// A plugin's [`file`], loaded and put to work.
+pub fn component(bytes: &[u8]) -> Option<()> {
+    let file = file(bytes)?;
     let plugin = HOST.load_bytes("fuzzed", &file, &Grants { model: true });
     match plugin.ok()? {
         Plugin::Converter(converter) => {

@@ -9,8 +9,9 @@ use crate::cancel::Cancel;
 use crate::gguf::Tensor;
 use crate::threads::Pool;
 
-/// About how many weights a worker takes at once; also the f32 memory it needs.
-const PIECE: usize = 1 << 18;
+/// About how many weights a worker takes at once, and no flag stops it meanwhile: some 20 ms where blocks are looked for
+/// near old ones. Also the f32 memory it needs.
+const PIECE: usize = 1 << 16;
 
 /// What storing weights in a type has cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

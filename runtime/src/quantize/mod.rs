@@ -178,12 +178,12 @@ pub(crate) fn rewrite<'a>(
         };
         let addition = addition(info);
         let (written, error) = if info.quant_type == to && addition.is_none() {
-            writer.write_tensor(tensor.data)?;
+            write(&mut writer, tensor.data, cancel)?;
             added.push(None);
             (info.bytes, RoundingError::default())
         } else {
             let encoded = encode_rows(&pool, cancel, tensor, to, addition.as_ref())?;
-            writer.write_tensor(&encoded.bytes)?;
+            write(&mut writer, &encoded.bytes, cancel)?;
             added.push(encoded.added);
             (encoded.bytes.len(), encoded.error)
         };
@@ -208,6 +208,20 @@ pub(crate) fn rewrite<'a>(
     }
     writer.finish()?;
     Ok((report, added))
+}
+
+/// Writes the data of the next tensor, unless the flag is raised meanwhile: a large one takes a disk a while.
+fn write(writer: &mut Writer, data: &[u8], cancel: &Cancel) -> Result<()> {
+    const AT_ONCE: usize = 4 << 20;
+    let (parts, rest) = data.as_chunks::<AT_ONCE>();
+    for part in parts {
+        cancel.check()?;
+        writer.write_part(part)?;
+    }
+    match rest.is_empty() && !parts.is_empty() {
+        true => Ok(()),
+        false => writer.write_part(rest),
+    }
 }
 
 /// The file's own metadata, with the new type in it.
