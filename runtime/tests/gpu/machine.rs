@@ -36,6 +36,7 @@ pub fn device() -> Option<DeviceOptions> {
 }
 
 /// Every block type but IQ4_XS, which graft reads and does not write: the device's own tests have it.
+#[allow(dead_code)] // not every test that includes this file
 pub fn types() -> impl Iterator<Item = QuantType> {
     QuantType::ALL
         .into_iter()
