@@ -122,6 +122,7 @@ pub fn differentiate_packed(
         loss_on_device: false,
         lowest: 0,
         kept,
+        offloaded: 0,
         max_rank: RANK,
         dropout: lora.dropout > 0.0,
         stream_weights: false,

@@ -22,6 +22,25 @@ macro_rules! arrays {
                 [$(device.tensor_bytes($rows, $width),)*].iter().sum()
             }
 
+            /// Floats in them.
+            #[allow(dead_code)] // only some go to the processor
+            pub fn floats($shape: &LlamaShape, $tokens: usize) -> usize {
+                [$($rows * $width,)*].iter().sum()
+            }
+
+            /// The floats that a pass of so many tokens uses, those at the beginning of each array.
+            ///
+            /// # Errors
+            /// If there are not as many.
+            #[allow(dead_code)] // only some go to the processor
+            pub fn used(&self, $shape: &LlamaShape, $tokens: usize) -> Result<Vec<Tensor>> {
+                let arrays = [$((&self.$field, $rows * $width),)*].into_iter();
+                let used = arrays.map(|(all, floats)| {
+                    Ok(all.reshape(all.len(), 1)?.slice(0..floats)?)
+                });
+                used.collect()
+            }
+
             /// Takes them.
             ///
             /// # Errors

@@ -13,7 +13,7 @@ use super::loss::LossPlace;
 use super::pairs::{PairStore, Resident};
 use super::placement::{OUTPUT_ROWS, Placement};
 use super::sequence::GpuSequence;
-use super::training::GpuTraining;
+use super::training::{self, GpuTraining};
 use super::weights::{LayerSource, LayerWeights};
 use crate::Result;
 use crate::device::{DeviceChoice, DeviceError, DeviceOptions};
@@ -231,6 +231,10 @@ impl DeviceLayers for GpuLayers {
 
     fn open_training(self: Arc<Self>, plan: &ActivationPlan) -> Result<Box<dyn DeviceTraining>> {
         Ok(Box::new(GpuTraining::new(self, plan)?))
+    }
+
+    fn kept_layers(&self, plan: &ActivationPlan) -> usize {
+        training::kept_layers(self, plan)
     }
 
     fn open_encoder(&self, vision: &Vision) -> Result<Box<dyn DeviceEncoder>> {

@@ -9,7 +9,8 @@
 //! sequence    keys and values of one sequence, and its passes
 //! encoder     vision tower and projector
 //! loss        the loss of training and its gradient
-//! training    what is kept for backward, and backward
+//! slots       what lies inside layers between forward and backward
+//! training    passes that learn
 //! layers      all of it, as the model sees it
 //! ```
 //! What is computed is what [`crate::model::Layer`] computes, in f32 throughout.
@@ -22,6 +23,7 @@ mod loss;
 mod pairs;
 mod placement;
 mod sequence;
+mod slots;
 mod training;
 mod weights;
 

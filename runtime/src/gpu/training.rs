@@ -4,17 +4,19 @@
 //! before its turn, and its gradients are read back after it. The inputs of layers stay on the device, or go to
 //! the processor's memory where the budget is small. The loss is computed here too where the placement has room for
 //! it, so that the residual stream stays. Of what lies inside a layer the top layers keep as many as
-//! there is room for; the others are computed again, as [`crate::model::Activations`] does.
+//! there is room for; the others leave it in the processor's memory, where the plan has room for it, or are computed
+//! again, as [`crate::model::Activations`] does.
 
 use std::sync::Arc;
 
 use graft_gpu::{Arena, Device, Part, Recorder, RopeTurns, Submission, Tensor};
 
-use super::buffers::{BackwardScratch, KeysAndValues, LoraScratch, Saved, Scratch};
+use super::buffers::{BackwardScratch, LoraScratch, Scratch};
 use super::layer::{LayerAt, Pass, Read, Work};
 use super::layers::GpuLayers;
 use super::loss::GpuLoss;
 use super::pairs::{Pairs, Resident};
+use super::slots::{Room, Slot, Slots};
 use crate::Result;
 use crate::device::DeviceError;
 use crate::model::{
@@ -28,8 +30,7 @@ pub(super) struct GpuTraining {
     /// The lowest layer that backward visits here.
     lowest: usize,
     inputs: Inputs,
-    /// Of the top layers; the lowest of these lends its own to all below.
-    slots: Vec<Slot>,
+    slots: Slots,
     /// The residual stream, and its gradient, `[T, W]`.
     x: Tensor,
     dx: Tensor,
@@ -54,18 +55,6 @@ enum Inputs {
     Host(Vec<Vec<f32>>, Tensor),
 }
 
-#[derive(Debug)]
-struct Slot {
-    saved: Saved,
-    kv: KeysAndValues,
-}
-
-impl Slot {
-    fn bytes(device: &Device, shape: &LlamaShape, tokens: usize) -> u64 {
-        Saved::bytes(device, shape, tokens) + KeysAndValues::bytes(device, shape, tokens)
-    }
-}
-
 /// Bytes that training takes besides the inputs of layers and all slots but one.
 pub(super) fn training_bytes(
     device: &Device,
@@ -80,6 +69,24 @@ pub(super) fn training_bytes(
         + LoraScratch::bytes(device, LoraScratch::widest(shape), tokens, rank)
         + device.tensor_bytes(tokens, shape.head_width)
         + pair_bytes(device, shape, rank)
+}
+
+/// How many of the top layers would have slots of their own in what is free now.
+pub(super) fn kept_layers(layers: &GpuLayers, plan: &ActivationPlan) -> usize {
+    let (device, shape, tokens) = (&layers.device, &layers.shape, plan.tokens);
+    let last = layers.first + layers.weights.len();
+    let visited = last - plan.lowest.max(layers.first).min(last);
+    let loss = layers.head.loss.filter(|_| plan.loss_on_device);
+    let ty = layers.head.weight.quant_type();
+    let loss = loss.and_then(|way| way.bytes(device, shape, ty, tokens));
+    let counted = Slot::bytes(device, shape, tokens) + device.tensor_bytes(tokens, shape.width);
+    let fixed = training_bytes(device, shape, tokens, plan.max_rank) - counted;
+    let memory = device.memory();
+    let taken = memory.held + fixed + loss.unwrap_or(0);
+    let free = memory.limit.saturating_sub(taken);
+    Room::of(device, shape, tokens, free, visited)
+        .slots
+        .min(visited)
 }
 
 /// Bytes of a layer's pairs and their gradients.
@@ -114,35 +121,28 @@ impl GpuTraining {
         let loss = plan.loss_on_device;
         let loss = loss.then(|| GpuLoss::new(&layers, tokens, plan.stream_weights));
         let loss = loss.transpose()?;
-        let slot = Slot::bytes(device, shape, tokens);
         let memory = device.memory();
         let free = memory.limit.saturating_sub(memory.held);
-        // The inputs first: without them every layer would wait for the processor.
-        let (inputs, left) = match free.checked_sub(visited as u64 * row) {
-            Some(left) if left >= slot => {
+        let room = Room::of(device, shape, tokens, free, visited);
+        let inputs = match room.inputs {
+            true => {
                 let arena = device.arena(Part::SavedActivations, visited as u64 * row)?;
                 let inputs = (0..visited).map(|_| arena.tensor(tokens, shape.width));
-                (Inputs::Device(inputs.collect::<Result<_, _>>()?), left)
+                Inputs::Device(inputs.collect::<Result<_, _>>()?)
             }
-            _ => {
+            false => {
                 let arena = device.arena(Part::SavedActivations, row)?;
                 let inputs = vec![vec![0.0; tokens * shape.width]; visited];
-                let one = arena.tensor(tokens, shape.width)?;
-                (Inputs::Host(inputs, one), free.saturating_sub(row))
+                Inputs::Host(inputs, arena.tensor(tokens, shape.width)?)
             }
         };
-        let affordable = usize::try_from(left / slot.max(1)).unwrap_or(usize::MAX);
-        let slots = plan.kept.min(visited).min(affordable).max(1);
-        let slots = (0..slots).map(|_| {
-            Ok(Slot {
-                saved: Saved::new(device, shape, tokens)?,
-                kv: KeysAndValues::new(device, shape, tokens)?,
-            })
-        });
+        let kept = plan.kept.min(visited);
+        let slots = kept.min(room.slots).max(1);
+        let away = plan.offloaded.min(kept.saturating_sub(slots));
         Ok(Self {
             lowest,
             inputs,
-            slots: slots.collect::<Result<_>>()?,
+            slots: Slots::new(device, shape, tokens, (slots, away), last)?,
             x: rows.tensor(tokens, shape.width)?,
             dx: rows.tensor(tokens, shape.width)?,
             scratch,
@@ -159,16 +159,6 @@ impl GpuTraining {
 
     fn last(&self) -> usize {
         self.layers.first + self.layers.weights.len()
-    }
-
-    /// Which slot a layer uses.
-    fn slot(&self, layer: usize) -> &Slot {
-        &self.slots[(layer + self.slots.len()).saturating_sub(self.last())]
-    }
-
-    /// Whether backward computes a layer's forward again.
-    fn recomputes(&self, layer: usize) -> bool {
-        layer + self.slots.len() < self.last()
     }
 
     fn pass<'a>(&'a self, ends: &'a [usize], adapters: &'a Resident<'a>) -> Pass<'a> {
@@ -235,7 +225,7 @@ impl DeviceTraining for GpuTraining {
                 number,
                 weights: &weights,
             };
-            let Slot { saved, kv } = self.slot(number);
+            let Slot { saved, kv } = self.slots.of(number);
             let read = Read {
                 keys: &kv.keys.slice(0..tokens)?,
                 values: &kv.values.slice(0..tokens)?,
@@ -245,6 +235,10 @@ impl DeviceTraining for GpuTraining {
             let now = std::mem::replace(&mut recorder, next).submit()?;
             if let Some(before) = before.replace(now) {
                 before.wait()?;
+            }
+            if number >= self.lowest {
+                self.slots
+                    .leave(&device, &self.layers.shape, number, tokens)?;
             }
         }
         drop(recorder);
@@ -294,13 +288,13 @@ impl DeviceTraining for GpuTraining {
             number,
             weights: &weights,
         };
-        let Slot { saved, kv } = self.slot(number);
+        let Slot { saved, kv } = self.slots.of(number);
         let read = Read {
             keys: &kv.keys.slice(0..tokens)?,
             values: &kv.values.slice(0..tokens)?,
         };
         let pass = self.pass(ends, &resident);
-        if self.recomputes(number) {
+        if !self.slots.fetch(&mut recorder, shape, number, tokens)? {
             let stream = self.x.slice(0..tokens)?;
             recorder.copy(&stream, &input)?;
             layer.attend(&mut recorder, &stream, saved, read, &pass)?;

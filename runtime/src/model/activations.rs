@@ -45,7 +45,7 @@ pub struct Activations {
     /// What a device keeps of the layers that it runs.
     device: Option<Box<dyn DeviceTraining>>,
     loss_on_device: bool,
-    _counted: [Hold; 2],
+    _counted: [Hold; 3],
 }
 
 /// Inputs of layers, `[T, W]` each.
@@ -83,6 +83,8 @@ pub struct ActivationPlan {
     /// How many of the top layers keep everything, the others being computed twice: 1 (and 0) for
     /// the least memory, `usize::MAX` for no recomputation.
     pub kept: usize,
+    /// How many of these, if a device runs them and has no room, leave it in the system's memory.
+    pub offloaded: usize,
     /// Largest rank of any attached term.
     pub max_rank: usize,
     /// Whether any term has dropout.
@@ -103,6 +105,14 @@ impl ActivationPlan {
     /// None where the processor runs no layer.
     fn slots(&self) -> usize {
         self.kept.min(self.visited()).max(self.layers.min(1))
+    }
+
+    /// What lies inside a layer: what `Saved` of a device holds, and keys and values.
+    fn offloaded_bytes(&self, shape: &LlamaShape) -> usize {
+        let (query, kv) = (shape.query_width(), shape.kv_width());
+        let norms = 2;
+        let token = norms + 2 * (query + kv + shape.feed_forward) + shape.heads + shape.width;
+        self.offloaded * self.tokens * token * size_of::<f32>()
     }
 
     fn stream_floats(&self, shape: &LlamaShape) -> usize {
@@ -154,6 +164,7 @@ impl Activations {
             _counted: [
                 lora,
                 arena.hold(Part::LayerBuffers, rope_bytes(shape, tokens))?,
+                arena.hold(Part::SavedActivations, plan.offloaded_bytes(shape))?,
             ],
             rope: llama.rope_table(tokens),
             scratch,
@@ -180,7 +191,7 @@ impl Activations {
         let slots = plan.slots();
         memory.add(
             Part::SavedActivations,
-            inputs + slots * Saved::bytes(shape, tokens),
+            inputs + slots * Saved::bytes(shape, tokens) + plan.offloaded_bytes(shape),
         );
         memory.add(Part::KeysAndValues, slots * Slot::kv_bytes(shape, tokens));
         memory.add(Part::RecomputeScratch, plan.stream_floats(shape) * float);

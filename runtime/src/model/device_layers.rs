@@ -34,6 +34,10 @@ pub trait DeviceLayers: Debug + Send + Sync {
     /// If it does not hold the output, or is lost.
     fn logits(&self, logits: &mut [f32], normed: &[f32], adapters: &dyn AdapterView) -> Result<()>;
 
+    /// Of how many of the top layers training would keep on the device all that lies inside, with the memory that is
+    /// free now and no regard to `kept` and `offloaded`.
+    fn kept_layers(&self, plan: &ActivationPlan) -> usize;
+
     /// Room for what training keeps of the layers that it holds.
     ///
     /// # Errors

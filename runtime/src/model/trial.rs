@@ -106,6 +106,7 @@ impl Trial {
             loss_on_device: false,
             lowest: 0,
             kept: 1,
+            offloaded: 0,
             max_rank: self.terms.rank,
             dropout: false,
             stream_weights: false,

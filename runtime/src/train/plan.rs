@@ -189,6 +189,8 @@ struct Subject<'a> {
     lowest: usize,
     /// Largest rank of a pair.
     rank: usize,
+    /// Layers that keep everything on a device, if they may.
+    kept_on_device: usize,
     /// Values of the adapter.
     adapter: usize,
     /// Values of the largest pair of each kind of site.
@@ -229,7 +231,7 @@ impl<'a> Subject<'a> {
             let (inputs, width) = (vision.projector().inputs(), vision.projector().outputs());
             lengths.extend([width * inputs, width, width * width, width]);
         }
-        Ok(Self {
+        let mut subject = Self {
             model,
             options,
             work,
@@ -245,10 +247,16 @@ impl<'a> Subject<'a> {
                     .unwrap_or(0),
             },
             rank: pairs.iter().map(|&(_, rank)| rank).max().unwrap_or(0),
+            kept_on_device: 0,
             adapter,
             layer: largest.iter().sum(),
             lengths,
-        })
+        };
+        if let Some(device) = model.llama().device() {
+            let plan = subject.activations(&Levers::default());
+            subject.kept_on_device = device.kept_layers(&plan);
+        }
+        Ok(subject)
     }
 
     fn parameters(&self) -> usize {
@@ -383,6 +391,12 @@ impl<'a> Subject<'a> {
             loss_on_device: self.model.llama().loss_on_device(),
             lowest: self.lowest,
             kept: self.kept(levers),
+            offloaded: {
+                let own = self.model.llama().own_layers().len();
+                let visited = self.shape.layers - own.max(self.lowest);
+                let kept = self.kept(levers).min(visited);
+                kept.saturating_sub(self.kept_on_device)
+            },
             max_rank: self.rank,
             dropout: self.options.dropout > 0.0,
             stream_weights: levers.stream_weights(),
