@@ -7,7 +7,8 @@ pub mod converter {
     wasmtime::component::bindgen!({
         path: "wit/0.1.0",
         world: "converter-plugin",
-        imports: { default: trappable },
+        imports: { default: async | trappable },
+        exports: { default: async },
         with: {
             "graft:plugin/input.source": crate::imports::OpenSource,
             "graft:plugin/dataset.sink": crate::imports::OpenSink,
@@ -20,7 +21,8 @@ pub mod judge {
     wasmtime::component::bindgen!({
         path: "wit/0.1.0",
         world: "judge-plugin",
-        imports: { default: trappable },
+        imports: { default: async | trappable },
+        exports: { default: async },
         with: {
             "graft:plugin/types": crate::bindings::converter::graft::plugin::types,
             "graft:plugin/input": crate::bindings::converter::graft::plugin::input,

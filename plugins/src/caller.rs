@@ -1,7 +1,7 @@
 //! The caller of a plugin, as the plugin's host functions see it.
 //!
-//! A plugin runs on a thread of its own; what it asks of the borrowed source, sink or host is
-//! done on the caller's thread by one of these.
+//! A plugin runs on a stack of its own, which it leaves whenever it asks something of the borrowed source, sink
+//! or host: one of these then does it.
 
 use graft::dataset::assets::ImageHeader;
 use graft::dataset::converter::LogLevel;

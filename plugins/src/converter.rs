@@ -13,8 +13,8 @@ use crate::bindings::converter::{ConverterPlugin, ConverterPluginPre};
 use crate::bindings::types;
 use crate::caller::{Caller, ConvertCaller, Failure};
 use crate::error::PluginError;
-use crate::guest::{CallerLine, GuestThread};
-use crate::host::{check_options, explain, store};
+use crate::guest::CallerLine;
+use crate::host::{check_options, explain, fuel_up, store};
 use crate::imports::{OpenSink, OpenSource, State};
 use crate::inspect::PluginInfo;
 use crate::limits::Limits;
@@ -38,48 +38,44 @@ impl WasmConverter {
     pub(crate) fn sure_of(&self, head: &[u8], name: &str) -> Result<u8, ConvertError> {
         let head = head[..head.len().min(DETECT_BYTES)].to_vec();
         let name = name.to_owned();
-        self.ask(move |plugin, store| {
+        self.ask(async |plugin, store| {
             let converter = plugin.graft_plugin_converter();
-            converter.call_detect(store, &head, &name)
+            converter.call_detect(store, &head, &name).await
         })
     }
 
-    /// Runs `work` with a fresh instance of the plugin, on a thread of its own.
-    fn run<R: Send + 'static>(
+    /// Runs `work` with a fresh instance of the plugin.
+    fn run<R>(
         &self,
         caller: &mut dyn Caller,
         cancel: Cancel,
         fuel: u64,
-        work: impl FnOnce(&ConverterPlugin, &mut Store<State>) -> wasmtime::Result<R> + Send + 'static,
-    ) -> Result<Done<R>, PluginError> {
-        let (engine, limits) = (self.engine.clone(), self.limits.clone());
-        let stack = limits.stack_bytes;
-        let state = move |line: CallerLine| store(&engine, State::new(limits, cancel, line));
-        let guest = GuestThread::start(&self.info.name, &self.engine, stack, state)?;
-        let (plugin, name) = (self.plugin.clone(), self.info.name.clone());
-        guest.call(caller, move |store: &mut Store<State>| {
-            let run = || {
-                store.set_fuel(fuel)?;
-                let instance = plugin.instantiate(&mut *store)?;
-                work(&instance, &mut *store)
-            };
-            let result = run();
-            let state = store.data();
-            Done {
-                result: result.map_err(|error| explain(&name, error, state, fuel)),
-                samples: state.samples,
-                left_out: state.left_out(),
-            }
-        })
+        work: impl AsyncFnOnce(&ConverterPlugin, &mut Store<State>) -> wasmtime::Result<R>,
+    ) -> Done<R> {
+        let line = CallerLine::default();
+        let state = State::new(self.limits.clone(), cancel, line.clone());
+        let clock = state.clock.clone();
+        let mut store = store(&self.engine, state);
+        let result = line.serve(caller, &clock, async {
+            fuel_up(&mut store, fuel)?;
+            let instance = self.plugin.instantiate_async(&mut store).await?;
+            work(&instance, &mut store).await
+        });
+        let state = store.data();
+        Done {
+            result: result.map_err(|error| explain(&self.info.name, error, state, fuel)),
+            samples: state.samples,
+            left_out: state.left_out(),
+        }
     }
 
     /// A short call that needs nothing of the outside.
-    fn ask<R: Send + 'static>(
+    fn ask<R>(
         &self,
-        work: impl FnOnce(&ConverterPlugin, &mut Store<State>) -> wasmtime::Result<R> + Send + 'static,
+        work: impl AsyncFnOnce(&ConverterPlugin, &mut Store<State>) -> wasmtime::Result<R>,
     ) -> Result<R, ConvertError> {
         let done = self.run(&mut Nobody, Cancel::new(), self.limits.fuel, work);
-        done.and_then(|done| done.result).map_err(failed)
+        done.result.map_err(failed)
     }
 }
 
@@ -92,8 +88,9 @@ struct Done<R> {
 
 impl Converter for WasmConverter {
     fn describe(&self) -> Result<ConverterDescription, ConvertError> {
-        let described =
-            self.ask(|plugin, store| plugin.graft_plugin_converter().call_describe(store))?;
+        let described = self.ask(async |plugin, store| {
+            plugin.graft_plugin_converter().call_describe(store).await
+        })?;
         let format = |format: export::Format| Format {
             id: format.id,
             title: format.title,
@@ -125,28 +122,24 @@ impl Converter for WasmConverter {
             .limits
             .fuel
             .saturating_add(bytes.saturating_mul(self.limits.fuel_per_byte));
-        let options = options.to_owned();
         let mut caller = ConvertCaller {
             input,
             output,
             host,
             failure: None,
         };
-        let done = self.run(&mut caller, cancel.clone(), fuel, move |plugin, store| {
+        let done = self.run(&mut caller, cancel.clone(), fuel, async |plugin, store| {
             let source = OpenSource::Input { name, size };
             let source = store.data_mut().table.push(source)?;
             let sink = store.data_mut().table.push(OpenSink)?;
-            plugin.graft_plugin_converter().call_convert(
-                store,
-                Resource::new_borrow(source.rep()),
-                Resource::new_borrow(sink.rep()),
-                &options,
-            )
+            let source = Resource::new_borrow(source.rep());
+            let sink = Resource::new_borrow(sink.rep());
+            let converter = plugin.graft_plugin_converter();
+            converter.call_convert(store, source, sink, options).await
         });
         if let Some(failure) = caller.failure {
             return Err(failure);
         }
-        let done = done.map_err(failed)?;
         for remark in done.left_out {
             host.report(remark);
         }

@@ -217,9 +217,9 @@ pub enum PluginError {
         /// The plugin.
         plugin: String,
     },
-    /// The host has no thread or memory for the plugin, or lost it.
+    /// The host has no memory or address space for the plugin.
     #[error("the plugin {plugin} cannot run: {reason}")]
-    Thread {
+    Host {
         /// The plugin.
         plugin: String,
         /// The operating system's reason.

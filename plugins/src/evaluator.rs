@@ -16,8 +16,8 @@ use crate::bindings::judge::{JudgePlugin, JudgePluginPre};
 use crate::bindings::types;
 use crate::caller::EvaluateCaller;
 use crate::error::PluginError;
-use crate::guest::{CallerLine, GuestThread};
-use crate::host::{check_options, explain, store};
+use crate::guest::CallerLine;
+use crate::host::{check_options, explain, fuel_up, store};
 use crate::imports::State;
 use crate::inspect::PluginInfo;
 use crate::limits::Limits;
@@ -31,11 +31,12 @@ pub struct WasmEvaluator {
     pub(crate) plugin: JudgePluginPre<State>,
 }
 
-/// A sandbox on its own thread, and the limits of a call into it.
+/// A sandbox, and the limits of a call into it.
 struct Sandbox {
     name: String,
     fuel: u64,
-    guest: GuestThread<Store<State>>,
+    store: Store<State>,
+    line: CallerLine,
     host: Arc<dyn EvaluateHost>,
     /// A plugin that was stopped is never entered again.
     stopped: bool,
@@ -44,7 +45,7 @@ struct Sandbox {
 /// A started run of a plugin.
 struct WasmRun {
     sandbox: Sandbox,
-    instance: Arc<JudgePlugin>,
+    instance: JudgePlugin,
     run: ResourceAny,
 }
 
@@ -55,34 +56,30 @@ impl WasmEvaluator {
     }
 
     /// A fresh sandbox with an instance of the plugin.
-    fn enter(
-        &self,
-        host: Arc<dyn EvaluateHost>,
-    ) -> Result<(Sandbox, Arc<JudgePlugin>), EvaluateError> {
-        let (engine, limits) = (self.engine.clone(), self.limits.clone());
-        let cancel = host.cancel();
-        let stack = limits.stack_bytes;
-        let state = move |line: CallerLine| store(&engine, State::new(limits, cancel, line));
-        let guest = GuestThread::start(&self.info.name, &self.engine, stack, state);
+    fn enter(&self, host: Arc<dyn EvaluateHost>) -> Result<(Sandbox, JudgePlugin), EvaluateError> {
+        let line = CallerLine::default();
+        let state = State::new(self.limits.clone(), host.cancel(), line.clone());
         let mut sandbox = Sandbox {
             name: self.info.name.clone(),
             fuel: self.limits.fuel,
-            guest: guest.map_err(failed)?,
+            store: store(&self.engine, state),
+            line,
             host,
             stopped: false,
         };
-        let plugin = self.plugin.clone();
-        let instance = sandbox.call(&[], move |store| plugin.instantiate(store))?;
-        Ok((sandbox, Arc::new(instance)))
+        let instance = sandbox.call(&[], async |store| {
+            self.plugin.instantiate_async(store).await
+        })?;
+        Ok((sandbox, instance))
     }
 }
 
 impl Sandbox {
     /// Does `work`; `images` are those that a model may be shown meanwhile.
-    fn call<R: Send + 'static>(
+    fn call<R>(
         &mut self,
         images: &[ImageRef],
-        work: impl FnOnce(&mut Store<State>) -> wasmtime::Result<R> + Send + 'static,
+        work: impl AsyncFnOnce(&mut Store<State>) -> wasmtime::Result<R>,
     ) -> Result<R, EvaluateError> {
         if self.stopped {
             let plugin = self.name.clone();
@@ -92,25 +89,26 @@ impl Sandbox {
             host: &*self.host,
             images,
         };
-        let (name, fuel) = (self.name.clone(), self.fuel);
-        let called = self
-            .guest
-            .call(&mut caller, move |store: &mut Store<State>| {
-                store.data_mut().start_clock();
-                let result = store.set_fuel(fuel).and_then(|()| work(store));
-                result.map_err(|error| explain(&name, error, store.data(), fuel))
-            });
-        let result = called.and_then(|result| result);
+        let clock = self.store.data().clock.clone();
+        clock.start();
+        let store = &mut self.store;
+        let result = self.line.serve(&mut caller, &clock, async {
+            fuel_up(store, self.fuel)?;
+            work(store).await
+        });
         self.stopped = result.is_err();
-        result.map_err(failed)
+        result.map_err(|error| {
+            let state = self.store.data();
+            failed(explain(&self.name, error, state, self.fuel))
+        })
     }
 }
 
 impl Evaluator for WasmEvaluator {
     fn describe(&self) -> Result<EvaluatorDescription, EvaluateError> {
         let (mut sandbox, instance) = self.enter(Arc::new(Nobody))?;
-        let described = sandbox.call(&[], move |store| {
-            instance.graft_plugin_evaluator().call_describe(store)
+        let described = sandbox.call(&[], async |store| {
+            instance.graft_plugin_evaluator().call_describe(store).await
         })?;
         let metric = |metric: export::Metric| Metric {
             name: metric.name,
@@ -131,10 +129,9 @@ impl Evaluator for WasmEvaluator {
     ) -> Result<Box<dyn EvaluatorRun>, EvaluateError> {
         check_options(options).map_err(EvaluateError::InvalidOptions)?;
         let (mut sandbox, instance) = self.enter(host)?;
-        let (options, plugin) = (options.to_owned(), instance.clone());
-        let run = sandbox.call(&[], move |store| {
-            let evaluator = plugin.graft_plugin_evaluator();
-            evaluator.call_start(store, &options, seed)
+        let run = sandbox.call(&[], async |store| {
+            let evaluator = instance.graft_plugin_evaluator();
+            evaluator.call_start(store, options, seed).await
         })?;
         let run = run.map_err(|error| told(error, &sandbox.host.cancel()))?;
         Ok(Box::new(WasmRun {
@@ -149,18 +146,15 @@ impl WasmRun {
     fn scores(
         &mut self,
         images: &[ImageRef],
-        work: impl FnOnce(
+        work: impl AsyncFnOnce(
             &JudgePlugin,
             &mut Store<State>,
             ResourceAny,
-        ) -> wasmtime::Result<Result<Vec<export::Score>, types::Error>>
-        + Send
-        + 'static,
+        ) -> wasmtime::Result<Result<Vec<export::Score>, types::Error>>,
     ) -> Result<Vec<Score>, EvaluateError> {
-        let (instance, run) = (self.instance.clone(), self.run);
-        let scores = self
-            .sandbox
-            .call(images, move |store| work(&instance, store, run))?;
+        let scores = self.sandbox.call(images, async |store| {
+            work(&self.instance, store, self.run).await
+        })?;
         let scores = scores.map_err(|error| told(error, &self.sandbox.host.cancel()))?;
         let score = |score: export::Score| Score {
             metric: score.metric,
@@ -184,18 +178,16 @@ impl EvaluatorRun for WasmRun {
             millis: u64::try_from(predicted.duration.as_millis()).unwrap_or(u64::MAX),
             extra: translate::to_extra(&predicted.extra),
         };
-        self.scores(&reference.images, move |plugin, store, run| {
-            let evaluator = plugin.graft_plugin_evaluator();
-            evaluator.run().call_score(store, run, &sample, &predicted)
+        self.scores(&reference.images, async |plugin, store, run| {
+            let run_of = plugin.graft_plugin_evaluator().run();
+            run_of.call_score(store, run, &sample, &predicted).await
         })
     }
 
     fn finish(&mut self) -> Result<Vec<Score>, EvaluateError> {
-        self.scores(&[], |plugin, store, run| {
-            plugin
-                .graft_plugin_evaluator()
-                .run()
-                .call_finish(store, run)
+        self.scores(&[], async |plugin, store, run| {
+            let run_of = plugin.graft_plugin_evaluator().run();
+            run_of.call_finish(store, run).await
         })
     }
 }

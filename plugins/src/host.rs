@@ -6,28 +6,31 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use wasmtime::component::{Component, HasSelf, Linker};
-use wasmtime::{Config, Engine, Store, Trap, UpdateDeadline};
+use wasmtime::{Engine, Store, Trap};
 
 use crate::bindings::converter::ConverterPluginPre;
 use crate::bindings::judge::JudgePluginPre;
 use crate::bindings::{dataset, host, input, model, types};
 use crate::cache::Cache;
 use crate::converter::WasmConverter;
+use crate::engines::Engines;
 use crate::error::{Exceeded, PluginError};
 use crate::evaluator::WasmEvaluator;
 use crate::grants::Grants;
+use crate::guest::SLICE;
 use crate::imports::{State, Stop};
 use crate::inspect::{PluginInfo, World, inspect};
 use crate::limits::Limits;
 use crate::shipped;
 use crate::trust::{Trust, read_signature};
 
-/// Runs plugins: one engine and its rules.
+/// Runs plugins: their engines and their rules.
 #[derive(Clone)]
 pub struct Host {
-    engine: Engine,
+    engines: Arc<Engines>,
     limits: Limits,
     cache: Option<Cache>,
 }
@@ -43,34 +46,16 @@ pub enum Plugin {
 impl Host {
     /// A host with these limits; with `cache`, compiled plugins are kept there.
     pub fn new(limits: Limits, cache: Option<Cache>) -> Result<Self, PluginError> {
-        let mut config = Config::new();
-        config
-            .wasm_component_model(true)
-            .consume_fuel(true)
-            .epoch_interruption(true)
-            .max_wasm_stack(limits.stack_bytes)
-            // Not used, but it may not be smaller.
-            .async_stack_size(limits.stack_bytes.max(2 << 20))
-            // The same input gives the same output on every machine.
-            .wasm_relaxed_simd(false)
-            .cranelift_nan_canonicalization(true)
-            // We live inside somebody's process: no signal handlers, no gigabytes of address space.
-            .signals_based_traps(false)
-            .memory_reservation(0)
-            .memory_guard_size(0)
-            .memory_reservation_for_growth(0);
-        let engine = Engine::new(&config).map_err(|error| PluginError::Compile {
-            plugin: "(none)".into(),
-            reason: format!("the WebAssembly engine does not start: {error:#}"),
-        })?;
+        let engines = Engines::new(limits.stack_bytes);
+        engines.of(limits.memory_bytes)?;
         Ok(Self {
-            engine,
+            engines: Arc::new(engines),
             limits,
             cache,
         })
     }
 
-    /// The same engine and cache with other limits.
+    /// The same engines and cache with other limits.
     #[must_use]
     pub fn with_limits(&self, limits: Limits) -> Self {
         Self {
@@ -121,25 +106,25 @@ impl Host {
         grants: &Grants,
     ) -> Result<Plugin, PluginError> {
         let info = inspect(name, bytes, &self.limits, grants)?;
-        let component = self.compile(name, bytes, &info.sha256)?;
-        let engine = self.engine.clone();
+        let engine = self.engines.of(info.limits.memory_bytes)?;
+        let component = self.compile(engine, name, bytes, &info.sha256)?;
         let limits = info.limits.clone();
         let misfit = |error: wasmtime::Error| PluginError::Mismatch {
             plugin: name.to_owned(),
             reason: format!("{error:#}"),
         };
-        let linker = linker(&self.engine, info.world).map_err(misfit)?;
+        let linker = linker(engine, info.world).map_err(misfit)?;
         let instance = linker.instantiate_pre(&component).map_err(misfit)?;
         Ok(match info.world {
             World::ConverterPlugin => Plugin::Converter(WasmConverter {
                 info,
-                engine,
+                engine: engine.clone(),
                 limits,
                 plugin: ConverterPluginPre::new(instance).map_err(misfit)?,
             }),
             World::EvaluatorPlugin | World::JudgePlugin => Plugin::Evaluator(WasmEvaluator {
                 info,
-                engine,
+                engine: engine.clone(),
                 limits,
                 plugin: JudgePluginPre::new(instance).map_err(misfit)?,
             }),
@@ -188,18 +173,24 @@ impl Host {
     }
 
     /// The plugin compiled, now or before; `hash` is that of `bytes`.
-    fn compile(&self, name: &str, bytes: &[u8], hash: &str) -> Result<Component, PluginError> {
+    fn compile(
+        &self,
+        engine: &Engine,
+        name: &str,
+        bytes: &[u8],
+        hash: &str,
+    ) -> Result<Component, PluginError> {
         let cached = self.cache.as_ref();
-        if let Some(component) = cached.and_then(|cache| cache.load(&self.engine, hash)) {
+        if let Some(component) = cached.and_then(|cache| cache.load(engine, hash)) {
             return Ok(component);
         }
         let component =
-            Component::from_binary(&self.engine, bytes).map_err(|error| PluginError::Compile {
+            Component::from_binary(engine, bytes).map_err(|error| PluginError::Compile {
                 plugin: name.to_owned(),
                 reason: format!("{error:#}"),
             })?;
         if let Some(cache) = cached {
-            cache.store(&self.engine, hash, &component);
+            cache.store(engine, hash, &component);
         }
         Ok(component)
     }
@@ -260,12 +251,13 @@ pub(crate) fn store(engine: &Engine, state: State) -> Store<State> {
     let mut store = Store::new(engine, state);
     store.limiter(|state| &mut state.memory);
     store.set_hostcall_fuel(call_bytes);
-    store.set_epoch_deadline(1);
-    store.epoch_deadline_callback(|context| {
-        context.data().check_clock()?;
-        Ok(UpdateDeadline::Continue(1))
-    });
     store
+}
+
+/// Gives a plugin its fuel for a call, in slices between which its clock is looked at.
+pub(crate) fn fuel_up(store: &mut Store<State>, fuel: u64) -> wasmtime::Result<()> {
+    store.set_fuel(fuel)?;
+    store.fuel_async_yield_interval(Some(SLICE))
 }
 
 /// Says in our words why the engine ended a plugin.
@@ -302,7 +294,7 @@ pub(crate) fn explain(
     let reason = format!("{:#}", error.root_cause());
     // What the operating system refuses is not the plugin's doing.
     if error.root_cause().is::<std::io::Error>() {
-        return PluginError::Thread { plugin, reason };
+        return PluginError::Host { plugin, reason };
     }
     match error.downcast_ref::<Trap>() {
         Some(Trap::OutOfFuel) => limit(Exceeded::Fuel(fuel)),

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 use graft::cancel::Cancel;
@@ -13,7 +14,7 @@ use wasmtime::{ResourceLimiter, Result};
 use crate::bindings::{dataset, host, input, model, types};
 use crate::caller::{Caller, Failure};
 use crate::error::Exceeded;
-use crate::guest::CallerLine;
+use crate::guest::{CallerLine, Clock};
 use crate::limits::Limits;
 use crate::translate;
 
@@ -62,9 +63,7 @@ pub struct State {
     pub table: ResourceTable,
     pub memory: MemoryMeter,
     pub limits: Limits,
-    pub cancel: Cancel,
-    /// When the plugin's own time is over.
-    pub deadline: Instant,
+    pub clock: Arc<Clock>,
     pub samples: u64,
     line: CallerLine,
     output_bytes: u64,
@@ -85,9 +84,8 @@ impl State {
         Self {
             table,
             memory: MemoryMeter::new(limits.memory_bytes),
-            deadline: Instant::now() + limits.deadline,
+            clock: Arc::new(Clock::new(limits.deadline, cancel)),
             limits,
-            cancel,
             samples: 0,
             line,
             output_bytes: 0,
@@ -99,22 +97,6 @@ impl State {
             by_code: HashMap::new(),
             headers: HashMap::new(),
         }
-    }
-
-    /// Starts the clock of a call into the plugin.
-    pub fn start_clock(&mut self) {
-        self.deadline = Instant::now() + self.limits.deadline;
-    }
-
-    /// Whether the plugin has to end now.
-    pub fn check_clock(&self) -> Result<(), Stop> {
-        if self.cancel.is_raised() {
-            return Err(Stop::Cancelled);
-        }
-        if Instant::now() > self.deadline {
-            return Err(Exceeded::Deadline(self.limits.deadline).into());
-        }
-        Ok(())
     }
 
     /// One remark per kind about those that were counted but not passed on.
@@ -133,14 +115,28 @@ impl State {
     }
 
     /// Asks the caller; the wait is not counted against the plugin.
-    fn ask<T: Send + 'static>(
+    async fn ask<T: Send + 'static>(
         &mut self,
         errand: impl FnOnce(&mut dyn Caller) -> Result<T, Failure> + Send + 'static,
     ) -> Result<Result<T, types::Error>> {
         let asked = Instant::now();
-        let answer = self.line.ask(errand).ok_or(Stop::Caller)?;
-        self.deadline += asked.elapsed();
-        self.check_clock()?;
+        let answer = self.line.ask(errand).await;
+        self.clock.forgive(asked.elapsed());
+        self.answered(answer)
+    }
+
+    /// Asks the caller for what the plugin could go on asking for ever: this time is its own.
+    async fn look<T: Send + 'static>(
+        &mut self,
+        errand: impl FnOnce(&mut dyn Caller) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<Result<T, types::Error>> {
+        let answer = self.line.ask(errand).await;
+        self.answered(answer)
+    }
+
+    /// What the plugin gets of the caller's answer.
+    fn answered<T>(&self, answer: Result<T, Failure>) -> Result<Result<T, types::Error>> {
+        self.clock.check()?;
         match answer {
             Ok(value) => Ok(Ok(value)),
             Err(Failure::Told(error)) => Ok(Err(translate::to_error(error))),
@@ -148,23 +144,12 @@ impl State {
         }
     }
 
-    /// Asks the caller for what the plugin could go on asking for ever: this time is its own.
-    fn look<T: Send + 'static>(
-        &mut self,
-        errand: impl FnOnce(&mut dyn Caller) -> Result<T, Failure> + Send + 'static,
-    ) -> Result<Result<T, types::Error>> {
-        let deadline = self.deadline;
-        let answer = self.ask(errand);
-        self.deadline = deadline;
-        self.check_clock()?;
-        answer
-    }
-
-    fn tell(&mut self, errand: impl FnOnce(&mut dyn Caller) + Send + 'static) -> Result<()> {
-        let told = self.ask(move |caller| {
+    async fn tell(&mut self, errand: impl FnOnce(&mut dyn Caller) + Send + 'static) -> Result<()> {
+        let errand = |caller: &mut dyn Caller| {
             errand(caller);
             Ok(())
-        })?;
+        };
+        let told = self.ask(errand).await?;
         told.map_err(|_| Stop::Caller.into())
     }
 
@@ -206,17 +191,17 @@ impl State {
 impl types::Host for State {}
 
 impl host::Host for State {
-    fn log(&mut self, level: host::Level, message: String) -> Result<()> {
+    async fn log(&mut self, level: host::Level, message: String) -> Result<()> {
         self.log_bytes += message.len() as u64;
         if self.log_bytes > self.limits.log_bytes {
             return Err(Stop::from(Exceeded::LogBytes(self.limits.log_bytes)).into());
         }
         let level = translate::log_level(level);
         let message = translate::readable(&message);
-        self.tell(move |caller| caller.log(level, &message))
+        self.tell(move |caller| caller.log(level, &message)).await
     }
 
-    fn report(&mut self, remark: types::Diagnostic) -> Result<Result<(), types::Error>> {
+    async fn report(&mut self, remark: types::Diagnostic) -> Result<Result<(), types::Error>> {
         self.diagnostics += 1;
         if self.diagnostics > self.limits.diagnostics {
             return Err(Stop::from(Exceeded::Diagnostics(self.limits.diagnostics)).into());
@@ -228,38 +213,49 @@ impl host::Host for State {
         let (_, count) = entry.or_insert((remark.severity, 0));
         *count += 1;
         if *count <= self.limits.diagnostics_per_code {
-            self.tell(move |caller| caller.report(remark))?;
+            self.tell(move |caller| caller.report(remark)).await?;
         }
         Ok(Ok(()))
     }
 
-    fn checkpoint(&mut self, done: u64, total: Option<u64>) -> Result<Result<(), types::Error>> {
-        if self.cancel.is_raised() {
+    async fn checkpoint(
+        &mut self,
+        done: u64,
+        total: Option<u64>,
+    ) -> Result<Result<(), types::Error>> {
+        if self.clock.is_cancelled() {
             return Ok(Err(types::Error::Cancelled));
         }
-        self.ask(move |caller| caller.checkpoint(done, total))
+        self.ask(move |caller| caller.checkpoint(done, total)).await
     }
 }
 
 impl input::Host for State {
-    fn open_asset(&mut self, name: String) -> Result<Result<Resource<OpenSource>, types::Error>> {
+    async fn open_asset(
+        &mut self,
+        name: String,
+    ) -> Result<Result<Resource<OpenSource>, types::Error>> {
         self.assets += 1;
         if self.assets > self.limits.assets {
             return Err(Stop::from(Exceeded::Assets(self.limits.assets)).into());
         }
-        Ok(match self.look(move |caller| caller.open_asset(&name))? {
+        let opened = self.look(move |caller| caller.open_asset(&name)).await?;
+        Ok(match opened {
             Ok(source) => Ok(self.table.push(OpenSource::Asset(source))?),
             Err(error) => Err(error),
         })
     }
 
-    fn probe_image(&mut self, name: String) -> Result<Result<input::ImageInfo, types::Error>> {
+    async fn probe_image(
+        &mut self,
+        name: String,
+    ) -> Result<Result<input::ImageInfo, types::Error>> {
         if let Some(header) = self.headers.get(&name) {
-            self.check_clock()?;
+            self.clock.check()?;
             return Ok(Ok(*header));
         }
         let asked = name.clone();
-        let header = self.look(move |caller| caller.probe_image(&asked))?;
+        let header = self.look(move |caller| caller.probe_image(&asked)).await?;
         let header = header.map(translate::to_image_info);
         if let Ok(header) = header {
             if self.headers.len() >= HEADERS {
@@ -270,7 +266,7 @@ impl input::Host for State {
         Ok(header)
     }
 
-    fn list_assets(
+    async fn list_assets(
         &mut self,
         prefix: String,
         after: Option<String>,
@@ -278,39 +274,40 @@ impl input::Host for State {
     ) -> Result<Result<Vec<String>, types::Error>> {
         let max = max.min(10_000) as usize;
         self.look(move |caller| caller.list_assets(&prefix, after.as_deref(), max))
+            .await
     }
 }
 
 impl input::HostSource for State {
-    fn name(&mut self, source: Resource<OpenSource>) -> Result<String> {
+    async fn name(&mut self, source: Resource<OpenSource>) -> Result<String> {
         Ok(match self.table.get(&source)? {
             OpenSource::Input { name, .. } => name.clone(),
             OpenSource::Asset(asset) => asset.name().to_owned(),
         })
     }
 
-    fn size(&mut self, source: Resource<OpenSource>) -> Result<Option<u64>> {
+    async fn size(&mut self, source: Resource<OpenSource>) -> Result<Option<u64>> {
         Ok(match self.table.get(&source)? {
             OpenSource::Input { size, .. } => *size,
             OpenSource::Asset(asset) => asset.size(),
         })
     }
 
-    fn read(
+    async fn read(
         &mut self,
         source: Resource<OpenSource>,
         max: u32,
     ) -> Result<Result<Vec<u8>, types::Error>> {
         let max = max.clamp(1, READ_BYTES) as usize;
         match self.table.get_mut(&source)? {
-            OpenSource::Input { .. } => self.ask(move |caller| caller.read(max)),
+            OpenSource::Input { .. } => self.ask(move |caller| caller.read(max)).await,
             OpenSource::Asset(asset) => {
                 Ok(filled(max, |buffer| asset.read(buffer)).map_err(unreadable))
             }
         }
     }
 
-    fn read_at(
+    async fn read_at(
         &mut self,
         source: Resource<OpenSource>,
         offset: u64,
@@ -318,14 +315,14 @@ impl input::HostSource for State {
     ) -> Result<Result<Vec<u8>, types::Error>> {
         let max = max.clamp(1, READ_BYTES) as usize;
         match self.table.get_mut(&source)? {
-            OpenSource::Input { .. } => self.look(move |caller| caller.read_at(offset, max)),
+            OpenSource::Input { .. } => self.look(move |caller| caller.read_at(offset, max)).await,
             OpenSource::Asset(asset) => {
                 Ok(filled(max, |buffer| asset.read_at(offset, buffer)).map_err(unreadable))
             }
         }
     }
 
-    fn drop(&mut self, source: Resource<OpenSource>) -> Result<()> {
+    async fn drop(&mut self, source: Resource<OpenSource>) -> Result<()> {
         self.table.delete(source)?;
         Ok(())
     }
@@ -334,7 +331,7 @@ impl input::HostSource for State {
 impl dataset::Host for State {}
 
 impl dataset::HostSink for State {
-    fn emit(
+    async fn emit(
         &mut self,
         sink: Resource<OpenSink>,
         batch: Vec<dataset::Sample>,
@@ -350,17 +347,20 @@ impl dataset::HostSink for State {
             self.count_sample(&sample).map_err(Stop::from)?;
             samples.push(translate::sample(sample).map_err(Stop::BadValue)?);
         }
-        self.ask(move |caller| caller.emit(samples))
+        self.ask(move |caller| caller.emit(samples)).await
     }
 
-    fn drop(&mut self, sink: Resource<OpenSink>) -> Result<()> {
+    async fn drop(&mut self, sink: Resource<OpenSink>) -> Result<()> {
         self.table.delete(sink)?;
         Ok(())
     }
 }
 
 impl model::Host for State {
-    fn generate(&mut self, request: model::Request) -> Result<Result<model::Reply, types::Error>> {
+    async fn generate(
+        &mut self,
+        request: model::Request,
+    ) -> Result<Result<model::Reply, types::Error>> {
         let max_tokens = self.count_request(request.max_tokens).map_err(Stop::from)?;
         let images = request.images.into_iter().map(shown);
         let request = JudgeRequest {
@@ -369,7 +369,8 @@ impl model::Host for State {
             max_tokens,
             seed: request.seed,
         };
-        let reply = match self.ask(move |caller| caller.generate(&request))? {
+        let asked = self.ask(move |caller| caller.generate(&request)).await?;
+        let reply = match asked {
             Ok(reply) => reply,
             Err(error) => return Ok(Err(error)),
         };

@@ -12,6 +12,7 @@ mod cache;
 mod caller;
 pub mod check;
 mod converter;
+mod engines;
 mod error;
 mod evaluator;
 mod grants;

@@ -164,8 +164,8 @@ pub mod component {
     }
 
     impl Imports {
-        /// Bytes that pass without a word: the host is on another thread, and telling it takes longer than a
-        /// record.
+        /// Bytes that pass without a word: telling the host means leaving the plugin, which takes as long as
+        /// many a record.
         const QUIET: u64 = 256 << 10;
         /// It is told this often in any case.
         const ALWAYS: u32 = 16;

@@ -50,6 +50,7 @@
 
 pub mod bindings;
 pub mod blanks;
+pub mod characters;
 pub mod conversation;
 mod converter;
 mod digits;
@@ -62,6 +63,7 @@ mod marks;
 mod memory;
 pub mod model;
 pub mod options;
+mod parser;
 pub mod parts;
 pub mod place;
 pub mod records;

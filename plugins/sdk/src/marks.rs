@@ -104,11 +104,47 @@ pub(crate) fn line_feeds(bytes: &[u8]) -> (u64, Option<usize>) {
     (count, last)
 }
 
+/// How many characters of UTF-8 begin in `bytes`.
+#[cfg_attr(target_arch = "wasm32", target_feature(enable = "simd128"))]
+pub(crate) fn character_starts(bytes: &[u8]) -> usize {
+    let (chunks, rest) = bytes.as_chunks();
+    let starts = |lane| lanes::character_starts(lane).count_ones() as usize;
+    let whole: usize = chunks.iter().map(starts).sum();
+    whole + rest.iter().filter(|b| begins_character(**b)).count()
+}
+
+/// Where the character behind `n` others begins.
+#[cfg_attr(target_arch = "wasm32", target_feature(enable = "simd128"))]
+pub(crate) fn nth_character(bytes: &[u8], mut n: usize) -> Option<usize> {
+    let (chunks, rest) = bytes.as_chunks();
+    for (i, lane) in chunks.iter().enumerate() {
+        let mut starts = lanes::character_starts(lane);
+        let count = starts.count_ones() as usize;
+        if n < count {
+            for _ in 0..n {
+                starts &= starts - 1;
+            }
+            return Some(i * lanes::WIDTH + starts.trailing_zeros() as usize);
+        }
+        n -= count;
+    }
+    let mut starts = rest.iter().enumerate();
+    let starts = starts.by_ref().filter(|(_, b)| begins_character(**b));
+    let found = starts.map(|(at, _)| at).nth(n);
+    found.map(|at| chunks.len() * lanes::WIDTH + at)
+}
+
+/// Whether `byte` is no byte within a character of UTF-8.
+fn begins_character(byte: u8) -> bool {
+    byte & 0xc0 != 0x80
+}
+
 #[cfg(target_arch = "wasm32")]
 #[allow(unsafe_code)]
 mod lanes {
     use core::arch::wasm32::{
-        u8x16_bitmask, u8x16_eq, u8x16_lt, u8x16_splat, v128, v128_load, v128_or,
+        i8x16_ge, i8x16_splat, u8x16_bitmask, u8x16_eq, u8x16_lt, u8x16_splat, v128, v128_load,
+        v128_or,
     };
 
     pub const WIDTH: usize = 16;
@@ -146,6 +182,12 @@ mod lanes {
     }
 
     #[target_feature(enable = "simd128")]
+    pub fn character_starts(lane: &[u8; WIDTH]) -> u16 {
+        // Bytes within a character are the smallest ones of those with a sign.
+        u8x16_bitmask(i8x16_ge(load(lane), i8x16_splat(-0x40)))
+    }
+
+    #[target_feature(enable = "simd128")]
     pub fn line_feeds(lane: &[u8; WIDTH]) -> u16 {
         u8x16_bitmask(is(load(lane), b'\n'))
     }
@@ -171,6 +213,10 @@ mod lanes {
 
     pub fn ends_of_text(lane: &[u8; WIDTH], quote: u8) -> u16 {
         bits(lane, |b| b == quote || b == b'\\' || b < b' ')
+    }
+
+    pub fn character_starts(lane: &[u8; WIDTH]) -> u16 {
+        bits(lane, super::begins_character)
     }
 
     pub fn line_feeds(lane: &[u8; WIDTH]) -> u16 {

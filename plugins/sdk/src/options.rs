@@ -1,21 +1,21 @@
 //! Options: the JSON object a user gives a plugin, read with errors that name the member.
 
 use crate::Error;
-use crate::json::{self, Dialect, Node, Value};
+use crate::json::{self, Dialect, Node, Tree, Value};
 
 /// A user's options.
-pub struct Options<'a>(Node<'a>);
+pub struct Options<'a>(Tree<'a>);
 
 impl<'a> Options<'a> {
     /// Reads `text`, an object that may have the members `known` and no others.
     pub fn parse(text: &'a str, known: &[&str]) -> Result<Self, Error> {
-        let node = json::parse(text, Dialect::Json).map_err(|fault| {
+        let tree = json::parse(text, Dialect::Json).map_err(|fault| {
             Error::InvalidOptions(format!("{} at byte {}", fault.message, fault.at))
         })?;
-        let Value::Object(members) = &node.value else {
+        let Value::Object(mut members) = tree.root().value() else {
             return Err(Error::InvalidOptions("expected a JSON object".into()));
         };
-        if let Some((name, _)) = members.iter().find(|(name, _)| !known.contains(&&**name)) {
+        if let Some((name, _)) = members.find(|(name, _)| !known.contains(name)) {
             let known = match known {
                 [] => "none".to_owned(),
                 known => known.join(", "),
@@ -23,18 +23,18 @@ impl<'a> Options<'a> {
             let message = format!("/{name}: there is no such option; there are {known}");
             return Err(Error::InvalidOptions(message));
         }
-        Ok(Self(node))
+        Ok(Self(tree))
     }
 
     /// The text `name`, if given.
     pub fn text(&self, name: &str) -> Result<Option<&str>, Error> {
-        let read = |node: &'_ Node<'a>| matches!(node.value, Value::Text(_));
-        Ok(self.member(name, "a text", read)?.and_then(Node::text))
+        let member = self.member(name, "a text", Node::is_text)?;
+        Ok(member.and_then(Node::text))
     }
 
     /// The flag `name`; `default` if not given. The texts `true` and `false` count as well.
     pub fn flag(&self, name: &str, default: bool) -> Result<bool, Error> {
-        let read = |node: &Node<'a>| flag(node).is_some();
+        let read = |node| flag(node).is_some();
         let member = self.member(name, "true or false", read)?;
         Ok(member.and_then(flag).unwrap_or(default))
     }
@@ -53,10 +53,10 @@ impl<'a> Options<'a> {
 
     /// The texts `name`: one, or several in an array; none if not given.
     pub fn texts(&self, name: &str) -> Result<Vec<String>, Error> {
-        let texts = |node: &Node<'a>| match &node.value {
-            Value::Text(text) => Some(vec![text.to_string()]),
+        let texts = |node: Node<'_>| match node.value() {
+            Value::Text(text) => Some(vec![text.to_owned()]),
             Value::Array(items) => {
-                let texts = items.iter().map(|item| item.text().map(str::to_owned));
+                let texts = items.map(|item| item.text().map(str::to_owned));
                 texts.collect()
             }
             _ => None,
@@ -68,13 +68,12 @@ impl<'a> Options<'a> {
 
     /// The object `name`, whose members are texts; empty if not given.
     pub fn map(&self, name: &str) -> Result<Vec<(String, String)>, Error> {
-        let map = |node: &Node<'a>| match &node.value {
+        let map = |node: Node<'_>| match node.value() {
             Value::Object(members) => {
-                let pair = |(key, value): &(_, Node<'a>)| {
-                    let key: &std::borrow::Cow<'_, str> = key;
-                    Some((key.to_string(), value.text()?.to_owned()))
+                let pair = |(key, value): (&str, Node<'_>)| {
+                    Some((key.to_owned(), value.text()?.to_owned()))
                 };
-                members.iter().map(pair).collect::<Option<Vec<_>>>()
+                members.map(pair).collect::<Option<Vec<_>>>()
             }
             _ => None,
         };
@@ -85,19 +84,19 @@ impl<'a> Options<'a> {
 
     /// The number `name`, from `least` to `most`; `default` if not given.
     pub fn number(&self, name: &str, default: f64, least: f64, most: f64) -> Result<f64, Error> {
-        let read = |node: &Node<'a>| node.number().is_some_and(|n| n >= least && n <= most);
+        let read = |node: Node<'_>| node.number().is_some_and(|n| n >= least && n <= most);
         let expected = format!("a number from {least} to {most}");
         let member = self.member(name, &expected, read)?;
         Ok(member.and_then(Node::number).unwrap_or(default))
     }
 
-    fn member(
-        &self,
+    fn member<'s>(
+        &'s self,
         name: &str,
         expected: &str,
-        fits: impl Fn(&Node<'a>) -> bool,
-    ) -> Result<Option<&Node<'a>>, Error> {
-        match self.0.get_any(&[name]) {
+        fits: impl Fn(Node<'s>) -> bool,
+    ) -> Result<Option<Node<'s>>, Error> {
+        match self.0.root().get_any(&[name]) {
             Some(node) if !fits(node) => {
                 let message = format!("/{name}: expected {expected}");
                 Err(Error::InvalidOptions(message))
@@ -107,11 +106,11 @@ impl<'a> Options<'a> {
     }
 }
 
-fn flag(node: &Node<'_>) -> Option<bool> {
-    match &node.value {
-        Value::Bool(flag) => Some(*flag),
-        Value::Text(text) if text == "true" => Some(true),
-        Value::Text(text) if text == "false" => Some(false),
+fn flag(node: Node<'_>) -> Option<bool> {
+    match node.value() {
+        Value::Bool(flag) => Some(flag),
+        Value::Text("true") => Some(true),
+        Value::Text("false") => Some(false),
         _ => None,
     }
 }

@@ -7,7 +7,8 @@
 
 use std::borrow::Cow;
 
-use crate::json::{self, Dialect, Node, SyntaxError};
+use crate::json::{self, Dialect, SyntaxError, Tree};
+use crate::parser::{self, Values};
 use crate::place::Place;
 use crate::scan::{Scan, Step};
 use crate::window::Window;
@@ -23,6 +24,8 @@ pub struct Records<'s> {
     largest: usize,
     shape: Shape,
     count: u64,
+    /// Entries of the last record, and some more.
+    room: usize,
     /// Members of the file's object that hold records; none if the file is no such object.
     lists: &'s [&'static str],
     /// Texts that stood in the file's object beside the lists.
@@ -51,10 +54,12 @@ enum Shape {
     Closed,
 }
 
-/// One record, not yet parsed.
+/// One record.
 pub struct Record {
     text: String,
     dialect: Dialect,
+    /// What is in it, if its end was found by reading it.
+    values: Option<Values>,
     /// Why there is no text.
     fault: Option<SyntaxError>,
     /// Index of the record, from 0; in its list, if the file has several.
@@ -78,6 +83,7 @@ impl<'s> Records<'s> {
             largest,
             shape: Shape::Unknown,
             count: 0,
+            room: 0,
             lists: &[],
             texts: Vec::new(),
         }
@@ -119,9 +125,11 @@ impl<'s> Records<'s> {
             return Ok(None);
         };
         let place = self.window.place();
-        let length = match self.shape {
-            Shape::Lines => self.window.line(self.largest)?,
-            _ => self.length_of_value(first)?,
+        let values = self.read_at_hand(first);
+        let length = match (&values, self.shape) {
+            (Some(values), _) => Some(values.end),
+            (None, Shape::Lines) => self.window.line(self.largest)?,
+            (None, _) => self.length_of_value(first)?,
         };
         let (text, fault) = match length {
             Some(length) => {
@@ -136,7 +144,10 @@ impl<'s> Records<'s> {
                         (before, Some(SyntaxError { at, message }))
                     }
                 };
-                self.window.advance(length);
+                match &values {
+                    Some(values) if !values.has_lines => self.window.advance_in_line(length),
+                    _ => self.window.advance(length),
+                }
                 read
             }
             None => {
@@ -149,6 +160,7 @@ impl<'s> Records<'s> {
         Ok(Some(Record {
             text,
             dialect: self.dialect,
+            values,
             fault,
             index: self.count - 1,
             list: match self.shape {
@@ -304,10 +316,23 @@ impl<'s> Records<'s> {
         };
         let bytes = &self.window.bytes()[..length];
         let text = std::str::from_utf8(bytes).ok();
-        let node = text.and_then(|text| json::parse(text, self.dialect).ok());
-        let text = node.and_then(|node| node.text().map(str::to_owned));
+        let tree = text.and_then(|text| json::parse(text, self.dialect).ok());
+        let text = tree.and_then(|tree| tree.root().text().map(str::to_owned));
         self.window.advance(length);
         Ok(text)
+    }
+
+    /// The values of the record that starts at hand with `first`, if all of it is at hand and there is nothing
+    /// wrong with it. Otherwise its end is looked for by its brackets.
+    fn read_at_hand(&mut self, first: u8) -> Option<Values> {
+        let is_known = self.dialect == Dialect::Json && self.shape != Shape::Lines;
+        if !is_known || !matches!(first, b'{' | b'[') {
+            return None;
+        }
+        let bytes = self.window.bytes();
+        let values = parser::read(bytes, self.dialect, false, self.room).ok()?;
+        self.room = values.entries.len() + values.entries.len() / 8;
+        Some(values).filter(|values| values.end <= self.largest)
     }
 
     /// Bytes of the value that starts at hand with `first`; `None` if it is larger than allowed.
@@ -373,6 +398,7 @@ impl Record {
     pub fn whole(text: String, source: String, dialect: Dialect) -> Self {
         Self {
             dialect,
+            values: None,
             fault: None,
             index: 0,
             list: None,
@@ -384,12 +410,13 @@ impl Record {
     }
 
     /// Reads the record.
-    pub fn parse(&self) -> Result<Node<'_>, Error> {
-        let node = match &self.fault {
-            Some(fault) => Err(fault.clone()),
-            None => json::parse(&self.text, self.dialect),
+    pub fn parse(&self) -> Result<Tree<'_>, Error> {
+        let tree = match (&self.fault, &self.values) {
+            (Some(fault), _) => Err(fault.clone()),
+            (None, Some(values)) => Ok(Tree::of(&self.text, Cow::Borrowed(values))),
+            (None, None) => json::parse(&self.text, self.dialect),
         };
-        node.map_err(|SyntaxError { at, message }| {
+        tree.map_err(|SyntaxError { at, message }| {
             let at = self.location(at, None);
             invalid_input(MALFORMED, message, Some(at))
         })
@@ -422,29 +449,15 @@ pub fn pointer_step(name: &str) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::Memory;
 
     /// A source that gives `step` bytes at a time.
-    struct Dripping<'a>(&'a [u8], usize);
-
-    impl Source for Dripping<'_> {
-        fn name(&self) -> String {
-            "drip.json".into()
-        }
-        fn size(&self) -> Option<u64> {
-            None
-        }
-        fn read(&mut self, max: u32) -> Result<Vec<u8>, Error> {
-            let (now, later) = self.0.split_at(self.1.min(max as usize).min(self.0.len()));
-            self.0 = later;
-            Ok(now.to_vec())
-        }
-        fn read_at(&mut self, _: u64, _: u32) -> Result<Vec<u8>, Error> {
-            Err(Error::Unsupported("a drip has no past".into()))
-        }
+    fn dripping(bytes: &[u8], step: usize) -> Memory {
+        Memory::new("drip.json", bytes, step)
     }
 
     fn split(text: &str, step: usize, dialect: Dialect) -> Result<Vec<(String, u64, u64)>, Error> {
-        let mut source = Dripping(text.as_bytes(), step);
+        let mut source = dripping(text.as_bytes(), step);
         let mut records = Records::new(&mut source, dialect, 1000);
         let mut found = Vec::new();
         while let Some(record) = records.next_record()? {
@@ -476,8 +489,8 @@ mod tests {
             let found = split(&array, step, Dialect::Json).unwrap();
             let texts: Vec<&str> = found.iter().map(|(text, ..)| text.as_str()).collect();
             assert_eq!(texts, [record, "[1, 2]", "7", "\"x\""]);
-            assert_eq!((found[0].1, found[0].2), (2, 3));
-            assert_eq!((found[1].1, found[1].2), (3, 3));
+            let places = [0, 1].map(|i: usize| (found[i].1, found[i].2));
+            assert_eq!(places, [(2, 3), (3, 3)]);
 
             let lines = format!("{record}\r\n\n{record}\n");
             let found = split(&lines, step, Dialect::Json).unwrap();
@@ -505,39 +518,37 @@ mod tests {
 
     #[test]
     fn bytes_that_are_no_text_are_named() {
-        let mut source = Dripping(b"[\"a\xff\"]", 100);
+        let mut source = dripping(b"[\"a\xff\"]", 100);
         let mut records = Records::new(&mut source, Dialect::Json, 100);
         let record = records.next_record().unwrap().unwrap();
         let Err(Error::InvalidInput(diagnostic)) = record.parse() else {
             panic!("accepted");
         };
         assert_eq!(diagnostic.at.unwrap().column, Some(4));
-        let mut source = Dripping(b"\xff\xfe[\0", 100);
-        let mut records = Records::new(&mut source, Dialect::Json, 100);
-        assert!(records.next_record().is_err());
+        let mut source = dripping(b"\xff\xfe[\0", 100);
+        assert!(
+            Records::new(&mut source, Dialect::Json, 100)
+                .next_record()
+                .is_err()
+        );
     }
 
     #[test]
     fn behind_a_broken_line_the_next_is_read() {
         let text = "{\"a\": 1}\n{\"a\": [1, 2}\n{\"a\": \"x}\n{\"a\": 4}\n{\"a\"";
-        for step in [1, 5, 1000] {
-            let mut source = Dripping(text.as_bytes(), step);
+        let good = |text: &str, step| {
+            let mut source = dripping(text.as_bytes(), step);
             let mut records = Records::new(&mut source, Dialect::Json, 100);
-            let mut good = Vec::new();
-            while let Some(record) = records.next_record().unwrap() {
-                good.push((record.place.line, record.parse().is_ok()));
-            }
+            let next = || records.next_record().unwrap();
+            let all = std::iter::from_fn(next).map(|r| (r.place.line, r.parse().is_ok()));
+            all.collect::<Vec<_>>()
+        };
+        for step in [1, 5, 1000] {
             let found = [(1, true), (2, false), (3, false), (4, true), (5, false)];
-            assert_eq!(good, found);
+            assert_eq!(good(text, step), found);
         }
         let long = format!("{{\"a\": 1}}\n{{\"a\": \"{}\"}}\n{{}}", "x".repeat(999));
-        let mut source = Dripping(long.as_bytes(), 64);
-        let mut records = Records::new(&mut source, Dialect::Json, 100);
-        let mut good = Vec::new();
-        while let Some(record) = records.next_record().unwrap() {
-            good.push(record.parse().is_ok());
-        }
-        assert_eq!(good, [true, false, true]);
+        assert_eq!(good(&long, 64), [(1, true), (2, false), (3, true)]);
     }
 
     #[test]
@@ -546,12 +557,12 @@ mod tests {
           "images": [{"id": 1}, {"id": 2}], "empty": [], "skipped": [1, 2],
           "annotations": [{"id": 3}], "late": "x" }"#;
         for step in [1, 3, 1000] {
-            let mut source = Dripping(text.as_bytes(), step);
+            let mut source = dripping(text.as_bytes(), step);
             let lists = ["images", "annotations"];
             let mut records = Records::in_lists(&mut source, &lists, 50);
             let mut found = Vec::new();
             while let Some(record) = records.next_record().unwrap() {
-                let id = record.parse().unwrap().get("id").unwrap().index();
+                let id = record.parse().unwrap().root().get("id").unwrap().index();
                 found.push((record.list.unwrap(), record.index, id.unwrap()));
             }
             let expected = [("images", 0, 1), ("images", 1, 2), ("annotations", 0, 3)];
@@ -560,7 +571,7 @@ mod tests {
             assert_eq!(records.text("late"), Some("x"));
         }
         for cut in 0..text.len() {
-            let mut source = Dripping(&text.as_bytes()[..cut], 7);
+            let mut source = dripping(&text.as_bytes()[..cut], 7);
             let mut records = Records::in_lists(&mut source, &["images", "annotations"], 50);
             while let Ok(Some(_)) = records.next_record() {}
             assert!(records.next_record().is_err(), "cut at {cut}");
@@ -574,7 +585,7 @@ mod tests {
             "{\"a\": 1 \"b\": 2}",
             "{} x",
         ] {
-            let mut source = Dripping(bad.as_bytes(), 7);
+            let mut source = dripping(bad.as_bytes(), 7);
             let mut records = Records::in_lists(&mut source, &["images"], 50);
             assert!(records.next_record().is_err(), "{bad}");
         }

@@ -11,7 +11,7 @@
 //! ```
 
 use crate::blanks::strip;
-use crate::json::{self, Dialect, Node, Value as Json};
+use crate::json::{self, Dialect, Node, Tree, Value as Json};
 use crate::{Error, Part, Prediction, Role, Sample, Value};
 
 /// Most bytes of an answer, given or hoped for: so much is no answer, and a measure of it would cost
@@ -65,8 +65,9 @@ pub fn texts(sample: &Sample, name: &str) -> Result<Option<Vec<String>>, Error> 
     let Some(Value::Json(text)) = attribute(sample, outer) else {
         return Ok(None);
     };
-    let node = parse(text).map_err(|reason| bad(&reason))?;
-    let found = inner.split('.').try_fold(&node, |node, key| node.get(key));
+    let tree = parse(text).map_err(|reason| bad(&reason))?;
+    let mut steps = inner.split('.');
+    let found = steps.try_fold(tree.root(), |node, key| node.get(key));
     found.map_or(Ok(None), of_node).map_err(|r| bad(&r))
 }
 
@@ -117,27 +118,23 @@ fn of_value(value: &Value) -> Result<Option<Vec<String>>, String> {
         Value::Integer(integer) => integer.to_string(),
         Value::Number(number) => number.to_string(),
         Value::Text(text) => text.clone(),
-        Value::Json(text) => return of_node(&parse(text)?),
+        Value::Json(text) => return of_node(parse(text)?.root()),
     }]))
 }
 
-fn of_node(node: &Node<'_>) -> Result<Option<Vec<String>>, String> {
-    match &node.value {
+fn of_node(node: Node<'_>) -> Result<Option<Vec<String>>, String> {
+    match node.value() {
         Json::Null => Ok(None),
-        Json::Array(items) => items
-            .iter()
-            .map(of_item)
-            .collect::<Result<_, _>>()
-            .map(Some),
+        Json::Array(items) => items.map(of_item).collect::<Result<_, _>>().map(Some),
         _ => Ok(Some(vec![of_item(node)?])),
     }
 }
 
-fn of_item(node: &Node<'_>) -> Result<String, String> {
-    match &node.value {
+fn of_item(node: Node<'_>) -> Result<String, String> {
+    match node.value() {
         Json::Bool(flag) => Ok(flag.to_string()),
-        Json::Number(digits) => Ok((*digits).to_owned()),
-        Json::Text(text) => Ok(text.clone().into_owned()),
+        Json::Number(digits) => Ok(digits.to_owned()),
+        Json::Text(text) => Ok(text.to_owned()),
         Json::Object(_) => {
             let inner = node.get_any(&["answer", "text"]).and_then(Node::text);
             let inner = inner.map(str::to_owned);
@@ -147,9 +144,9 @@ fn of_item(node: &Node<'_>) -> Result<String, String> {
     }
 }
 
-fn parse(text: &str) -> Result<Node<'_>, String> {
-    let node = json::parse(strip(text), Dialect::Json);
-    node.map_err(|fault| format!("has something else than JSON ({})", fault.message))
+fn parse(text: &str) -> Result<Tree<'_>, String> {
+    let tree = json::parse(strip(text), Dialect::Json);
+    tree.map_err(|fault| format!("has something else than JSON ({})", fault.message))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::json::Node;
+use crate::json::{Node, Tree};
 use crate::records::{Record, Records};
 use crate::{Diagnostic, Error, Host, Location, Sample, Severity, Sink, Summary};
 
@@ -116,7 +116,7 @@ pub fn each_record(
     total: Option<u64>,
     output: &mut dyn Sink,
     host: &dyn Host,
-    mut samples_of: impl FnMut(&Node<'_>, &Record, &Remarks<'_>) -> Result<Vec<Sample>, Trouble>,
+    mut samples_of: impl FnMut(Node<'_>, &Record, &Remarks<'_>) -> Result<Vec<Sample>, Trouble>,
 ) -> Result<Summary, Error> {
     let mut summary = Summary {
         records: 0,
@@ -132,7 +132,7 @@ pub fn each_record(
             locate: &locate,
         };
         let samples = match parsed(&record, host)? {
-            Some(node) => match samples_of(&node, &record, &remarks) {
+            Some(tree) => match samples_of(tree.root(), &record, &remarks) {
                 Ok(samples) => samples,
                 Err(trouble) => {
                     remarks.trouble(trouble)?;
@@ -152,9 +152,9 @@ pub fn each_record(
 }
 
 /// The record's value; `None`, and a remark, if it is not JSON.
-pub fn parsed<'r>(record: &'r Record, host: &dyn Host) -> Result<Option<Node<'r>>, Error> {
+pub fn parsed<'r>(record: &'r Record, host: &dyn Host) -> Result<Option<Tree<'r>>, Error> {
     match record.parse() {
-        Ok(node) => Ok(Some(node)),
+        Ok(tree) => Ok(Some(tree)),
         Err(Error::InvalidInput(fault)) => {
             host.report(Diagnostic {
                 severity: Severity::Warning,

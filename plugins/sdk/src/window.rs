@@ -68,6 +68,13 @@ impl<'s> Window<'s> {
         self.used += bytes;
     }
 
+    /// The same where there is no line feed among them.
+    pub fn advance_in_line(&mut self, bytes: usize) {
+        self.place.offset += bytes as u64;
+        self.place.column += bytes as u64;
+        self.used += bytes;
+    }
+
     /// Skips a byte order mark; a file in UTF-16 is an error with the code `code`.
     pub fn skip_mark(&mut self, code: &str) -> Result<(), Error> {
         self.fill(3)?;

@@ -54,9 +54,10 @@ impl Converter for Alpaca {
 }"#;
 
     fn detect(head: &[u8], _name: &str) -> u8 {
-        let Some((record, _)) = json::first_record(head) else {
+        let Some((tree, _)) = json::first_record(head) else {
             return 0;
         };
+        let record = tree.root();
         let has = |keys: &[&str]| keys.iter().any(|key| record.get(key).is_some());
         match has(&["instruction"]) {
             true if has(&["output", "instances"]) => 95,

@@ -31,36 +31,32 @@ struct Field<'n> {
 }
 
 /// The first of `names` that says something.
-fn field<'n>(
-    node: &'n Node<'_>,
-    names: &[&str],
-    within: &str,
-) -> Result<Option<Field<'n>>, Trouble> {
+fn field<'n>(node: Node<'n>, names: &[&str], within: &str) -> Result<Option<Field<'n>>, Trouble> {
     for name in names {
         let Some(found) = node.get(name) else {
             continue;
         };
         let place = format!("{within}/{name}");
-        match &found.value {
+        match found.value() {
             Value::Null => {}
             Value::Text(text) if text.trim().is_empty() => {}
             Value::Text(text) => {
                 return Ok(Some(Field {
                     text,
-                    at: found.at,
+                    at: found.at(),
                     name: place,
                 }));
             }
             Value::Number(text) => {
                 return Ok(Some(Field {
                     text,
-                    at: found.at,
+                    at: found.at(),
                     name: place,
                 }));
             }
             _ => {
                 let message = format!("{name} is no text: record skipped");
-                return Err(skip("not-text", message, found.at, place));
+                return Err(skip("not-text", message, found.at(), place));
             }
         }
     }
@@ -69,7 +65,7 @@ fn field<'n>(
 
 /// The samples of a record: one, or one for each of its instances.
 pub fn samples(
-    node: &Node<'_>,
+    node: Node<'_>,
     record: &Record,
     choices: &Choices,
     ids: &mut Ids,
@@ -77,18 +73,18 @@ pub fn samples(
 ) -> Result<Vec<Sample>, Trouble> {
     let Some(instruction) = field(node, &INSTRUCTION, "")? else {
         let message = "the record has no instruction: record skipped";
-        return Err(skip("no-instruction", message, node.at, ""));
+        return Err(skip("no-instruction", message, node.at(), ""));
     };
     let id = match node.get("id").and_then(Node::name) {
         Some(id) if !id.is_empty() => id.to_owned(),
         _ => format!("record-{}", record.index + 1),
     };
-    let Some(instances) = node.get("instances").filter(|n| n.value != Value::Null) else {
+    let Some(instances) = node.get("instances").filter(|n| !n.is_null()) else {
         let sample = sample(node, "", &instruction, node, id, choices, remarks)?;
-        return fresh(vec![sample], ids, remarks, node.at);
+        return fresh(vec![sample], ids, remarks, node.at());
     };
     let mut samples = Vec::new();
-    for (i, instance) in instances.items().iter().enumerate() {
+    for (i, instance) in instances.items().enumerate() {
         let (place, id) = (format!("/instances/{i}"), format!("{id}#{}", i + 1));
         match sample(instance, &place, &instruction, node, id, choices, remarks) {
             Ok(sample) => samples.push(sample),
@@ -97,9 +93,9 @@ pub fn samples(
     }
     if instances.items().is_empty() {
         let message = "the record has no instances: record skipped";
-        return Err(skip("no-answer", message, instances.at, "/instances"));
+        return Err(skip("no-answer", message, instances.at(), "/instances"));
     }
-    fresh(samples, ids, remarks, node.at)
+    fresh(samples, ids, remarks, node.at())
 }
 
 fn fresh(
@@ -116,10 +112,10 @@ fn fresh(
 
 /// The sample of `node`, which has input and output; the rest stands in `record`.
 fn sample(
-    node: &Node<'_>,
+    node: Node<'_>,
     within: &str,
     instruction: &Field<'_>,
-    record: &Node<'_>,
+    record: Node<'_>,
     id: String,
     choices: &Choices,
     remarks: &Remarks<'_>,
@@ -134,27 +130,27 @@ fn sample(
     };
     let Some(answer) = answer else {
         let message = "the instruction has no output: record skipped";
-        return Err(skip("no-answer", message, node.at, within));
+        return Err(skip("no-answer", message, node.at(), within));
     };
     let mut conversation = Conversation::new();
     if let Some(system) = field(record, &["system", "system_prompt"], "")? {
         conversation.text(Role::System, system.text, system.at, system.name);
     }
-    let earlier = record.get("history").filter(|n| n.value != Value::Null);
+    let earlier = record.get("history").filter(|n| !n.is_null());
     if let Some(earlier) = earlier {
-        let Value::Array(pairs) = &earlier.value else {
+        let Value::Array(pairs) = earlier.value() else {
             let message = "history is no list of questions and answers: record skipped";
-            return Err(skip("bad-history", message, earlier.at, "/history"));
+            return Err(skip("bad-history", message, earlier.at(), "/history"));
         };
-        for (i, pair) in pairs.iter().enumerate() {
+        for (i, pair) in pairs.enumerate() {
             let place = format!("/history/{i}");
-            let texts = [0, 1].map(|side| pair.items().get(side).and_then(Node::text));
-            let ([Some(question), Some(answer)], 2) = (texts, pair.items().len()) else {
+            let texts = [0, 1].map(|side| pair.items().nth(side)?.text());
+            let ([Some(question), Some(answer)], 2) = (texts, pair.items().count()) else {
                 let message = "a turn of history is not a question and an answer: record skipped";
-                return Err(skip("bad-history", message, pair.at, place));
+                return Err(skip("bad-history", message, pair.at(), place));
             };
-            conversation.text(Role::User, question, pair.at, place.as_str());
-            conversation.text(Role::Assistant, answer, pair.at, place);
+            conversation.text(Role::User, question, pair.at(), place.as_str());
+            conversation.text(Role::Assistant, answer, pair.at(), place);
         }
     }
     let question = match &input {
@@ -173,28 +169,27 @@ fn sample(
     conversation.text(Role::Assistant, answer.text, answer.at, answer.name);
     let mut images = Vec::new();
     for name in ["image", "images"] {
-        let Some(listed) = record.get(name).filter(|n| n.value != Value::Null) else {
+        let Some(listed) = record.get(name).filter(|n| !n.is_null()) else {
             continue;
         };
-        let single = std::slice::from_ref(listed);
-        let list = match listed.value {
-            Value::Array(_) => listed.items(),
-            _ => single,
-        };
-        for (i, image) in list.iter().enumerate() {
-            let place = match listed.value {
-                Value::Array(_) => format!("/{name}/{i}"),
-                _ => format!("/{name}"),
+        for (i, image) in listed.each().enumerate() {
+            let place = match listed.is_array() {
+                true => format!("/{name}/{i}"),
+                false => format!("/{name}"),
             };
             let Some(file) = image.text() else {
                 let message = "an image that is not named: record skipped";
-                return Err(skip("image-name", message, image.at, place));
+                return Err(skip("image-name", message, image.at(), place));
             };
             if !file.is_empty() {
-                images.push(choices.images.find(file, remarks.host, image.at, &place)?);
+                images.push(
+                    choices
+                        .images
+                        .find(file, remarks.host, image.at(), &place)?,
+                );
             }
         }
     }
-    conversation.show_at_markers(images, remarks, record.at)?;
-    conversation.finish(id, choices.system.as_deref(), remarks, record.at)
+    conversation.show_at_markers(images, remarks, record.at())?;
+    conversation.finish(id, choices.system.as_deref(), remarks, record.at())
 }

@@ -58,10 +58,10 @@ impl Converter for CocoCaptions {
 }"#;
 
     fn detect(head: &[u8], name: &str) -> u8 {
-        let Some(node) = json::beginning(head) else {
+        let Some(tree) = json::beginning(head) else {
             return 0;
         };
-        let first = |list| node.get(list).and_then(|list| list.items().first());
+        let first = |list| tree.root().get(list).and_then(|list| list.items().next());
         match (first("annotations"), first("images")) {
             (Some(annotation), _) if annotation.has(&["image_id", "caption"]) => 95,
             // Of a large file the annotations are not in sight.
@@ -154,10 +154,10 @@ impl Conversion<'_> {
     fn with(
         &mut self,
         record: &Record,
-        work: impl FnOnce(&mut Self, &Node<'_>, &Remarks<'_>) -> Result<(), Trouble>,
+        work: impl FnOnce(&mut Self, Node<'_>, &Remarks<'_>) -> Result<(), Trouble>,
     ) -> Result<bool, Error> {
         let host = self.host;
-        let Some(node) = parsed(record, host)? else {
+        let Some(tree) = parsed(record, host)? else {
             return Ok(false);
         };
         let locate = |at, field: Option<&str>| record.location(at, field);
@@ -166,7 +166,7 @@ impl Conversion<'_> {
             host,
             locate: &locate,
         };
-        match work(self, &node, &remarks) {
+        match work(self, tree.root(), &remarks) {
             Ok(()) => Ok(true),
             Err(trouble) => {
                 remarks.trouble(trouble)?;
@@ -179,16 +179,16 @@ impl Conversion<'_> {
         self.with(record, |own, node, remarks| {
             let Some(id) = node.get("id").and_then(Node::name) else {
                 let message = "an image without id: left out";
-                return Err(skip("bad-image", message, node.at, ""));
+                return Err(skip("bad-image", message, node.at(), ""));
             };
             let name = node.get_any(&["file_name", "coco_url", "flickr_url"]);
             let Some(name) = name.and_then(Node::text) else {
                 let message = "an image without file_name: left out";
-                return Err(skip("bad-image", message, node.at, ""));
+                return Err(skip("bad-image", message, node.at(), ""));
             };
             if !own.catalogue.add(id, name, record.index) {
                 let message = format!("another image has the id {id}: left out");
-                remarks.warn("duplicate-image", message, node.at, "/id")?;
+                remarks.warn("duplicate-image", message, node.at(), "/id")?;
             }
             Ok(())
         })?;
@@ -213,26 +213,26 @@ impl Conversion<'_> {
     /// The sample of an annotation; `None` if the user does not want it.
     fn sample(
         &mut self,
-        node: &Node<'_>,
+        node: Node<'_>,
         record: &Record,
         remarks: &Remarks<'_>,
     ) -> Result<Option<Sample>, Trouble> {
         let image_id = node.get("image_id");
         let Some(id) = image_id.and_then(Node::name) else {
             let message = "the annotation names no image: skipped";
-            return Err(skip("no-image", message, node.at, ""));
+            return Err(skip("no-image", message, node.at(), ""));
         };
-        let at = image_id.map_or(node.at, |node| node.at);
+        let at = image_id.unwrap_or(node).at();
         let caption = match node.get("caption") {
             None => {
                 let message = "the annotation has no caption: skipped";
-                return Err(skip("no-caption", message, node.at, ""));
+                return Err(skip("no-caption", message, node.at(), ""));
             }
             Some(caption) => match caption.text().map(str::trim) {
-                Some(text) if !text.is_empty() => (text, caption.at),
+                Some(text) if !text.is_empty() => (text, caption.at()),
                 _ => {
                     let message = "the caption is empty or no text: skipped";
-                    return Err(skip("no-caption", message, caption.at, "/caption"));
+                    return Err(skip("no-caption", message, caption.at(), "/caption"));
                 }
             },
         };
@@ -242,7 +242,7 @@ impl Conversion<'_> {
         };
         if self.catalogue.is_captioned(image) && self.choices.first_only {
             let message = "the image has a caption already, and captions=first: left out";
-            remarks.note("further-caption", message, node.at, "")?;
+            remarks.note("further-caption", message, node.at(), "")?;
             return Ok(None);
         }
         let name = self.catalogue.name(image);
@@ -252,7 +252,7 @@ impl Conversion<'_> {
         let question = &questions[record.index as usize % questions.len()];
         let mut conversation = Conversation::new();
         let content = vec![conversation.image(found), Part::Text(question.clone())];
-        conversation.say(Role::User, content, node.at, "");
+        conversation.say(Role::User, content, node.at(), "");
         conversation.text(Role::Assistant, caption.0, caption.1, "/caption");
         conversation.extra.push(match id.parse() {
             Ok(number) => ("image_id".into(), Value::Integer(number)),
@@ -263,8 +263,8 @@ impl Conversion<'_> {
             _ => format!("annotation-{}", record.index + 1),
         };
         let system = self.choices.system.as_deref();
-        let mut sample = conversation.finish(own, system, remarks, node.at)?;
-        sample.id = self.ids.fresh(sample.id, node.at, remarks)?;
+        let mut sample = conversation.finish(own, system, remarks, node.at())?;
+        sample.id = self.ids.fresh(sample.id, node.at(), remarks)?;
         Ok(Some(sample))
     }
 

@@ -37,7 +37,7 @@ const BOXES: Usual = Usual {
 
 /// The samples of a record: one, or one for each of its answers.
 pub fn samples(
-    node: &Node<'_>,
+    node: Node<'_>,
     record: &Record,
     choices: &mut Choices,
     remarks: &Remarks<'_>,
@@ -51,7 +51,7 @@ pub fn samples(
     let (text, image) = (field(&TEXT), field(&IMAGE));
     if text.is_none() && image.is_none() {
         let message = "the record has neither text nor filename: skipped";
-        return Err(skip("no-content", message, node.at, ""));
+        return Err(skip("no-content", message, node.at(), ""));
     }
     let text = text.and_then(|(_, text)| text.text()).unwrap_or_default();
     let found = labels::find(node, &|label| choices.label(label));
@@ -60,19 +60,19 @@ pub fn samples(
         .is_some_and(|relations| !relations.items().is_empty())
     {
         let message = "relations between spans: left out";
-        remarks.note("relations", message, node.at, "/relations")?;
+        remarks.note("relations", message, node.at(), "/relations")?;
     }
     let (usual, mut answers) = match found {
         None => {
             let message = "the record has no label: skipped";
-            return Err(skip("no-label", message, node.at, ""));
+            return Err(skip("no-label", message, node.at(), ""));
         }
         Some(Labels::Unknown(name)) => {
             let message = "its labels are of a kind that graft cannot put into words: skipped";
             return Err(skip(
                 "unsupported-label",
                 message,
-                node.at,
+                node.at(),
                 format!("/{name}"),
             ));
         }
@@ -97,20 +97,24 @@ pub fn samples(
     if answers.is_empty() {
         let Some(answer) = &choices.no_label else {
             let message = "nothing is labelled: skipped; no_label says what to answer";
-            return Err(skip("no-label", message, node.at, ""));
+            return Err(skip("no-label", message, node.at(), ""));
         };
         answers.push(answer.clone());
     }
     if choices.first_only && answers.len() > 1 {
         let message = format!("{} further answers: left out", answers.len() - 1);
-        remarks.note("further-answers", message, node.at, "")?;
+        remarks.note("further-answers", message, node.at(), "")?;
         answers.truncate(1);
     }
     let shown = match image {
         None => None,
         Some((name, image)) => {
             let (field, file) = (format!("/{name}"), image.text().unwrap_or_default());
-            Some(choices.images.find(file, remarks.host, image.at, &field)?)
+            Some(
+                choices
+                    .images
+                    .find(file, remarks.host, image.at(), &field)?,
+            )
         }
     };
     let question = match &choices.question {
@@ -131,13 +135,13 @@ pub fn samples(
             .map(|i| conversation.image(i.clone()))
             .collect();
         parts.push(Part::Text(question.clone()));
-        conversation.say(Role::User, parts, node.at, "");
-        conversation.text(Role::Assistant, answer, node.at, "");
+        conversation.say(Role::User, parts, node.at(), "");
+        conversation.text(Role::Assistant, answer, node.at(), "");
         let id = match several {
             true => format!("{id}#{}", i + 1),
             false => id.clone(),
         };
-        let sample = conversation.finish(id, choices.system.as_deref(), remarks, node.at)?;
+        let sample = conversation.finish(id, choices.system.as_deref(), remarks, node.at())?;
         samples.push(sample);
     }
     Ok(samples)
@@ -147,7 +151,7 @@ pub fn samples(
 fn task(
     choices: &mut Choices,
     texts: &[String],
-    node: &Node<'_>,
+    node: Node<'_>,
     remarks: &Remarks<'_>,
 ) -> Result<Task, Trouble> {
     if let Some(task) = choices.task {
@@ -163,7 +167,7 @@ fn task(
     };
     choices.task = Some(task);
     let message = format!("by the first label this is taken for {name}; the option task says it");
-    remarks.note("guessed-task", message, node.at, "")?;
+    remarks.note("guessed-task", message, node.at(), "")?;
     Ok(task)
 }
 

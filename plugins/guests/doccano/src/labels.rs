@@ -1,6 +1,6 @@
 //! The labels of a record, of whichever kind.
 
-use graft_plugin::json::{Node, Value};
+use graft_plugin::json::Node;
 
 /// Members that hold labels; they were called differently over the versions.
 const NAMES: [&str; 8] = [
@@ -45,15 +45,15 @@ pub struct Area<'n> {
 }
 
 /// The labels of `record`, renamed by `rename`; `None` if it has no member for labels.
-pub fn find<'n>(record: &'n Node<'n>, rename: &dyn Fn(&'n str) -> &'n str) -> Option<Labels<'n>> {
-    let is_there = |name: &str| record.get(name).filter(|node| node.value != Value::Null);
+pub fn find<'n>(record: Node<'n>, rename: &dyn Fn(&'n str) -> &'n str) -> Option<Labels<'n>> {
+    let is_there = |name: &str| record.get(name).filter(|node| !node.is_null());
     // An empty list says nothing about its kind; one that is not empty may stand behind it.
     let mut found = NAMES
         .iter()
         .filter_map(|name| Some((*name, is_there(name)?)));
     let mut empty = None;
     let full = found.find(|(name, node)| {
-        let is_empty = matches!(&node.value, Value::Array(items) if items.is_empty());
+        let is_empty = node.is_array() && node.items().is_empty();
         if is_empty {
             empty = empty.or(Some(*name));
         }
@@ -73,46 +73,45 @@ pub fn find<'n>(record: &'n Node<'n>, rename: &dyn Fn(&'n str) -> &'n str) -> Op
         }));
     }
     let items = node.items();
-    let first = items.first()?;
-    let label = |node: &'n Node<'n>| {
+    let first = items.clone().next()?;
+    let label = |node: Node<'n>| {
         let label = node
             .get_any(&["label", "category"])
-            .or_else(|| node.items().get(2));
+            .or_else(|| node.items().nth(2));
         rename(label.and_then(Node::name).unwrap_or_default())
     };
-    let is_span = |node: &Node<'_>| {
-        matches!(node.value, Value::Array(_)) || node.has(&["start_offset"]) || node.has(&["start"])
-    };
+    let is_span =
+        |node: Node<'_>| node.is_array() || node.has(&["start_offset"]) || node.has(&["start"]);
     Some(if is_span(first) {
-        let span = |node: &'n Node<'n>| {
+        let span = |node: Node<'n>| {
             let number = |keys: &[&str], place: usize| {
-                let number = node.get_any(keys).or_else(|| node.items().get(place));
+                let number = node.get_any(keys).or_else(|| node.items().nth(place));
                 number.and_then(Node::index)
             };
             Span {
                 start: number(&["start_offset", "start"], 0),
                 end: number(&["end_offset", "end"], 1),
                 label: label(node),
-                at: node.at,
+                at: node.at(),
             }
         };
-        Labels::Spans(items.iter().map(span).collect())
+        Labels::Spans(items.map(span).collect())
     } else if first.has(&["x", "y"]) {
-        let area = |node: &'n Node<'n>| Area {
+        let area = |node: Node<'n>| Area {
             sides: ["x", "y", "width", "height"].map(|side| node.get(side)?.number()),
             label: label(node),
-            at: node.at,
+            at: node.at(),
         };
-        Labels::Boxes(items.iter().map(area).collect())
+        Labels::Boxes(items.map(area).collect())
     } else {
         // Texts, or the annotations of old versions: {"label": 3} and {"text": "…"}.
-        let text = |node: &'n Node<'n>| {
+        let text = |node: Node<'n>| {
             let text = node
                 .name()
                 .or_else(|| node.get_any(&["label", "text"])?.name());
             text.map(rename)
         };
-        match items.iter().map(text).collect::<Option<Vec<_>>>() {
+        match items.map(text).collect::<Option<Vec<_>>>() {
             Some(texts) => Labels::Texts(texts),
             None => Labels::Unknown(name),
         }

@@ -77,9 +77,10 @@ impl Converter for Doccano {
 }"#;
 
     fn detect(head: &[u8], _name: &str) -> u8 {
-        let Some((record, in_array)) = json::first_record(head) else {
+        let Some((tree, in_array)) = json::first_record(head) else {
             return 0;
         };
+        let record = tree.root();
         let shown = example::TEXT
             .iter()
             .any(|name| record.get(name).is_some_and(|text| text.text().is_some()));
@@ -88,7 +89,7 @@ impl Converter for Doccano {
         if !(shown || image) || record.has(&["annotation_id"]) || record.has(&["tokens"]) {
             return 0;
         }
-        let sure = match labels::find(&record, &|label| label) {
+        let sure = match labels::find(record, &|label| label) {
             Some(Labels::Spans(spans)) if shown && !spans.is_empty() => 90,
             Some(Labels::Boxes(boxes)) if image && !boxes.is_empty() => 85,
             Some(Labels::Texts(texts)) if !texts.is_empty() && record.has(&["id"]) => 75,
@@ -138,7 +139,7 @@ impl Converter for Doccano {
             |node, record, remarks| {
                 let mut samples = example::samples(node, record, &mut choices, remarks)?;
                 for sample in &mut samples {
-                    sample.id = ids.fresh(std::mem::take(&mut sample.id), node.at, remarks)?;
+                    sample.id = ids.fresh(std::mem::take(&mut sample.id), node.at(), remarks)?;
                 }
                 Ok(samples)
             },

@@ -64,8 +64,8 @@ fn steps(sample: &Sample) -> Result<Option<usize>, Error> {
         let message = format!("has no program in \"semantic\" ({reason})");
         reference::unusable(sample, "bad-attribute", &message)
     };
-    let node = json::parse(text, Dialect::Json).map_err(|fault| bad(fault.message))?;
-    let counts = |step: &Node<'_>| {
+    let tree = json::parse(text, Dialect::Json).map_err(|fault| bad(fault.message))?;
+    let counts = |step: Node<'_>| {
         let part = |key| step.get(key).and_then(Node::text);
         let missing = || bad("a step without operation or argument".into());
         let operation = part("operation").ok_or_else(missing)?;
@@ -73,10 +73,7 @@ fn steps(sample: &Sample) -> Result<Option<usize>, Error> {
         let step = format!("{operation}: {argument}");
         Ok(!FINAL_STEPS.iter().any(|last| step.contains(last)))
     };
-    let counted: Vec<bool> = node
-        .items()
-        .iter()
-        .map(counts)
-        .collect::<Result<_, Error>>()?;
+    let steps = tree.root().items();
+    let counted: Vec<bool> = steps.map(counts).collect::<Result<_, Error>>()?;
     Ok(Some(counted.into_iter().filter(|&counts| counts).count()))
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use graft_plugin::blanks::collapse;
-use graft_plugin::json::{Node, Value};
+use graft_plugin::json::{Members, Node, Value};
 
 /// A value in a form in which equal ones compare equal.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,7 +47,7 @@ impl<'v> Fields<'v> {
     /// The fields of a value by their paths: JSON pointers with `*` for the elements of an array.
     /// Null and empty arrays and objects are no fields; of members with the same name the last
     /// counts. None if the paths take more than 16 MiB.
-    pub fn of(node: &'v Node<'_>) -> Option<Self> {
+    pub fn of(node: Node<'v>) -> Option<Self> {
         let mut fields = Self::default();
         fields.gather(node, &mut String::new())?;
         let paths = fields.paths.as_str();
@@ -66,13 +66,13 @@ impl<'v> Fields<'v> {
         groups.map(move |group| (path(&group[0]), group))
     }
 
-    fn gather(&mut self, node: &'v Node<'_>, path: &mut String) -> Option<()> {
+    fn gather(&mut self, node: Node<'v>, path: &mut String) -> Option<()> {
         let end = path.len();
-        match &node.value {
+        match node.value() {
             Value::Null => {}
-            Value::Array(items) => {
+            Value::Array(mut items) => {
                 path.push_str("/*");
-                items.iter().try_for_each(|item| self.gather(item, path))?;
+                items.try_for_each(|item| self.gather(item, path))?;
             }
             Value::Object(members) => {
                 for (name, value) in last_of_each_name(members) {
@@ -83,13 +83,11 @@ impl<'v> Fields<'v> {
                 }
             }
             Value::Bool(flag) => {
-                let text = if *flag { "true" } else { "false" };
-                self.take(path, Plain::Flag(*flag), Plain::Text(text.into()))?;
+                let text = if flag { "true" } else { "false" };
+                self.take(path, Plain::Flag(flag), Plain::Text(text.into()))?;
             }
             Value::Number(digits) => self.take(path, number(digits), number(digits))?,
-            Value::Text(text) => {
-                self.take(path, Plain::Text((&**text).into()), normalised(text))?
-            }
+            Value::Text(text) => self.take(path, Plain::Text(text.into()), normalised(text))?,
         }
         path.truncate(end);
         Some(())
@@ -115,12 +113,12 @@ impl<'v> Fields<'v> {
     }
 }
 
-type Member<'v> = (&'v str, &'v Node<'v>);
+type Member<'v> = (&'v str, Node<'v>);
 
-fn last_of_each_name<'v>(members: &'v [(Cow<'_, str>, Node<'_>)]) -> Vec<Member<'v>> {
-    let member = |(name, value): &'v (Cow<'_, str>, Node<'_>)| -> Member<'v> { (name, value) };
+fn last_of_each_name(members: Members<'_>) -> Vec<Member<'_>> {
+    let members: Vec<_> = members.collect();
     if members.len() > FEW {
-        let last: BTreeMap<&str, &Node<'_>> = members.iter().map(member).collect();
+        let last: BTreeMap<&str, Node<'_>> = members.into_iter().collect();
         return last.into_iter().collect();
     }
     let is_last = |&at: &usize| {
@@ -129,7 +127,7 @@ fn last_of_each_name<'v>(members: &'v [(Cow<'_, str>, Node<'_>)]) -> Vec<Member<
             .all(|(name, _)| *name != members[at].0)
     };
     let last = (0..members.len()).filter(is_last);
-    last.map(|at| member(&members[at])).collect()
+    last.map(|at| members[at]).collect()
 }
 
 /// A member's name in a JSON pointer.
@@ -183,7 +181,7 @@ mod tests {
 
     fn paths(text: &str) -> Vec<(String, usize)> {
         let node = parse(text, Dialect::Json).unwrap();
-        let mut fields = Fields::of(&node).unwrap();
+        let mut fields = Fields::of(node.root()).unwrap();
         let groups = fields.groups();
         groups
             .map(|(path, leaves)| (path.to_owned(), leaves.len()))
@@ -207,7 +205,7 @@ mod tests {
         assert!(paths("{}").is_empty());
         let members: Vec<_> = (0..100).map(|i| format!("\"{i}\": 1")).collect();
         let long = format!("{{\"{}\": {{{}}}}}", "x".repeat(1 << 20), members.join(","));
-        assert!(Fields::of(&parse(&long, Dialect::Json).unwrap()).is_none());
+        assert!(Fields::of(parse(&long, Dialect::Json).unwrap().root()).is_none());
         let many: Vec<_> = (0..40).map(|i| format!("\"{}\": {i}", i % 20)).collect();
         assert_eq!(paths(&format!("{{{}}}", many.join(","))).len(), 20);
     }
@@ -216,8 +214,7 @@ mod tests {
     fn values_are_made_alike_if_asked() {
         let same = |a: &str, b: &str, exact: bool| {
             let nodes = [a, b].map(|text| parse(text, Dialect::Json).unwrap());
-            let [a, b] =
-                [&nodes[0], &nodes[1]].map(|node| Fields::of(node).unwrap().leaves.remove(0));
+            let [a, b] = [0, 1].map(|i| Fields::of(nodes[i].root()).unwrap().leaves.remove(0));
             match exact {
                 true => a.exact == b.exact,
                 false => a.normalised == b.normalised,

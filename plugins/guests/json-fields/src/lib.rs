@@ -111,15 +111,15 @@ impl Run for JsonFields {
             reference::unusable(sample, "bad-reference", &message)
         };
         let hoped = strict::parse(&hoped).map_err(refuse)?;
-        let mut hoped = Fields::of(&hoped).ok_or_else(|| refuse(LONG_NAMES.into()))?;
+        let mut hoped = Fields::of(hoped.root()).ok_or_else(|| refuse(LONG_NAMES.into()))?;
         let parts = self.breakdown.parts(sample)?;
         let text = match self.fences {
             true => without_fence(said),
             false => said,
         };
-        let node = strict::parse(text);
-        let given = match &node {
-            Ok(node) => Fields::of(node).ok_or(LONG_NAMES),
+        let tree = strict::parse(text);
+        let given = match &tree {
+            Ok(tree) => Fields::of(tree.root()).ok_or(LONG_NAMES),
             Err(reason) => Err(reason.as_str()),
         };
         if let Err(reason) = &given {

@@ -2,36 +2,36 @@
 //!
 //! The reader of the SDK forgives exporters some things that are no JSON; an answer is not forgiven.
 
-use graft_plugin::json::{self, Dialect, Node, Value};
+use graft_plugin::json::{self, Dialect, Node, Tree, Value};
 
 /// Most bytes of a text: its values take fifty times as much memory.
 const LONGEST: usize = 1 << 20;
 
 /// Reads `text`; the error says what is wrong and where.
-pub fn parse(text: &str) -> Result<Node<'_>, String> {
+pub fn parse(text: &str) -> Result<Tree<'_>, String> {
     if text.len() > LONGEST {
         return Err(format!(
             "{} bytes, where {LONGEST} are the most",
             text.len()
         ));
     }
-    let node = json::parse(text, Dialect::Json)
+    let tree = json::parse(text, Dialect::Json)
         .map_err(|fault| format!("{} at byte {}", fault.message, fault.at))?;
-    check(text, &node)?;
+    check(text, tree.root())?;
     match control_in_string(text) {
         Some(at) => Err(format!("a control character in a string at byte {at}")),
-        None => Ok(node),
+        None => Ok(tree),
     }
 }
 
-fn check(text: &str, node: &Node<'_>) -> Result<(), String> {
-    let fault = |what: &str| Err(format!("{what} at byte {}", node.at));
-    match &node.value {
+fn check(text: &str, node: Node<'_>) -> Result<(), String> {
+    let fault = |what: &str| Err(format!("{what} at byte {}", node.at()));
+    match node.value() {
         // `NaN` and `Infinity` are read as null.
-        Value::Null if !text[node.at..].starts_with("null") => fault("expected a value"),
+        Value::Null if !text[node.at()..].starts_with("null") => fault("expected a value"),
         Value::Number(digits) if !is_number(digits) => fault(&format!("`{digits}` is no number")),
-        Value::Array(items) => items.iter().try_for_each(|item| check(text, item)),
-        Value::Object(members) => members.iter().try_for_each(|(_, value)| check(text, value)),
+        Value::Array(mut items) => items.try_for_each(|item| check(text, item)),
+        Value::Object(mut members) => members.try_for_each(|(_, value)| check(text, value)),
         _ => Ok(()),
     }
 }

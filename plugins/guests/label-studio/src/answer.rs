@@ -67,7 +67,7 @@ impl Answers {
     pub fn add(
         &mut self,
         control: &str,
-        value: &Node<'_>,
+        value: Node<'_>,
         region: Option<&str>,
         field: &str,
         choices: &Choices,
@@ -77,7 +77,7 @@ impl Answers {
             Ok(read) => read,
             Err((code, message)) => {
                 let message = format!("{message}: left out");
-                return remarks.note(code, message, value.at, field);
+                return remarks.note(code, message, value.at(), field);
             }
         };
         let is_region = matches!(read.kind, Kind::Boxes | Kind::Spans);
@@ -97,7 +97,7 @@ impl Answers {
                 control: control.to_owned(),
                 kind: read.kind,
                 lines: Vec::new(),
-                at: value.at,
+                at: value.at(),
                 field: field.to_owned(),
             });
         }
@@ -112,19 +112,18 @@ impl Answers {
 }
 
 /// The texts of an array, or of a text; none if it is something else.
-fn texts(node: &Node<'_>) -> Option<Vec<String>> {
-    match &node.value {
-        Value::Text(text) => Some(vec![text.to_string()]),
-        Value::Array(items) if !items.is_empty() => items
-            .iter()
-            .map(|item| item.text().map(str::to_owned))
-            .collect(),
+fn texts(node: Node<'_>) -> Option<Vec<String>> {
+    match node.value() {
+        Value::Text(text) => Some(vec![text.to_owned()]),
+        Value::Array(items) if !items.is_empty() => {
+            items.map(|item| item.text().map(str::to_owned)).collect()
+        }
         _ => None,
     }
 }
 
 /// A result, whatever control made it; the error is a code and a sentence.
-fn read(value: &Node<'_>, choices: &Choices) -> Result<Read, (&'static str, String)> {
+fn read(value: Node<'_>, choices: &Choices) -> Result<Read, (&'static str, String)> {
     let fault = |code, message: &str| Err((code, message.to_owned()));
     let labelled = |texts: Vec<String>| {
         let labels: Vec<&str> = texts.iter().map(|text| choices.label(text)).collect();
@@ -144,17 +143,17 @@ fn read(value: &Node<'_>, choices: &Choices) -> Result<Read, (&'static str, Stri
         };
     }
     if let Some(paths) = value.get("taxonomy") {
-        let path = |node: &Node<'_>| {
+        let path = |node: Node<'_>| {
             let path = texts(node)?;
             let path: Vec<&str> = path.iter().map(|step| choices.label(step)).collect();
             Some(path.join(" > "))
         };
-        let all: Option<Vec<String>> = match &paths.value {
+        let all: Option<Vec<String>> = match paths.value() {
             // A single path may stand without its list.
-            Value::Array(items) if items.iter().all(|item| item.text().is_some()) => {
+            Value::Array(items) if items.clone().all(Node::is_text) => {
                 path(paths).map(|path| vec![path])
             }
-            Value::Array(items) => items.iter().map(path).collect(),
+            Value::Array(items) => items.map(path).collect(),
             _ => None,
         };
         return match all {
@@ -214,7 +213,7 @@ fn read(value: &Node<'_>, choices: &Choices) -> Result<Read, (&'static str, Stri
 }
 
 /// A rectangle in hundredths of the image, as fractions of it: left, top, right, bottom.
-fn area(value: &Node<'_>) -> Option<String> {
+fn area(value: Node<'_>) -> Option<String> {
     let number = |name| value.get(name).and_then(Node::number);
     let (x, y) = (number("x")?, number("y")?);
     let (width, height) = (number("width")?, number("height")?);
@@ -229,7 +228,7 @@ fn area(value: &Node<'_>) -> Option<String> {
 }
 
 /// Whether a member of a flat task is what a control left there, and not data.
-pub fn looks_like_a_result(node: &Node<'_>) -> bool {
+pub fn looks_like_a_result(node: Node<'_>) -> bool {
     let known = [
         "choices",
         "taxonomy",
@@ -245,6 +244,6 @@ pub fn looks_like_a_result(node: &Node<'_>) -> bool {
         "ellipselabels",
         "paragraphlabels",
     ];
-    let known = |node: &Node<'_>| known.iter().any(|name| node.get(name).is_some());
-    known(node) || node.items().first().is_some_and(known)
+    let known = |node: Node<'_>| known.iter().any(|name| node.get(name).is_some());
+    known(node) || node.items().next().is_some_and(known)
 }

@@ -2,7 +2,7 @@
 
 use graft_plugin::ImageRef;
 use graft_plugin::images::percent_decoded;
-use graft_plugin::json::{Node, Value};
+use graft_plugin::json::Node;
 use graft_plugin::remarks::{Remarks, Trouble, skip};
 
 use crate::Choices;
@@ -20,13 +20,13 @@ const ENDINGS: [&str; 8] = [
 pub struct Content<'n> {
     pub text: Option<(&'n str, &'n str)>,
     pub question: Option<&'n str>,
-    data: &'n Node<'n>,
-    images: Vec<(&'n str, &'n Node<'n>)>,
+    data: Node<'n>,
+    images: Vec<(&'n str, Node<'n>)>,
 }
 
 impl<'n> Content<'n> {
     /// Finds them in `data`.
-    pub fn of(data: &'n Node<'n>, choices: &'n Choices, place: &str) -> Result<Self, Trouble> {
+    pub fn of(data: Node<'n>, choices: &'n Choices, place: &str) -> Result<Self, Trouble> {
         let text = |name: &'n str| {
             let text = data.get(name)?.text()?;
             (!text.trim().is_empty()).then_some((name, text))
@@ -44,7 +44,7 @@ impl<'n> Content<'n> {
                 let found = data.get(name).map(names).unwrap_or_default();
                 if found.is_empty() && choices.image_field.is_some() {
                     let message = format!("the data has no image {name}: task skipped");
-                    return Err(skip("no-content", message, data.at, place));
+                    return Err(skip("no-content", message, data.at(), place));
                 }
                 found.into_iter().map(|image| (name, image)).collect()
             }
@@ -55,7 +55,7 @@ impl<'n> Content<'n> {
                 Some(found) => Some(found),
                 None => {
                     let message = format!("the data has no text {name}: task skipped");
-                    return Err(skip("no-content", message, data.at, place));
+                    return Err(skip("no-content", message, data.at(), place));
                 }
             },
             None => TEXT.into_iter().filter(|name| !taken(name)).find_map(text),
@@ -64,7 +64,7 @@ impl<'n> Content<'n> {
         if found.is_none() && question.is_none() && images.is_empty() {
             let message =
                 "the data has neither text nor image; say text_field or image_field: task skipped";
-            return Err(skip("no-content", message, data.at, place));
+            return Err(skip("no-content", message, data.at(), place));
         }
         Ok(Self {
             text: found,
@@ -92,31 +92,23 @@ impl<'n> Content<'n> {
         place: &str,
         remarks: &Remarks<'_>,
     ) -> Result<Vec<ImageRef>, Trouble> {
-        let find = |(field, node): &(&str, &Node<'_>)| {
+        let find = |(field, node): &(&str, Node<'_>)| {
             let name = local(node.text().unwrap_or_default());
             let field = format!("{place}/{field}");
-            choices.images.find(&name, remarks.host, node.at, &field)
+            choices.images.find(&name, remarks.host, node.at(), &field)
         };
         self.images.iter().map(find).collect()
     }
 }
 
 /// The texts of a field: one, or those of an array.
-fn names<'n>(node: &'n Node<'n>) -> Vec<&'n Node<'n>> {
-    let single = std::slice::from_ref(node);
-    let list = match node.value {
-        Value::Array(_) => node.items(),
-        _ => single,
-    };
-    let named = |node: &&Node<'_>| node.text().is_some_and(|text| !text.trim().is_empty());
-    list.iter().filter(named).collect()
+fn names<'n>(node: Node<'n>) -> Vec<Node<'n>> {
+    let named = |node: &Node<'_>| node.text().is_some_and(|text| !text.trim().is_empty());
+    node.each().filter(named).collect()
 }
 
 /// The field whose text ends as image files do.
-fn by_look<'n>(data: &'n Node<'n>) -> Option<&'n str> {
-    let Value::Object(members) = &data.value else {
-        return None;
-    };
+fn by_look<'n>(data: Node<'n>) -> Option<&'n str> {
     let looks = |text: &str| {
         let path = text
             .split(['#', '&'])
@@ -128,10 +120,10 @@ fn by_look<'n>(data: &'n Node<'n>) -> Option<&'n str> {
         let ends = |path: &str| ENDINGS.iter().any(|ending| path.ends_with(ending));
         one_line && (ends(&path) || ends(bare))
     };
-    let mut found = members
-        .iter()
+    let mut found = data
+        .members()
         .filter(|(_, node)| node.text().is_some_and(looks));
-    found.next().map(|(name, _)| name.as_ref())
+    found.next().map(|(name, _)| name)
 }
 
 /// The file that Label Studio's address means: uploads lie under `/data/upload/<project>/`, local files

@@ -87,13 +87,11 @@ impl Converter for LabelStudio {
 }"#;
 
     fn detect(head: &[u8], _name: &str) -> u8 {
-        let Some((task, _)) = json::first_record(head) else {
+        let Some((tree, _)) = json::first_record(head) else {
             return 0;
         };
-        if task
-            .get("data")
-            .is_some_and(|data| matches!(data.value, json::Value::Object(_)))
-        {
+        let task = tree.root();
+        if task.get("data").is_some_and(json::Node::is_object) {
             let annotated = task::ANNOTATIONS
                 .iter()
                 .any(|name| task.get(name).is_some());
@@ -157,7 +155,7 @@ impl Converter for LabelStudio {
             |node, record, remarks| {
                 let mut samples = task::samples(node, record, &choices, remarks)?;
                 for sample in &mut samples {
-                    sample.id = ids.fresh(std::mem::take(&mut sample.id), node.at, remarks)?;
+                    sample.id = ids.fresh(std::mem::take(&mut sample.id), node.at(), remarks)?;
                 }
                 Ok(samples)
             },

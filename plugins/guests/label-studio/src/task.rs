@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use graft_plugin::conversation::Conversation;
-use graft_plugin::json::{Node, Value};
+use graft_plugin::json::{Items, Node, Value};
 use graft_plugin::records::{Record, pointer_step};
 use graft_plugin::remarks::{Remarks, Trouble, skip};
 use graft_plugin::{Part, Role, Sample};
@@ -30,25 +30,23 @@ const ABOUT: [&str; 9] = [
 
 /// The samples of a task.
 pub fn samples(
-    node: &Node<'_>,
+    node: Node<'_>,
     record: &Record,
     choices: &Choices,
     remarks: &Remarks<'_>,
 ) -> Result<Vec<Sample>, Trouble> {
-    let Value::Object(members) = &node.value else {
+    if !node.is_object() {
         let message = "the record is no task: skipped";
-        return Err(skip("unknown-record", message, node.at, ""));
-    };
+        return Err(skip("unknown-record", message, node.at(), ""));
+    }
     let id = match node.get("id").and_then(Node::name) {
         Some(id) if !id.is_empty() => format!("task-{id}"),
         _ => format!("record-{}", record.index + 1),
     };
-    let data = node
-        .get("data")
-        .filter(|data| matches!(data.value, Value::Object(_)));
+    let data = node.get("data").filter(|data| data.is_object());
     let Some(data) = data else {
         let content = Content::of(node, choices, "")?;
-        let answers = flat(members, &content, choices, remarks)?;
+        let answers = flat(node, &content, choices, remarks)?;
         return made(&content, "", answers, node, id, choices, remarks);
     };
     let content = Content::of(data, choices, "/data")?;
@@ -83,32 +81,31 @@ pub fn samples(
 
 /// The annotations to use, and the pointers to them.
 fn annotations<'n>(
-    node: &'n Node<'n>,
+    node: Node<'n>,
     choices: &Choices,
     remarks: &Remarks<'_>,
-) -> Result<Vec<(String, &'n Node<'n>)>, Trouble> {
+) -> Result<Vec<(String, Node<'n>)>, Trouble> {
     let listed = |names: &[&'static str]| {
         let mut all = Vec::new();
         for name in names {
-            let items = node
-                .get(name)
-                .map(Node::items)
-                .unwrap_or_default()
-                .iter()
-                .enumerate();
-            all.extend(items.map(|(i, item)| (format!("/{name}/{i}"), item)));
+            let items = node.get(name).map(Node::items).unwrap_or_default();
+            all.extend(
+                items
+                    .enumerate()
+                    .map(|(i, item)| (format!("/{name}/{i}"), item)),
+            );
         }
         all
     };
-    let is = |node: &Node<'_>, name: &str| {
-        node.get(name)
-            .is_some_and(|flag| flag.value == Value::Bool(true))
+    let is = |node: Node<'_>, name: &str| {
+        let flag = node.get(name).map(Node::value);
+        matches!(flag, Some(Value::Bool(true)))
     };
     let all = listed(&ANNOTATIONS);
     let cancelled = !all.is_empty();
     let mut usable: Vec<_> = all
         .into_iter()
-        .filter(|(_, node)| !is(node, "was_cancelled") && !is(node, "skipped"))
+        .filter(|(_, node)| !is(*node, "was_cancelled") && !is(*node, "skipped"))
         .collect();
     if usable.is_empty() && choices.predictions {
         usable = listed(&["predictions"]);
@@ -118,13 +115,13 @@ fn annotations<'n>(
             true => skip(
                 "cancelled",
                 "its annotations were cancelled: task skipped",
-                node.at,
+                node.at(),
                 "/annotations",
             ),
             false => skip(
                 "no-annotation",
                 "nobody annotated it: task skipped",
-                node.at,
+                node.at(),
                 "",
             ),
         });
@@ -132,20 +129,22 @@ fn annotations<'n>(
     if choices.each_annotation || usable.len() == 1 {
         return Ok(usable);
     }
-    let best = usable.iter().position(|(_, node)| is(node, "ground_truth"));
+    let best = usable
+        .iter()
+        .position(|(_, node)| is(*node, "ground_truth"));
     let chosen = usable.swap_remove(best.unwrap_or(0));
     let message = format!(
         "the task has {} further annotations, which are left out; annotations=each takes them",
         usable.len()
     );
-    remarks.note("further-annotations", message, chosen.1.at, &chosen.0)?;
+    remarks.note("further-annotations", message, chosen.1.at(), &chosen.0)?;
     Ok(vec![chosen])
 }
 
 /// Reads the results of an annotation: first the regions, then what is said of them.
 fn add_results(
     answers: &mut Answers,
-    results: &[Node<'_>],
+    results: Items<'_>,
     place: &str,
     choices: &Choices,
     remarks: &Remarks<'_>,
@@ -156,14 +155,13 @@ fn add_results(
         "hypertextlabels",
         "paragraphlabels",
     ];
-    let is_region = |value: &Node<'_>| labels.iter().any(|name| value.get(name).is_some());
-    let id = |result: &Node<'_>| result.get("id").and_then(Node::name).map(str::to_owned);
-    let labelled = results
-        .iter()
-        .filter(|r| r.get("value").is_some_and(is_region));
+    let is_region = |value: Node<'_>| labels.iter().any(|name| value.get(name).is_some());
+    let id = |result: Node<'_>| result.get("id").and_then(Node::name).map(str::to_owned);
+    let labelled = results.clone();
+    let labelled = labelled.filter(|r| r.get("value").is_some_and(is_region));
     let labelled: HashSet<String> = labelled.filter_map(id).collect();
     for regions in [true, false] {
-        for (i, result) in results.iter().enumerate() {
+        for (i, result) in results.clone().enumerate() {
             let field = format!("{place}/{i}");
             let kind = result.get("type").and_then(Node::text).unwrap_or_default();
             let Some(value) = result.get("value") else {
@@ -172,7 +170,7 @@ fn add_results(
                         "relation" => ("relation", "a relation: left out"),
                         _ => ("bad-result", "a result without value: left out"),
                     };
-                    remarks.note(code, message, result.at, &field)?;
+                    remarks.note(code, message, result.at(), &field)?;
                 }
                 continue;
             };
@@ -204,31 +202,26 @@ fn add_results(
 /// The answers of a flat task: members behind its `id` that are not shown, and whatever looks like a
 /// result.
 fn flat(
-    members: &[(std::borrow::Cow<'_, str>, Node<'_>)],
+    task: Node<'_>,
     content: &Content<'_>,
     choices: &Choices,
     remarks: &Remarks<'_>,
 ) -> Result<Answers, Trouble> {
-    let id = members
-        .iter()
-        .position(|(name, _)| name == "id")
-        .unwrap_or(0);
+    let id = task.members().position(|(name, _)| name == "id");
+    let id = id.unwrap_or(0);
     let mut answers = Answers::default();
-    for (i, (name, node)) in members.iter().enumerate() {
+    for (i, (name, node)) in task.members().enumerate() {
         let is_text = node.text().is_some()
-            || node
-                .items()
-                .first()
-                .is_some_and(|item| item.text().is_some())
+            || node.items().next().is_some_and(Node::is_text)
             || node.has(&["text"]);
         let answered = looks_like_a_result(node) || (is_text && i >= id);
-        if ABOUT.contains(&name.as_ref()) || content.has(name) || !answered {
+        if ABOUT.contains(&name) || content.has(name) || !answered {
             continue;
         }
         let place = format!("/{}", pointer_step(name));
-        match &node.value {
+        match node.value() {
             Value::Array(items) => {
-                for (i, item) in items.iter().enumerate() {
+                for (i, item) in items.enumerate() {
                     answers.add(name, item, None, &format!("{place}/{i}"), choices, remarks)?;
                 }
             }
@@ -243,7 +236,7 @@ fn made(
     content: &Content<'_>,
     place: &str,
     answers: Answers,
-    annotation: &Node<'_>,
+    annotation: Node<'_>,
     id: String,
     choices: &Choices,
     remarks: &Remarks<'_>,
@@ -251,7 +244,7 @@ fn made(
     let answers = answers.all;
     if answers.is_empty() {
         let message = "the annotation has no result that could be an answer: task skipped";
-        return Err(skip("no-result", message, annotation.at, ""));
+        return Err(skip("no-result", message, annotation.at(), ""));
     }
     let images = content.images(choices, place, remarks)?;
     let mut samples = Vec::new();
@@ -280,7 +273,7 @@ fn made(
             false => id.clone(),
         };
         let system = choices.system.as_deref();
-        match conversation.finish(id, system, remarks, annotation.at) {
+        match conversation.finish(id, system, remarks, annotation.at()) {
             Ok(sample) => samples.push(sample),
             Err(trouble) if choices.one_control_a_sample => remarks.trouble(trouble)?,
             Err(trouble) => return Err(trouble),

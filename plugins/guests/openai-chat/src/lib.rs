@@ -54,13 +54,14 @@ impl Converter for OpenAiChat {
 }"#;
 
     fn detect(head: &[u8], _name: &str) -> u8 {
-        let Some((record, in_array)) = json::first_record(head) else {
+        let Some((tree, in_array)) = json::first_record(head) else {
             return 0;
         };
-        let Some((_, messages)) = record::messages(&record) else {
+        let record = tree.root();
+        let Some((_, messages)) = record::messages(record) else {
             return 0;
         };
-        match messages.items().first() {
+        match messages.items().next() {
             Some(first) if first.has(&["role", "content"]) => match in_array {
                 true => 85,
                 false => 95,

@@ -9,7 +9,7 @@ use crate::Choices;
 
 /// Adds the message `node`, which stands at `place`, to the conversation.
 pub fn say(
-    node: &Node<'_>,
+    node: Node<'_>,
     place: &str,
     choices: &Choices,
     conversation: &mut Conversation,
@@ -17,11 +17,11 @@ pub fn say(
 ) -> Result<(), Trouble> {
     let Some(role) = node.get("role").and_then(Node::text) else {
         let message = "a message without a role: record skipped";
-        return Err(skip("unknown-role", message, node.at, place));
+        return Err(skip("unknown-role", message, node.at(), place));
     };
     let said_nothing = |key| {
         node.get_any(&[key])
-            .is_none_or(|n| n.items().is_empty() && !matches!(n.value, Value::Object(_)))
+            .is_none_or(|n| n.items().is_empty() && !n.is_object())
     };
     let calls = !said_nothing("tool_calls") || !said_nothing("function_call");
     let role = match role {
@@ -31,14 +31,14 @@ pub fn say(
         "assistant" | "tool" | "function" if !choices.tools_as_text => {
             let message =
                 "the conversation calls tools: record skipped; tool_turns=text takes it as it is";
-            return Err(skip("tool-turn", message, node.at, place));
+            return Err(skip("tool-turn", message, node.at(), place));
         }
         "assistant" => Role::Assistant,
         "tool" | "function" => Role::User,
         other => {
             let other: String = other.chars().take(50).collect();
             let message = format!("a message of the role {other:?}: record skipped");
-            return Err(skip("unknown-role", message, node.at, place));
+            return Err(skip("unknown-role", message, node.at(), place));
         }
     };
     if role == Role::Assistant
@@ -50,16 +50,19 @@ pub fn say(
         return Err(skip(
             "weight-zero",
             message,
-            node.at,
+            node.at(),
             format!("{place}/weight"),
         ));
     }
     let mut parts = Vec::new();
-    match node.get("content").map(|content| (&content.value, content)) {
+    match node
+        .get("content")
+        .map(|content| (content.value(), content))
+    {
         None | Some((Value::Null, _)) => {}
-        Some((Value::Text(text), _)) => parts.push(Part::Text(text.to_string())),
+        Some((Value::Text(text), _)) => parts.push(Part::Text(text.to_owned())),
         Some((Value::Array(items), _)) => {
-            for (i, item) in items.iter().enumerate() {
+            for (i, item) in items.enumerate() {
                 let place = format!("{place}/content/{i}");
                 parts.push(part(item, &place, choices, conversation, remarks)?);
             }
@@ -70,7 +73,7 @@ pub fn say(
             return Err(skip(
                 "content",
                 message,
-                content.at,
+                content.at(),
                 format!("{place}/content"),
             ));
         }
@@ -90,13 +93,13 @@ pub fn say(
     {
         parts.push(Part::Text(refusal.to_owned()));
     }
-    conversation.say(role, parts, node.at, place);
+    conversation.say(role, parts, node.at(), place);
     Ok(())
 }
 
 /// One part of a content.
 fn part(
-    node: &Node<'_>,
+    node: Node<'_>,
     place: &str,
     choices: &Choices,
     conversation: &mut Conversation,
@@ -123,31 +126,31 @@ fn part(
             let other: String = other.chars().take(50).collect();
             let message =
                 format!("a part of the type {other:?}, which graft does not know: record skipped");
-            return Err(skip("unsupported-part", message, node.at, place));
+            return Err(skip("unsupported-part", message, node.at(), place));
         }
     };
     found.ok_or_else(|| {
         let message = format!("a part of the type {kind:?} without what it names: record skipped");
-        skip("content", message, node.at, place)
+        skip("content", message, node.at(), place)
     })
 }
 
 /// What names an image, and where: a text, `{"url": …}`, or Anthropic's source of base64.
-fn image_name(node: &Node<'_>) -> Option<(String, usize)> {
+fn image_name(node: Node<'_>) -> Option<(String, usize)> {
     let named = node.get_any(&["image_url", "image", "url", "path", "source"])?;
     if let Some(name) = named.text() {
-        return Some((name.to_owned(), named.at));
+        return Some((name.to_owned(), named.at()));
     }
     if let Some(name) = named.get_any(&["url", "path"]).and_then(Node::text) {
-        return Some((name.to_owned(), named.at));
+        return Some((name.to_owned(), named.at()));
     }
     let kind = named.get("media_type")?.text()?;
     let data = named.get("data")?.text()?;
-    Some((format!("data:{kind};base64,{data}"), named.at))
+    Some((format!("data:{kind};base64,{data}"), named.at()))
 }
 
 /// A call as text: name and arguments as one JSON object.
-fn called(call: &Node<'_>) -> String {
+fn called(call: Node<'_>) -> String {
     let text = |key| call.get(key).and_then(Node::text).unwrap_or_default();
     let name = text("name").replace('\\', "\\\\").replace('"', "\\\"");
     let arguments = match text("arguments").trim() {

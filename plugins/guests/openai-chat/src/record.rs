@@ -2,15 +2,15 @@
 
 use graft_plugin::Sample;
 use graft_plugin::conversation::Conversation;
-use graft_plugin::json::{Node, Value};
+use graft_plugin::json::Node;
 use graft_plugin::records::Record;
 use graft_plugin::remarks::{Ids, Remarks, Trouble, skip};
 
 use crate::{Choices, message};
 
 /// The messages of a record, and the pointer to them.
-pub fn messages<'n, 'a>(record: &'n Node<'a>) -> Option<(&'static str, &'n Node<'a>)> {
-    let is_list = |node: &&Node<'_>| matches!(node.value, Value::Array(_));
+pub fn messages<'n>(record: Node<'n>) -> Option<(&'static str, Node<'n>)> {
+    let is_list = |node: &Node<'_>| node.is_array();
     let own = record.get("messages").filter(is_list);
     if let Some(own) = own {
         return Some(("/messages", own));
@@ -24,7 +24,7 @@ pub fn messages<'n, 'a>(record: &'n Node<'a>) -> Option<(&'static str, &'n Node<
 
 /// The sample of a record.
 pub fn sample(
-    node: &Node<'_>,
+    node: Node<'_>,
     record: &Record,
     choices: &Choices,
     ids: &mut Ids,
@@ -32,10 +32,10 @@ pub fn sample(
 ) -> Result<Sample, Trouble> {
     let Some((place, messages)) = messages(node) else {
         let message = "the record has no messages: record skipped";
-        return Err(skip("unknown-record", message, node.at, ""));
+        return Err(skip("unknown-record", message, node.at(), ""));
     };
     let mut conversation = Conversation::new();
-    for (i, said) in messages.items().iter().enumerate() {
+    for (i, said) in messages.items().enumerate() {
         message::say(
             said,
             &format!("{place}/{i}"),
@@ -46,7 +46,7 @@ pub fn sample(
     }
     // Of two answers the better one.
     let preferred = node.get("preferred_output").map(Node::items);
-    for (i, said) in preferred.unwrap_or_default().iter().enumerate() {
+    for (i, said) in preferred.unwrap_or_default().enumerate() {
         let place = format!("/preferred_output/{i}");
         message::say(said, &place, choices, &mut conversation, remarks)?;
     }
@@ -55,7 +55,7 @@ pub fn sample(
         Some(id) if !id.is_empty() => id.to_owned(),
         _ => format!("record-{}", record.index + 1),
     };
-    let mut sample = conversation.finish(id, choices.system.as_deref(), remarks, node.at)?;
-    sample.id = ids.fresh(sample.id, node.at, remarks)?;
+    let mut sample = conversation.finish(id, choices.system.as_deref(), remarks, node.at())?;
+    sample.id = ids.fresh(sample.id, node.at(), remarks)?;
     Ok(sample)
 }

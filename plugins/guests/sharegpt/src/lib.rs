@@ -56,13 +56,14 @@ impl Converter for ShareGpt {
 }"#;
 
     fn detect(head: &[u8], _name: &str) -> u8 {
-        let Some((record, _)) = json::first_record(head) else {
+        let Some((tree, _)) = json::first_record(head) else {
             return 0;
         };
-        let Some((_, turns)) = record::turns(&record) else {
+        let record = tree.root();
+        let Some((_, turns)) = record::turns(record) else {
             return 0;
         };
-        match turns.items().first() {
+        match turns.items().next() {
             Some(turn) if turn.has(&["from", "value"]) => 95,
             // Cut off within the first turn.
             Some(turn) if turn.has(&["from"]) || turn.has(&["value"]) => 80,
@@ -105,13 +106,13 @@ impl Converter for ShareGpt {
     }
 }
 
-/// Whether a member is missing or says nothing.
-fn is_nothing(node: Option<&json::Node<'_>>) -> bool {
-    match node.map(|node| &node.value) {
-        None | Some(Value::Null) => true,
-        Some(Value::Text(text)) => text.trim().is_empty(),
-        Some(Value::Array(items)) => items.is_empty(),
-        Some(_) => false,
+/// Whether a member says nothing.
+fn is_nothing(node: json::Node<'_>) -> bool {
+    match node.value() {
+        Value::Null => true,
+        Value::Text(text) => text.trim().is_empty(),
+        Value::Array(items) => items.is_empty(),
+        _ => false,
     }
 }
 

@@ -34,16 +34,16 @@ fn speaker(name: &str) -> Option<Speaker> {
 }
 
 /// The turns of a record, and the name of their member.
-pub fn turns<'n, 'a>(record: &'n Node<'a>) -> Option<(&'static str, &'n Node<'a>)> {
+pub fn turns<'n>(record: Node<'n>) -> Option<(&'static str, Node<'n>)> {
     let found = TURNS.iter().map(|&name| (name, record.get(name)));
     found
         .filter_map(|(name, node)| Some((name, node?)))
-        .find(|(_, node)| matches!(node.value, Value::Array(_)))
+        .find(|(_, node)| node.is_array())
 }
 
 /// The sample of a record.
 pub fn sample(
-    node: &Node<'_>,
+    node: Node<'_>,
     record: &Record,
     choices: &Choices,
     ids: &mut Ids,
@@ -51,50 +51,45 @@ pub fn sample(
 ) -> Result<Sample, Trouble> {
     let Some((member, turns)) = turns(node) else {
         let message = "the record has no conversations: record skipped";
-        return Err(skip("unknown-record", message, node.at, ""));
+        return Err(skip("unknown-record", message, node.at(), ""));
     };
     for other in ["video", "videos", "audio", "audios"] {
-        let found = node.get(other).filter(|found| !is_nothing(Some(*found)));
+        let found = node.get(other).filter(|found| !is_nothing(*found));
         if let Some(found) = found {
             let message = format!("graft has no {other}: record skipped");
             return Err(skip(
                 "unsupported-media",
                 message,
-                found.at,
+                found.at(),
                 format!("/{other}"),
             ));
         }
     }
     let mut conversation = Conversation::new();
-    if let Some(system) = node.get("system").filter(|node| !is_nothing(Some(*node))) {
+    if let Some(system) = node.get("system").filter(|node| !is_nothing(*node)) {
         let Some(text) = system.text() else {
             let message = "the system prompt is no text: record skipped";
-            return Err(skip("turn-value", message, system.at, "/system"));
+            return Err(skip("turn-value", message, system.at(), "/system"));
         };
-        conversation.text(Role::System, text, system.at, "/system");
+        conversation.text(Role::System, text, system.at(), "/system");
     }
-    for (i, turn) in turns.items().iter().enumerate() {
+    for (i, turn) in turns.items().enumerate() {
         say(turn, &format!("/{member}/{i}"), choices, &mut conversation)?;
     }
     // Of two answers the better one.
-    if let Some(chosen) = node.get("chosen").filter(|node| !is_nothing(Some(*node))) {
+    if let Some(chosen) = node.get("chosen").filter(|node| !is_nothing(*node)) {
         say(chosen, "/chosen", choices, &mut conversation)?;
     }
     let mut images = Vec::new();
     if let Some((field, listed)) = ["image", "images"]
         .into_iter()
         .filter_map(|field| Some((field, node.get(field)?)))
-        .find(|(_, node)| !is_nothing(Some(*node)))
+        .find(|(_, node)| !is_nothing(*node))
     {
-        let single = std::slice::from_ref(listed);
-        let list = match listed.value {
-            Value::Array(_) => listed.items(),
-            _ => single,
-        };
-        for (i, image) in list.iter().enumerate() {
-            let field = match listed.value {
-                Value::Array(_) => format!("/{field}/{i}"),
-                _ => format!("/{field}"),
+        for (i, image) in listed.each().enumerate() {
+            let field = match listed.is_array() {
+                true => format!("/{field}/{i}"),
+                false => format!("/{field}"),
             };
             // Data sets of transformers write {"path": …} or {"url": …}.
             let name = image
@@ -102,12 +97,16 @@ pub fn sample(
                 .or_else(|| image.get_any(&["path", "url"])?.text());
             let Some(name) = name else {
                 let message = "an image that is not named: record skipped";
-                return Err(skip("image-name", message, image.at, field));
+                return Err(skip("image-name", message, image.at(), field));
             };
-            images.push(choices.images.find(name, remarks.host, image.at, &field)?);
+            images.push(
+                choices
+                    .images
+                    .find(name, remarks.host, image.at(), &field)?,
+            );
         }
     }
-    conversation.show_at_markers(images, remarks, node.at)?;
+    conversation.show_at_markers(images, remarks, node.at())?;
     if let Some(tools) = node.get("tools").and_then(Node::text)
         && !tools.trim().is_empty()
     {
@@ -121,14 +120,14 @@ pub fn sample(
         Some(id) if !id.is_empty() => id.to_owned(),
         _ => format!("record-{}", record.index + 1),
     };
-    let mut sample = conversation.finish(id, choices.system.as_deref(), remarks, node.at)?;
-    sample.id = ids.fresh(sample.id, node.at, remarks)?;
+    let mut sample = conversation.finish(id, choices.system.as_deref(), remarks, node.at())?;
+    sample.id = ids.fresh(sample.id, node.at(), remarks)?;
     Ok(sample)
 }
 
 /// Adds one turn.
 fn say(
-    turn: &Node<'_>,
+    turn: Node<'_>,
     place: &str,
     choices: &Choices,
     conversation: &mut Conversation,
@@ -136,9 +135,9 @@ fn say(
     let who = turn.get_any(&["from", "role"]);
     let Some(name) = who.and_then(Node::text) else {
         let message = "a turn that does not say who speaks: record skipped";
-        return Err(skip("unknown-role", message, turn.at, place));
+        return Err(skip("unknown-role", message, turn.at(), place));
     };
-    let at = who.map_or(turn.at, |who| who.at);
+    let at = who.unwrap_or(turn).at();
     let role = match speaker(&name.trim().to_lowercase()) {
         Some(Speaker::Known(role)) => role,
         Some(Speaker::Tool(role)) if choices.tools_as_text => role,
@@ -155,19 +154,19 @@ fn say(
         }
     };
     let value = turn.get_any(&["value", "content", "text"]);
-    let text = match value.map(|value| &value.value) {
+    let text = match value.map(Node::value) {
         None => "",
         Some(Value::Text(text)) => text,
         Some(Value::Array(_)) => {
             let message =
                 "a turn of several parts, which the converter openai-chat reads: record skipped";
-            return Err(skip("turn-value", message, turn.at, place));
+            return Err(skip("turn-value", message, turn.at(), place));
         }
         Some(_) => {
             let message = "what a turn says is no text: record skipped";
-            return Err(skip("turn-value", message, turn.at, place));
+            return Err(skip("turn-value", message, turn.at(), place));
         }
     };
-    conversation.text(role, text, value.map_or(turn.at, |value| value.at), place);
+    conversation.text(role, text, value.unwrap_or(turn).at(), place);
     Ok(())
 }

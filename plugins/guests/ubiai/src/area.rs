@@ -1,7 +1,5 @@
 //! Where on a page a span stands.
 
-use std::borrow::Cow;
-
 use graft_plugin::Error;
 use graft_plugin::json::{Node, Value};
 
@@ -19,6 +17,9 @@ const SIZES: [[&str; 4]; 3] = [
     ["left", "top", "width", "height"],
 ];
 
+/// Digits of the largest `u32`.
+const MOST_DIGITS: usize = 10;
+
 /// A rectangle in the unit of the export: left, top, right, bottom.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Area(pub [f64; 4]);
@@ -27,7 +28,7 @@ impl Area {
     /// The area that the member `node` of a span says, if there is one; several boxes, one per line, become
     /// the box around them. A box that cannot be read is told and left out; the span stands at `at`.
     pub fn of_span(
-        node: Option<&Node<'_>>,
+        node: Option<Node<'_>>,
         at: usize,
         remarks: &Remarks<'_>,
     ) -> Result<Option<Self>, Error> {
@@ -55,15 +56,34 @@ impl Area {
 
     /// Writes it as JSON.
     pub fn write(&self, out: &mut String) {
-        for (opening, side) in ['[', ',', ',', ','].into_iter().zip(self.0) {
-            out.push(opening);
-            // Pixels are whole numbers, and those are written in a fraction of the time.
-            match side as u32 {
-                whole if whole > 0 && f64::from(whole) == side => write_whole(whole, out),
-                _ => out.push_str(&side.to_string()),
+        // Pixels are whole numbers, and those are written in a fraction of the time.
+        let whole = self.0.map(|side| side as u32);
+        let all = whole.iter().zip(self.0);
+        if !all
+            .clone()
+            .all(|(&whole, side)| whole > 0 && f64::from(whole) == side)
+        {
+            for (opening, side) in ['[', ',', ',', ','].into_iter().zip(self.0) {
+                out.push(opening);
+                out.push_str(&side.to_string());
             }
+            out.push(']');
+            return;
         }
-        out.push(']');
+        let mut written = [0; 4 * MOST_DIGITS + 5];
+        let mut first = written.len() - 1;
+        written[first] = b']';
+        for mut whole in whole.into_iter().rev() {
+            while whole > 0 {
+                first -= 1;
+                written[first] = b'0' + (whole % 10) as u8;
+                whole /= 10;
+            }
+            first -= 1;
+            written[first] = b',';
+        }
+        written[first] = b'[';
+        out.push_str(std::str::from_utf8(&written[first..]).unwrap_or_default());
     }
 
     /// The smallest area that holds both.
@@ -73,26 +93,17 @@ impl Area {
     }
 }
 
-/// Writes a number that is not 0.
-fn write_whole(mut number: u32, out: &mut String) {
-    let mut digits = [b'0'; 10];
-    let mut first = digits.len();
-    while number > 0 {
-        first -= 1;
-        digits[first] += (number % 10) as u8;
-        number /= 10;
-    }
-    out.extend(digits[first..].iter().map(|&digit| char::from(digit)));
-}
-
-fn read(node: &Node<'_>) -> Option<Area> {
-    let numbers: [Option<f64>; 4] = match &node.value {
-        Value::Array(items) if items.iter().all(|i| i.number().is_none()) => {
-            let boxes = items.iter().map(read);
-            return boxes.reduce(|a, b| Some(a?.around(b?))).flatten();
+fn read(node: Node<'_>) -> Option<Area> {
+    let numbers: [Option<f64>; 4] = match node.value() {
+        Value::Array(mut items) => {
+            if items.clone().all(|item| item.number().is_none()) {
+                let boxes = items.map(read);
+                return boxes.reduce(|a, b| Some(a?.around(b?))).flatten();
+            }
+            let numbers = [(); 4].map(|()| items.next().and_then(Node::number));
+            items.is_empty().then_some(numbers)?
         }
-        Value::Array(items) if items.len() == 4 => [0, 1, 2, 3].map(|i| items[i].number()),
-        Value::Object(members) => match first_corners(members) {
+        Value::Object(_) => match first_corners(node) {
             whole if whole.iter().all(Option::is_some) => whole,
             _ => by_name(node)?,
         },
@@ -105,10 +116,10 @@ fn read(node: &Node<'_>) -> Option<Area> {
 }
 
 /// The numbers under the first names of [`CORNERS`], those that UBIAI itself writes, found in one pass.
-fn first_corners(members: &[(Cow<'_, str>, Node<'_>)]) -> [Option<f64>; 4] {
+fn first_corners(node: Node<'_>) -> [Option<f64>; 4] {
     let mut corners = [None; 4];
-    for (name, node) in members {
-        let side = match name.as_bytes() {
+    for (name, node) in node.byte_members() {
+        let side = match name {
             b"x0" => 0,
             b"y0" => 1,
             b"x1" => 2,
@@ -121,7 +132,7 @@ fn first_corners(members: &[(Cow<'_, str>, Node<'_>)]) -> [Option<f64>; 4] {
 }
 
 /// The corners of `node`, an object, under any of the names.
-fn by_name(node: &Node<'_>) -> Option<[Option<f64>; 4]> {
+fn by_name(node: Node<'_>) -> Option<[Option<f64>; 4]> {
     let named = |names: &[&str; 4]| names.map(|name| node.get(name).and_then(Node::number));
     let whole = |numbers: &[Option<f64>; 4]| numbers.iter().all(Option::is_some);
     let corners = CORNERS.iter().map(named).find(whole);
@@ -141,7 +152,7 @@ mod tests {
 
     fn area(json: &str) -> Option<Option<Area>> {
         let span = parse(json, Dialect::Json).unwrap();
-        Fields::of(&span).area().map(read)
+        Fields::of(span.root()).area().map(read)
     }
 
     fn written(area: Area) -> String {

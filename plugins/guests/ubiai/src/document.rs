@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::cell::OnceCell;
 
 use graft_plugin::Error;
+use graft_plugin::characters::Characters;
 use graft_plugin::json::{Node, Value};
 
 use crate::Remarks;
@@ -11,6 +12,9 @@ use crate::area::Area;
 
 /// Members that name a span's page, from 1.
 const PAGE: [&str; 3] = ["page", "pageNumber", "page_number"];
+
+/// Spans that a document usually has.
+const SPANS: usize = 16;
 
 /// A labelled span. Offsets are into the document's text, in the unit that fits it.
 #[derive(Clone, Debug)]
@@ -56,17 +60,17 @@ pub struct Document<'a> {
 
 impl<'a> Document<'a> {
     /// Reads a record of any shape; `None`, and a remark, if it is none of them.
-    pub fn read(node: &'a Node<'_>, remarks: &Remarks<'_>) -> Result<Option<Self>, Error> {
+    pub fn read(node: Node<'a>, remarks: &Remarks<'_>) -> Result<Option<Self>, Error> {
         let text = |keys: &[&str]| node.get_any(keys).and_then(Node::text);
         let mut document = Self {
             name: text(&["documentName", "document_name", "fileName"]).map(str::to_owned),
             page_images: page_images(node),
             ..Self::default()
         };
-        let (written, spans) = match &node.value {
+        let (written, spans) = match node.value() {
             // A spaCy list: the text, then an object with triples.
-            Value::Array(items) => match items.as_slice() {
-                [text, entities] => (text.text(), entities.get("entities")),
+            Value::Array(mut items) => match (items.next(), items.next(), items.next()) {
+                (Some(text), Some(entities), None) => (text.text(), entities.get("entities")),
                 _ => (None, None),
             },
             _ => (
@@ -76,20 +80,16 @@ impl<'a> Document<'a> {
         };
         let Some(spans) = spans else {
             let message = "the record has neither tokens nor annotations nor entities: skipped";
-            remarks.warn("ubiai-unknown-record", message.into(), node.at, None)?;
+            remarks.warn("ubiai-unknown-record", message.into(), node.at(), None)?;
             return Ok(None);
         };
         let written = Text::new(written.unwrap_or_default());
         // A single annotation may stand without its list.
-        let single = std::slice::from_ref(spans);
-        let list = match spans.value {
-            Value::Object(_) => single,
-            _ => spans.items(),
-        };
-        document.spans.reserve(list.len());
-        for span in list {
-            let fields = Fields::of(span);
-            let area = Area::of_span(fields.area(), span.at, remarks)?;
+        let single = spans.is_object().then_some(spans);
+        document.spans.reserve(SPANS);
+        for span in single.into_iter().chain(spans.items()) {
+            let (fields, at) = (Fields::of(span), span.at());
+            let area = Area::of_span(fields.area(), at, remarks)?;
             match read_span(span, &fields, &written) {
                 Ok((mut span, faithful)) => {
                     span.area = area;
@@ -98,34 +98,28 @@ impl<'a> Document<'a> {
                             "the text {:?} is not what stands at its offsets; it is used as it is",
                             span.text
                         );
-                        remarks.warn("ubiai-text-mismatch", message, span.at, None)?;
+                        remarks.warn("ubiai-text-mismatch", message, at, None)?;
                     }
                     document.spans.push(span);
                 }
                 Err(reason) => {
-                    remarks.warn(
-                        "ubiai-bad-span",
-                        format!("{reason}: skipped"),
-                        span.at,
-                        None,
-                    )?;
+                    remarks.warn("ubiai-bad-span", format!("{reason}: skipped"), at, None)?;
                 }
             }
         }
         document.sort_for_reading();
         for relation in node.get("relations").map(Node::items).unwrap_or_default() {
-            let index = |key| relation.get(key).and_then(Node::index);
-            let (Some(head), Some(child)) = (index("head"), index("child")) else {
+            let ends = Ends::of(relation);
+            let (Some(head), Some(child)) = (ends.head, ends.child) else {
                 let message = "a relation without head and child: skipped";
-                remarks.warn("ubiai-bad-relation", message.into(), relation.at, None)?;
+                remarks.warn("ubiai-bad-relation", message.into(), relation.at(), None)?;
                 continue;
             };
-            let label = relation.get_any(&["relationLabel", "label"]);
             document.relations.push(Relation {
                 head,
                 child,
-                label: label.and_then(Node::text).unwrap_or_default(),
-                at: relation.at,
+                label: first(&ends.labels).and_then(Node::text).unwrap_or_default(),
+                at: relation.at(),
             });
         }
         Ok(Some(document))
@@ -161,17 +155,12 @@ impl<'a> Document<'a> {
 }
 
 /// The images that the member `pages` lists, by page.
-fn page_images(node: &Node<'_>) -> Vec<String> {
+fn page_images(node: Node<'_>) -> Vec<String> {
     /// No document has more pages; a wild number must not become memory.
     const MOST_PAGES: usize = 100_000;
     let mut images = Vec::new();
-    for (i, page) in node
-        .get("pages")
-        .map(Node::items)
-        .unwrap_or_default()
-        .iter()
-        .enumerate()
-    {
+    let pages = node.get("pages").map(Node::items).unwrap_or_default();
+    for (i, page) in pages.enumerate() {
         let named = page.get_any(&["image", "imageName", "fileName", "file", "name"]);
         let Some(image) = page.text().or(named.and_then(Node::text)) else {
             continue;
@@ -188,32 +177,17 @@ fn page_images(node: &Node<'_>) -> Vec<String> {
 /// A text that offsets count into: characters, or UTF-16 units as JavaScript counts.
 struct Text<'a> {
     text: &'a str,
-    /// Byte offset of each character, and the end; none if every character is a byte.
-    characters: Option<Vec<usize>>,
-    /// The same of each UTF-16 unit; the second half of a pair has none.
+    characters: Characters<'a>,
+    /// Byte offset of each UTF-16 unit, and the end; the second half of a pair has none.
     units: OnceCell<Vec<Option<usize>>>,
 }
 
 impl<'a> Text<'a> {
     fn new(text: &'a str) -> Self {
-        let offsets = || {
-            let mut offsets = Vec::with_capacity(text.chars().count() + 1);
-            let bytes = text.bytes().enumerate();
-            offsets.extend(bytes.filter(|(_, b)| b & 0xc0 != 0x80).map(|(at, _)| at));
-            offsets.push(text.len());
-            offsets
-        };
         Self {
-            characters: (!text.is_ascii()).then(offsets),
+            characters: Characters::of(text),
             units: OnceCell::new(),
             text,
-        }
-    }
-
-    fn by_characters(&self, start: usize, end: usize) -> Option<&'a str> {
-        match &self.characters {
-            None => self.text.get(start..end),
-            Some(offsets) => self.text.get(*offsets.get(start)?..*offsets.get(end)?),
         }
     }
 
@@ -234,27 +208,23 @@ impl<'a> Text<'a> {
 
 /// The members of a span that are of use, found in one pass: spans are most of an export.
 #[derive(Default)]
-pub struct Fields<'n, 'a> {
-    start: Option<&'n Node<'a>>,
-    end: Option<&'n Node<'a>>,
-    text: Option<&'n Node<'a>>,
-    labels: [Option<&'n Node<'a>>; 2],
-    token_start: Option<&'n Node<'a>>,
-    token_end: Option<&'n Node<'a>>,
-    pages: [Option<&'n Node<'a>>; 3],
-    areas: [Option<&'n Node<'a>>; 6],
+pub struct Fields<'a> {
+    start: Option<Node<'a>>,
+    end: Option<Node<'a>>,
+    text: Option<Node<'a>>,
+    labels: [Option<Node<'a>>; 2],
+    token_start: Option<Node<'a>>,
+    token_end: Option<Node<'a>>,
+    pages: [Option<Node<'a>>; 3],
+    areas: [Option<Node<'a>>; 6],
 }
 
-impl<'n, 'a> Fields<'n, 'a> {
+impl<'a> Fields<'a> {
     /// Those of `span`; of members of the same name the last counts.
-    pub fn of(span: &'n Node<'a>) -> Self {
+    pub fn of(span: Node<'a>) -> Self {
         let mut fields = Self::default();
-        let Value::Object(members) = &span.value else {
-            return fields;
-        };
-        for (name, node) in members {
-            // Compared as bytes, which the compiler does without a call.
-            let field = match name.as_bytes() {
+        for (name, node) in span.byte_members() {
+            let field = match name {
                 b"start" => &mut fields.start,
                 b"end" => &mut fields.end,
                 b"text" => &mut fields.text,
@@ -278,47 +248,69 @@ impl<'n, 'a> Fields<'n, 'a> {
         fields
     }
 
-    fn label(&self) -> Option<&'n Node<'a>> {
+    fn label(&self) -> Option<Node<'a>> {
         first(&self.labels)
     }
 
-    fn page(&self) -> Option<&'n Node<'a>> {
+    fn page(&self) -> Option<Node<'a>> {
         first(&self.pages)
     }
 
     /// What says where it stands.
-    pub fn area(&self) -> Option<&'n Node<'a>> {
+    pub fn area(&self) -> Option<Node<'a>> {
         first(&self.areas)
     }
 }
 
+/// The members of a relation that are of use.
+#[derive(Default)]
+struct Ends<'a> {
+    head: Option<usize>,
+    child: Option<usize>,
+    labels: [Option<Node<'a>>; 2],
+}
+
+impl<'a> Ends<'a> {
+    /// Those of `relation`; of members of the same name the last counts.
+    fn of(relation: Node<'a>) -> Self {
+        let mut ends = Self::default();
+        for (name, node) in relation.byte_members() {
+            match name {
+                b"head" => ends.head = node.index(),
+                b"child" => ends.child = node.index(),
+                b"relationLabel" => ends.labels[0] = Some(node),
+                b"label" => ends.labels[1] = Some(node),
+                _ => {}
+            }
+        }
+        ends
+    }
+}
+
 /// The first that is there and not null.
-fn first<'n, 'a>(nodes: &[Option<&'n Node<'a>>]) -> Option<&'n Node<'a>> {
+fn first<'a>(nodes: &[Option<Node<'a>>]) -> Option<Node<'a>> {
     let mut found = nodes.iter().flatten();
-    found.find(|node| node.value != Value::Null).copied()
+    found.find(|node| !node.is_null()).copied()
 }
 
 /// A span, and whether its text is what stands at its offsets.
 fn read_span<'a>(
-    node: &'a Node<'_>,
-    fields: &Fields<'a, '_>,
+    node: Node<'a>,
+    fields: &Fields<'a>,
     document: &Text<'a>,
 ) -> Result<(Span<'a>, bool), String> {
-    let triple = node.items();
-    let number = |named: Option<&Node<'_>>, place: usize| match named {
-        Some(named) => named.index(),
-        None => triple.get(place).and_then(Node::index),
-    };
+    let in_triple = |place| node.items().nth(place);
+    let number = |named: Option<Node<'_>>, place| named.or_else(|| in_triple(place))?.index();
     let given = fields.text.and_then(Node::text);
     let range = match (number(fields.start, 0), number(fields.end, 1)) {
         (Some(start), Some(end)) if start <= end => Some((start, end)),
         (None, None) if given.is_some() => None,
         _ => return Err("a span without start and end".into()),
     };
-    let label = fields.label().or_else(|| triple.get(2));
+    let label = fields.label().or_else(|| in_triple(2));
     let label = label.and_then(Node::text);
     let label = label.ok_or("a span without label")?.trim();
-    let found = range.and_then(|(start, end)| document.by_characters(start, end));
+    let found = range.and_then(|(start, end)| document.characters.get(start, end));
     let by_utf16 = || range.and_then(|(start, end)| document.by_utf16(start, end));
     let (text, faithful) = match (given, found) {
         (Some(given), found) => {
@@ -344,7 +336,7 @@ fn read_span<'a>(
         label: label.into(),
         text: text.into(),
         tokens: first.map(|first| (first, last.unwrap_or(first))),
-        at: node.at,
+        at: node.at(),
     };
     Ok((span, faithful))
 }

@@ -10,15 +10,15 @@ use crate::document::{Document, Fields, Relation, Span};
 use crate::{Choices, Remarks};
 
 /// Whether `node` is such a page.
-pub fn is_one(node: &Node<'_>) -> bool {
-    let entries = node.get("form").map(Node::items).unwrap_or_default();
-    entries.iter().any(|entry| entry.get("linking").is_some())
+pub fn is_one(node: Node<'_>) -> bool {
+    let mut entries = node.get("form").map(Node::items).unwrap_or_default();
+    entries.any(|entry| entry.get("linking").is_some())
 }
 
 /// The page as a document. Only what is a question or an answer is of use: links to headers and texts
 /// without a label of interest are passed over in silence, since every form has them.
 pub fn read<'a>(
-    node: &'a Node<'_>,
+    node: Node<'a>,
     choices: &Choices,
     remarks: &Remarks<'_>,
 ) -> Result<Document<'a>, Error> {
@@ -36,7 +36,7 @@ pub fn read<'a>(
     };
     let mut labels = HashMap::new();
     let entries = node.get("form").map(Node::items).unwrap_or_default();
-    for entry in entries {
+    for entry in entries.clone() {
         let label = entry.get("label").and_then(Node::text).unwrap_or_default();
         let label = label.trim();
         if !wanted(label) {
@@ -48,32 +48,28 @@ pub fn read<'a>(
             text.trim().is_empty(),
         ) else {
             let message = format!("the {label} has no id or no text: skipped");
-            remarks.warn("ubiai-bad-span", message, entry.at, None)?;
+            remarks.warn("ubiai-bad-span", message, entry.at(), None)?;
             continue;
         };
         labels.insert(id, label.to_lowercase());
         document.spans.push(Span {
             start: None,
             page: 1,
-            area: Area::of_span(Fields::of(entry).area(), entry.at, remarks)?,
+            area: Area::of_span(Fields::of(entry).area(), entry.at(), remarks)?,
             label: label.into(),
             text: text.into(),
             tokens: Some((id, id)),
-            at: entry.at,
+            at: entry.at(),
         });
     }
     document.sort_for_reading();
     // Both ends of a link name it.
     let mut seen = HashSet::new();
-    let linking = |entry: &'_ Node<'_>| entry.get("linking").map(|node| node.at);
-    for entry in entries.iter().filter(|entry| linking(entry).is_some()) {
-        let links = entry.get("linking").map(Node::items).unwrap_or_default();
-        for link in links {
-            let [Some(head), Some(child)] =
-                [0, 1].map(|i| link.items().get(i).and_then(Node::index))
-            else {
+    for links in entries.filter_map(|entry| entry.get("linking")) {
+        for link in links.items() {
+            let [Some(head), Some(child)] = [0, 1].map(|i| link.items().nth(i)?.index()) else {
                 let message = "a link without two ends: skipped";
-                remarks.warn("ubiai-bad-relation", message.into(), link.at, None)?;
+                remarks.warn("ubiai-bad-relation", message.into(), link.at(), None)?;
                 continue;
             };
             let joins = match (labels.get(&head), labels.get(&child)) {
@@ -85,7 +81,7 @@ pub fn read<'a>(
                     head,
                     child,
                     label: "",
-                    at: link.at,
+                    at: link.at(),
                 });
             }
         }

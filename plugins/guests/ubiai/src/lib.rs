@@ -131,8 +131,9 @@ impl Converter for Ubiai {
             return 75;
         }
         if let Some((record, _)) = json::first_record(head)
-            && prompts::is_one(&record)
+            && prompts::is_one(record.root())
         {
+            let record = record.root();
             let certain = record.has(&["user_prompt"]) || record.has(&["userPrompt"]);
             return if certain { 80 } else { 40 };
         }
@@ -379,23 +380,24 @@ fn samples(
     ids: &mut Ids,
     host: &dyn Host,
 ) -> Result<Vec<Sample>, Error> {
-    let node = record.parse()?;
+    let tree = record.parse()?;
+    let node = tree.root();
     let remarks = Remarks { record, host };
-    if prompts::is_one(&node) {
+    if prompts::is_one(node) {
         let id = node.get("id").and_then(json::Node::name);
         let id = id.map_or_else(|| format!("record-{}", record.index + 1), str::to_owned);
-        let Some(mut sample) = prompts::sample(&node, id, record, &remarks)? else {
+        let Some(mut sample) = prompts::sample(node, id, record, &remarks)? else {
             return Ok(Vec::new());
         };
         sample.id = ids.fresh(take(&mut sample.id)).0;
         return Ok(vec![sample]);
     }
-    if forms::is_one(&node) {
-        let document = forms::read(&node, choices, &remarks)?;
-        return of_document(document, node.at, choices, ids, &remarks);
+    if forms::is_one(node) {
+        let document = forms::read(node, choices, &remarks)?;
+        return of_document(document, node.at(), choices, ids, &remarks);
     }
-    match Document::read(&node, &remarks)? {
-        Some(document) => of_document(document, node.at, choices, ids, &remarks),
+    match Document::read(node, &remarks)? {
+        Some(document) => of_document(document, node.at(), choices, ids, &remarks),
         None => Ok(Vec::new()),
     }
 }

@@ -15,21 +15,21 @@ const INPUT: [&str; 3] = ["input", "input_text", "inputText"];
 const RESPONSE: [&str; 3] = ["response", "output", "completion"];
 
 /// Whether `node` is such a record.
-pub fn is_one(node: &Node<'_>) -> bool {
+pub fn is_one(node: Node<'_>) -> bool {
     let has = |keys: &[&str]| keys.iter().any(|key| node.get(key).is_some());
     has(&RESPONSE) && has(&PROMPT) && !has(&["tokens", "annotation", "annotations"])
 }
 
 /// Its sample; what keeps it from being one is reported.
 pub fn sample(
-    node: &Node<'_>,
+    node: Node<'_>,
     id: String,
     record: &Record,
     remarks: &Remarks<'_>,
 ) -> Result<Option<Sample>, Error> {
     let field = |keys: &[&'static str]| {
         let found = keys.iter().filter_map(|key| Some((*key, node.get(key)?)));
-        let mut found = found.filter_map(|(key, node)| Some((key, node.text()?, node.at)));
+        let mut found = found.filter_map(|(key, node)| Some((key, node.text()?, node.at())));
         found.find(|(_, text, _)| !text.trim().is_empty())
     };
     let mut conversation = Conversation::new();
@@ -47,9 +47,9 @@ pub fn sample(
         .iter()
         .flatten()
         .next()
-        .map_or(("", node.at), |(key, _, at)| (key, *at));
+        .map_or(("", node.at()), |(key, _, at)| (key, *at));
     conversation.text(Role::User, &texts.join("\n"), at, format!("/{key}"));
-    let (key, text, at) = field(&RESPONSE).unwrap_or((RESPONSE[0], "", node.at));
+    let (key, text, at) = field(&RESPONSE).unwrap_or((RESPONSE[0], "", node.at()));
     conversation.text(Role::Assistant, text, at, format!("/{key}"));
     let locate = |at, field: Option<&str>| record.location(at, field);
     let told = remarks::Remarks {
@@ -57,7 +57,7 @@ pub fn sample(
         host: remarks.host,
         locate: &locate,
     };
-    match conversation.finish(id, None, &told, node.at) {
+    match conversation.finish(id, None, &told, node.at()) {
         Ok(sample) => Ok(Some(sample)),
         Err(Trouble::Stop(error)) => Err(error),
         Err(trouble) => told.trouble(trouble).map(|()| None),

@@ -1,7 +1,7 @@
 //! A question without its annotation, and an annotation without its question.
 
 use graft_plugin::Location;
-use graft_plugin::json::{Node, Value};
+use graft_plugin::json::Node;
 use graft_plugin::place::Place;
 use graft_plugin::records::Record;
 use graft_plugin::remarks::{Trouble, skip};
@@ -53,10 +53,10 @@ pub struct Annotation {
 }
 
 impl Question {
-    pub fn read(node: &Node<'_>, origin: Origin) -> Result<Self, Trouble> {
+    pub fn read(node: Node<'_>, origin: Origin) -> Result<Self, Trouble> {
         let Some(image) = node.get("image_id").and_then(Node::name) else {
             let message = "the question names no image: skipped";
-            return Err(skip("no-image", message, node.at, ""));
+            return Err(skip("no-image", message, node.at(), ""));
         };
         let text = node.get("question").and_then(Node::text).map(str::trim);
         match text {
@@ -67,7 +67,7 @@ impl Question {
             }),
             _ => {
                 let message = "the question is empty or no text: skipped";
-                Err(skip("no-question-text", message, node.at, "/question"))
+                Err(skip("no-question-text", message, node.at(), "/question"))
             }
         }
     }
@@ -79,19 +79,19 @@ impl Question {
 }
 
 impl Annotation {
-    pub fn read(node: &Node<'_>, by_majority: bool, origin: Origin) -> Result<Self, Trouble> {
+    pub fn read(node: Node<'_>, by_majority: bool, origin: Origin) -> Result<Self, Trouble> {
         let answers = node.get("answers").map(Node::items).unwrap_or_default();
-        let said = |answer: &Node<'_>| {
+        let said = |answer: Node<'_>| {
             let text = answer.text().or_else(|| answer.get("answer")?.text());
             text.map(str::to_owned)
         };
-        let all: Vec<String> = answers.iter().filter_map(said).collect();
+        let all: Vec<String> = answers.filter_map(said).collect();
         let chosen = node.get("multiple_choice_answer");
         let chosen = chosen.and_then(Node::text).filter(|_| !by_majority);
         let answer = chosen.or_else(|| most_said(&all)).map(str::trim);
         let Some(answer) = answer.filter(|answer| !answer.is_empty()) else {
             let message = "the annotation has no answer: skipped";
-            return Err(skip("no-answer", message, node.at, ""));
+            return Err(skip("no-answer", message, node.at(), ""));
         };
         let kind = |name: &'static str| Some((name, node.get(name)?.text()?.to_owned()));
         Ok(Self {
@@ -149,13 +149,13 @@ fn array(texts: &[String]) -> String {
 }
 
 /// The id by which the halves find each other.
-pub fn question_id(node: &Node<'_>) -> Result<String, Trouble> {
-    let id = node.get("question_id").filter(|id| id.value != Value::Null);
+pub fn question_id(node: Node<'_>) -> Result<String, Trouble> {
+    let id = node.get("question_id").filter(|id| !id.is_null());
     match id.and_then(Node::name) {
         Some(id) if !id.is_empty() => Ok(id.to_owned()),
         _ => {
             let message = "there is no question_id: skipped";
-            Err(skip("no-question-id", message, node.at, ""))
+            Err(skip("no-question-id", message, node.at(), ""))
         }
     }
 }

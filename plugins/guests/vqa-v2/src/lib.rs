@@ -63,10 +63,10 @@ impl Converter for VqaV2 {
 }"#;
 
     fn detect(head: &[u8], _name: &str) -> u8 {
-        let Some(node) = json::beginning(head) else {
+        let Some(tree) = json::beginning(head) else {
             return 0;
         };
-        let first = |list| node.get(list).and_then(|list| list.items().first());
+        let first = |list| tree.root().get(list).and_then(|list| list.items().next());
         if first("questions").is_some_and(|q| q.has(&["question_id", "image_id", "question"])) {
             return 95;
         }
@@ -154,8 +154,8 @@ fn open(name: &str, must: bool, host: &dyn Host) -> Result<Option<Box<dyn Source
 
 fn take(pairing: &mut Pairing<'_>, record: &Record, host: &dyn Host) -> Result<(), Error> {
     match parsed(record, host)? {
-        Some(node) if record.list == Some("questions") => pairing.question(&node, record),
-        Some(node) => pairing.annotation(&node, record),
+        Some(tree) if record.list == Some("questions") => pairing.question(tree.root(), record),
+        Some(tree) => pairing.annotation(tree.root(), record),
         None => {
             pairing.broken();
             Ok(())

@@ -66,7 +66,7 @@ impl<'a> Pairing<'a> {
     }
 
     /// Takes a question.
-    pub fn question(&mut self, node: &Node<'_>, record: &Record) -> Result<(), Error> {
+    pub fn question(&mut self, node: Node<'_>, record: &Record) -> Result<(), Error> {
         self.summary.records += 1;
         let origin = self.origin(record);
         let id = match question_id(node) {
@@ -87,7 +87,7 @@ impl<'a> Pairing<'a> {
         if self.questions.contains_key(&id) {
             let message = format!("the question {id} came before: skipped");
             return self.useless(
-                skip("duplicate-question", message, node.at, "/question_id"),
+                skip("duplicate-question", message, node.at(), "/question_id"),
                 record,
             );
         }
@@ -101,7 +101,7 @@ impl<'a> Pairing<'a> {
     }
 
     /// Takes an annotation.
-    pub fn annotation(&mut self, node: &Node<'_>, record: &Record) -> Result<(), Error> {
+    pub fn annotation(&mut self, node: Node<'_>, record: &Record) -> Result<(), Error> {
         self.had_annotations = true;
         let origin = self.origin(record);
         let read = question_id(node).and_then(|id| {
@@ -124,7 +124,7 @@ impl<'a> Pairing<'a> {
         if let Some(before) = self.annotations.insert(id.clone(), annotation) {
             self.waiting_bytes -= before.bytes();
             let message = format!("the question {id} has two annotations: the first is left out");
-            let trouble = skip("duplicate-annotation", message, node.at, "/question_id");
+            let trouble = skip("duplicate-annotation", message, node.at(), "/question_id");
             self.tell(trouble, &|at, field| record.location(at, field))?;
         }
         self.check_room(record)

@@ -10,6 +10,7 @@ const WIT_BINDGEN: &str = "0.60";
 const SDK: &[(&str, &str)] = embedded! {
     "sdk/src/bindings.rs" from "sdk/src/bindings.rs"
     "sdk/src/blanks.rs" from "sdk/src/blanks.rs"
+    "sdk/src/characters.rs" from "sdk/src/characters.rs"
     "sdk/src/conversation.rs" from "sdk/src/conversation.rs"
     "sdk/src/converter.rs" from "sdk/src/converter.rs"
     "sdk/src/digits.rs" from "sdk/src/digits.rs"
@@ -21,6 +22,7 @@ const SDK: &[(&str, &str)] = embedded! {
     "sdk/src/memory.rs" from "sdk/src/memory.rs"
     "sdk/src/model.rs" from "sdk/src/model.rs"
     "sdk/src/options.rs" from "sdk/src/options.rs"
+    "sdk/src/parser.rs" from "sdk/src/parser.rs"
     "sdk/src/parts.rs" from "sdk/src/parts.rs"
     "sdk/src/place.rs" from "sdk/src/place.rs"
     "sdk/src/records.rs" from "sdk/src/records.rs"
