@@ -66,6 +66,16 @@ const MAP: &[(&str, &str, &str)] = &[
         "pub fn splice",
     ),
     (
+        "Where does a graphics device run a layer, forward and backward?",
+        "runtime/src/gpu/layer.rs",
+        "pub fn backward",
+    ),
+    (
+        "Where is it decided what goes to a graphics device?",
+        "runtime/src/gpu/placement.rs",
+        "pub fn choose",
+    ),
+    (
         "Where is a GGUF file read?",
         "runtime/src/gguf/reader.rs",
         "fn parse",
@@ -206,7 +216,7 @@ const MAP: &[(&str, &str, &str)] = &[
 const LADDER: &[(&str, &str, &[&str])] = &[
     ("runtime/kernels", "graft-kernels", &[]),
     ("runtime/gpu", "graft-gpu", &["graft-kernels"]),
-    ("runtime", "graft", &["graft-kernels"]),
+    ("runtime", "graft", &["graft-gpu", "graft-kernels"]),
     ("plugins", "graft-plugins", &["graft"]),
     (
         "runtime/cli",
@@ -225,7 +235,7 @@ const LADDER: &[(&str, &str, &[&str])] = &[
 const RUNGS: &[&[&str]] = &[
     &["error", "threads", "cancel", "atomic_file", "random"],
     &["gguf", "memory", "tokenizer", "image"],
-    &["model", "kv_cache", "quantize"],
+    &["model", "kv_cache", "quantize", "device", "gpu"],
     &["adapter", "sampler", "dataset", "convert_hf"],
     &["session", "train", "evaluate"],
 ];
