@@ -343,14 +343,17 @@ impl<T: CStruct> OutStruct<T> {
 
 impl<T: CStruct> OutStruct<T> {
     /// Copies `values` to an array of `capacity` structs, each as large as the first one says, and their number to
-    /// `needed`. NULL with a capacity of 0 asks for the number alone.
+    /// `needed`. NULL with a capacity of 0 asks for the number alone. Each has an object in the field `object`, which
+    /// the program could not release if it were written nowhere.
     ///
     /// # Errors
-    /// If they are more than fit, or the first says no size; nothing but the number is written then.
+    /// If they are more than fit, or the first says no size, or one without room for the object; nothing but the
+    /// number is written then.
     pub fn fill(
         &self,
         capacity: usize,
         needed: &Out<usize>,
+        object: &str,
         values: impl ExactSizeIterator<Item = Result<T, Fault>>,
     ) -> Result<(), Fault> {
         let count = values.len();
@@ -370,6 +373,14 @@ impl<T: CStruct> OutStruct<T> {
         }
         // SAFETY: not NULL and at least one struct long, which begins with its size.
         let stride = unsafe { T::size(self.0) }?;
+        let room = T::FIELDS.iter().find(|(field, ..)| *field == object);
+        if room.is_none_or(|(_, from, bytes)| from + bytes > stride) {
+            let message = format!(
+                "struct_size of the {} is {stride}, without room for {object}",
+                T::NAME
+            );
+            return Err(Fault::argument(message));
+        }
         for (i, value) in values.enumerate() {
             let value = value?;
             let place = self.0.wrapping_byte_add(i * stride);

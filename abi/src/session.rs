@@ -386,7 +386,7 @@ pub extern "C" fn graft_session_adapters(
                     ..graft_adapter_binding::zeroed()
                 })
             });
-            adapters.fill(capacity, &needed, bindings)
+            adapters.fill(capacity, &needed, "adapter", bindings)
         })?;
         DONE
     })

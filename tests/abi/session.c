@@ -408,6 +408,10 @@ static void adapters(graft_model *model, const char *path, const char *other_pat
     CHECK(n == 1);
     OK(graft_session_adapters(live, held, 2, &n, &error));
     CHECK(n == 1 && held[0].strength == 0.5f && held[0].struct_size == sizeof held[0]);
+    /* A struct too short for the adapter could not give it back. */
+    held[1].struct_size = offsetof(graft_adapter_binding, adapter);
+    FAILS(graft_session_adapters(live, &held[1], 1, &n, &error), GRAFT_E_ARGUMENT, "without room for adapter");
+    held[1].struct_size = sizeof held[1];
 
     /* A swap in the middle is as if it had been so from the first; a held adapter outlives its handle. */
     graft_adapter_release(adapter);

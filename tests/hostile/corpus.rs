@@ -88,7 +88,11 @@ fn changes_at_random_are_harmless() {
         // What is at work lies here, should it end the process.
         let at_work = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("mutated-{name}"));
         let mut accepted = 0;
-        for bytes in Mutations::new(&inputs, name).take(count) {
+        let choices = match name.starts_with("c_") {
+            true => c_program::CHOICES,
+            false => 0,
+        };
+        for bytes in Mutations::new(&inputs, choices, name).take(count) {
             std::fs::write(&at_work, &bytes).unwrap();
             match catch_unwind(|| target(&bytes)) {
                 Ok(done) => accepted += usize::from(done.is_some()),

@@ -4,6 +4,8 @@
 /// An endless row of changed inputs, the same for the same name.
 pub struct Mutations<'a> {
     inputs: &'a [Vec<u8>],
+    /// Bytes in front of each that are choices and no file.
+    choices: usize,
     state: u64,
 }
 
@@ -25,11 +27,15 @@ const NUMBERS: [u64; 10] = [
 const LONGEST: usize = 1 << 16;
 
 impl<'a> Mutations<'a> {
-    /// Changes of `inputs`, of which there is at least one.
-    pub fn new(inputs: &'a [Vec<u8>], name: &str) -> Self {
+    /// Changes of `inputs`, of which there is at least one; they begin with so many choices.
+    pub fn new(inputs: &'a [Vec<u8>], choices: usize, name: &str) -> Self {
         let mix = |state: u64, byte: u8| (state ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
         let state = name.bytes().fold(0xcbf2_9ce4_8422_2325, mix);
-        Self { inputs, state }
+        Self {
+            inputs,
+            choices,
+            state,
+        }
     }
 
     /// A number below `most`; 0 if that is 0.
@@ -81,10 +87,21 @@ impl<'a> Mutations<'a> {
             }
             // Rarely all that follows.
             _ if self.below(4) == 0 => bytes.truncate(at),
-            // The beginning, where choices and headers are.
+            // The beginning, where headers are.
             _ => {
-                let at = self.below(bytes.len().min(96));
+                let at = self.below(bytes.len().min(32));
                 bytes[at] = self.below(256) as u8;
+            }
+        }
+    }
+
+    /// Chooses otherwise, here and there.
+    fn choose(&mut self, bytes: &mut [u8]) {
+        let rarely = 4 + self.below(40);
+        let end = self.choices.min(bytes.len());
+        for byte in &mut bytes[..end] {
+            if self.below(rarely) == 0 {
+                *byte = self.below(256) as u8;
             }
         }
     }
@@ -95,9 +112,18 @@ impl Iterator for Mutations<'_> {
 
     fn next(&mut self) -> Option<Vec<u8>> {
         let mut bytes = self.inputs[self.below(self.inputs.len())].clone();
-        for _ in 0..=self.below(6) {
-            self.change(&mut bytes);
+        let choices = self.choices.min(bytes.len());
+        let mut file = bytes.split_off(choices);
+        // A third of the files stays as it is, since what is refused at once is asked nothing.
+        if choices == 0 || self.below(3) > 0 {
+            for _ in 0..=self.below(6) {
+                self.change(&mut file);
+            }
         }
+        if self.below(2) == 0 {
+            self.choose(&mut bytes);
+        }
+        bytes.append(&mut file);
         bytes.truncate(LONGEST);
         Some(bytes)
     }

@@ -169,8 +169,9 @@ pub fn attached(program: &mut Program, adapter: Object) -> Option<()> {
         graft_session_adapters(session, out.to(), 1, &mut needed, err)
     });
     out.check();
-    // A reference of its own, where the struct has room for it.
-    if found.is_some() && needed == 1 && out.reaches("adapter") {
+    // A reference of its own.
+    if found.is_some() && needed == 1 {
+        assert!(out.reaches("adapter"), "an object that nobody can release");
         graft_adapter_release(out.get("adapter") as Object);
     }
     done.map(|_| ())
