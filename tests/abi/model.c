@@ -217,8 +217,30 @@ int main(int argc, char **argv) {
     graft_device_info device = GRAFT_INIT(graft_device_info);
     OK(graft_device_count(runtime, &devices));
     OK(graft_device_get(runtime, 0, &device));
-    CHECK(devices == 1 && device.kind == GRAFT_DEVICE_CPU && device.n_threads == 1 && device.kernels[0]);
-    CHECK(graft_device_get(runtime, 1, &device) == GRAFT_E_NOT_FOUND);
+    CHECK(devices >= 1 && device.kind == GRAFT_DEVICE_CPU && device.n_threads == 1 && device.kernels[0]);
+    CHECK(graft_device_get(runtime, devices, &device) == GRAFT_E_NOT_FOUND);
+    graft_model_options on = GRAFT_INIT(graft_model_options);
+    on.device = "nonsense";
+    CHECK(graft_model_open(runtime, argv[1], &on, &model, &error) == GRAFT_E_ARGUMENT);
+    graft_error_release(error);
+    error = NULL;
+    on.device = "gpu:no such card";
+    graft_status refused = graft_model_open(runtime, argv[1], &on, &model, &error);
+    CHECK(refused == GRAFT_E_DEVICE || refused == GRAFT_E_UNSUPPORTED);
+    graft_error_release(error);
+    error = NULL;
+    on.device = "auto";
+    OK(graft_model_open(runtime, argv[1], &on, &model, &error));
+    graft_model_release(model);
+    for (uint32_t card = 1; card < devices; card++) {
+        OK(graft_device_get(runtime, card, &device));
+        CHECK(device.kind == GRAFT_DEVICE_GPU && device.description[0]);
+        on.device = device.name;
+        on.n_device_layers = 1;
+        on.n_device_context = 32;
+        OK(graft_model_open(runtime, argv[1], &on, &model, &error));
+        graft_model_release(model);
+    }
     int before = ends;
     graft_runtime_release(runtime);
     CHECK(ends == before + 1);
