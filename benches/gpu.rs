@@ -47,6 +47,7 @@ fn main() -> graft::Result<()> {
         inputs_in: None,
         half_inputs: false,
         loss_on_device: false,
+        offloaded: 0,
     };
     let mut activations = Activations::new(llama, &plan, &Arena::unlimited())?;
     println!(

@@ -13,6 +13,7 @@ use crate::structs::{CStruct, c_struct, fixed};
 /// A device that is the processor.
 pub const GRAFT_DEVICE_CPU: u32 = 0;
 /// A device for graphics.
+#[cfg_attr(not(feature = "gpu"), expect(dead_code))] // such a build lists none
 pub const GRAFT_DEVICE_GPU: u32 = 1;
 
 c_struct! {

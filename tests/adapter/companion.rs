@@ -94,7 +94,9 @@ fn two_files_come_back_as_one_adapter() {
     assert_eq!(read.generation(), place.adapter.generation());
     let answer = afresh(&place.model, &set(&[(&read, 1.0)]));
     let kept = Arc::new(place.adapter.clone());
-    assert_eq!(answer, afresh(&place.model, &set(&[(&kept, 1.0)])));
+    // One token's sums over values in a file are taken in another order than over values in memory.
+    let kept = afresh(&place.model, &set(&[(&kept, 1.0)]));
+    assert!(seeing::closeness::relative_error(&answer, &kept) < 1e-6);
     // llama.cpp refuses names that its language models do not have, and reads the embedding transposed.
     let (width, vocabulary) = (32, 96);
     let gguf = Gguf::open(&x).unwrap();
