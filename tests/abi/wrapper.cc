@@ -62,7 +62,7 @@ static void runtimes(const std::string &path) {
     graft::Model model = graft::Model::open(path, {}, runtime);
     CHECK(thrown([] { graft::Model().info(); }).status() == GRAFT_E_HANDLE);
     CHECK(*lines > 0 && lines.use_count() == 2);
-    CHECK(runtime.devices().size() == 1 && runtime.memory().limit == 0);
+    CHECK(!runtime.devices().empty() && runtime.memory().limit == 0);
     runtime = graft::Runtime();
     CHECK(model.info().n_threads == 1);
     model = graft::Model();
