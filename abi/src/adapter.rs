@@ -15,10 +15,9 @@ use crate::fault::Fault;
 use crate::handle::{Handle, shared_kind};
 use crate::model::ModelObject;
 use crate::pointer::{In, Out, OutStruct, Text};
-use crate::session::number;
 use crate::source::{Reading, Source, graft_source};
 use crate::status::graft_status;
-use crate::structs::{CStruct, c_struct, fixed};
+use crate::structs::{CStruct, c_struct, fixed, number};
 
 /// The adapter adds something in the vision half.
 pub const GRAFT_ADAPTER_IMAGES: u32 = 1;

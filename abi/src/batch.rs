@@ -18,12 +18,12 @@ use crate::handle::{Handle, exclusive_kind};
 use crate::image::{self, ImageObject};
 use crate::model::ModelObject;
 use crate::pointer::{In, Out, OutStruct};
-use crate::session::{SessionObject, State, number};
+use crate::session::{SessionObject, State};
 use crate::session_generate::{
     GRAFT_FINISH_CANCELLED, finish_of, graft_generate_request, graft_generate_result, milliseconds,
 };
 use crate::status::{GRAFT_E_BUDGET, graft_status};
-use crate::structs::{CStruct, c_struct};
+use crate::structs::{CStruct, c_struct, number};
 use crate::token::graft_token;
 
 /// Sessions of a batch that does not say how many.

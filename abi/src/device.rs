@@ -8,7 +8,7 @@ use crate::handle::Handle;
 use crate::pointer::{Out, OutStruct};
 use crate::runtime::Runtime;
 use crate::status::{GRAFT_E_NOT_FOUND, graft_status};
-use crate::structs::{CStruct, c_struct, fixed};
+use crate::structs::{CStruct, c_struct, fixed, number};
 
 /// A device that is the processor.
 pub const GRAFT_DEVICE_CPU: u32 = 0;
@@ -82,10 +82,6 @@ pub extern "C" fn graft_device_get(
         })?;
         DONE
     })
-}
-
-fn number(n: usize) -> u32 {
-    u32::try_from(n).unwrap_or(u32::MAX)
 }
 
 /// The graphics devices of this machine, looked for once.

@@ -14,7 +14,7 @@ use crate::handle::{Handle, shared_kind};
 use crate::pointer::{In, Out, OutStruct, Text};
 use crate::runtime::Runtime;
 use crate::status::graft_status;
-use crate::structs::{CStruct, c_struct};
+use crate::structs::{CStruct, c_struct, number};
 
 /// Pixels, and the features that the model which saw them last has made of them.
 pub struct ImageObject {
@@ -199,7 +199,6 @@ pub extern "C" fn graft_image_get_info(
     call::status("graft_image_get_info", || {
         let image = image.get()?;
         out.check("out")?;
-        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         out.set(&graft_image_info {
             width: number(image.image.width()),
             height: number(image.image.height()),

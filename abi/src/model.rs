@@ -20,7 +20,7 @@ use crate::pointer::{In, Out, OutStruct, Text};
 use crate::runtime::Runtime;
 use crate::source::{Reading, Source, graft_source};
 use crate::status::{GRAFT_E_NOT_FOUND, graft_status};
-use crate::structs::{CStruct, c_struct, fixed};
+use crate::structs::{CStruct, c_struct, fixed, number};
 
 /// The model reads and writes text.
 pub const GRAFT_MODEL_TEXT: u32 = 1;
@@ -172,7 +172,6 @@ impl ModelObject {
 
     fn info(&self) -> graft_model_info {
         let (gguf, shape) = (self.model.gguf(), self.model.llama().shape());
-        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let text = u32::from(self.model.tokenizer().is_ok()) * GRAFT_MODEL_TEXT;
         let images = u32::from(self.model.vision().is_some()) * GRAFT_MODEL_IMAGES;
         let patches = |vision: &graft::model::Vision| vision.tower().shape().patches();

@@ -15,7 +15,7 @@ use crate::model::ModelObject;
 use crate::pointer::{In, Out, OutStruct};
 use crate::runtime::Runtime;
 use crate::status::graft_status;
-use crate::structs::{CStruct, c_struct};
+use crate::structs::{CStruct, c_struct, number};
 use crate::train_options::graft_train_options;
 use crate::trainer::setup;
 
@@ -73,7 +73,6 @@ impl graft_plan {
         runtime: &Runtime,
         budget: Option<u64>,
     ) -> Self {
-        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         Self {
             smallest_bytes: plan.smallest_bytes,
             fastest_bytes: plan.fastest_bytes,

@@ -13,9 +13,8 @@ use crate::fault::Fault;
 use crate::handle::{Handle, shared_kind};
 use crate::model::ModelObject;
 use crate::pointer::{In, Out, OutStruct, Text};
-use crate::session::number;
 use crate::status::graft_status;
-use crate::structs::{CStruct, c_struct};
+use crate::structs::{CStruct, c_struct, number};
 
 /// Only under a name that is free.
 pub const GRAFT_PUBLISH_CREATE: u32 = 0;

@@ -20,7 +20,7 @@ use crate::model::ModelObject;
 use crate::pointer::{In, Lent, Out, OutStruct};
 use crate::session_generate::{self, graft_generate_request, graft_generate_result};
 use crate::status::{GRAFT_E_BUDGET, graft_status};
-use crate::structs::{CStruct, c_struct};
+use crate::structs::{CStruct, c_struct, number};
 use crate::token::{graft_token, taken};
 
 /// Keys and values of the past stay as the old set has made them.
@@ -130,11 +130,6 @@ impl SessionObject {
 fn planned(model: &Model, options: &SessionOptions) -> u64 {
     let plan = Session::plan(model, options);
     plan.anonymous_peak().saturating_sub(PROGRAM_BYTES as u64)
-}
-
-/// A number for C; what is larger becomes the largest.
-pub fn number(n: usize) -> u32 {
-    u32::try_from(n).unwrap_or(u32::MAX)
 }
 
 /// See `graft.h`.

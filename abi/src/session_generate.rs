@@ -19,8 +19,8 @@ use crate::handle::Handle;
 use crate::image::{self, ImageObject};
 use crate::job::{Event, JobObject, Worker};
 use crate::pointer::{In, Lent, OutStruct, Text};
-use crate::session::{GRAFT_TOKEN_IMAGE, SessionObject, State, number};
-use crate::structs::{CStruct, c_struct};
+use crate::session::{GRAFT_TOKEN_IMAGE, SessionObject, State};
+use crate::structs::{CStruct, c_struct, number};
 use crate::token::graft_token;
 
 /// What is given goes behind what the session holds, in place of it.

@@ -181,6 +181,11 @@ pub const fn layout<T: CStruct>() -> Layout {
     (T::NAME, size_of::<T>(), T::FIELDS)
 }
 
+/// A number for C; what is larger becomes the largest.
+pub fn number(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
 /// A text in a field of fixed length: as many whole characters as fit before a NUL.
 pub fn fixed<const N: usize>(text: &str) -> [u8; N] {
     let mut field = [0; N];

@@ -45,110 +45,153 @@ impl Placement {
         vision: Option<&Vision>,
         options: &DeviceOptions,
     ) -> Result<Option<Self>> {
-        let (shape, layers) = (llama.shape(), llama.layers());
-        let context = match options.context_length {
-            0 => shape.context_length.clamp(1, DEFAULT_CONTEXT),
-            asked => asked,
-        };
+        if options.layers == Some(0) {
+            return Ok(None);
+        }
+        let (shape, layers) = (llama.shape(), llama.layers().len());
         let memory = device.memory();
         let free = memory.limit.saturating_sub(memory.held);
         let tokens = [512, 128, 32].into_iter();
         let mut tokens = tokens.filter(|&tokens| pass_bytes(device, shape, tokens) <= free / 8);
         let tokens = tokens.next().unwrap_or(8);
-        let norms = LayerWeights::norm_bytes(device, shape.width);
-        let images = vision.map_or(0, |vision| encoder::smallest_bytes(device, vision));
-        // Of each layer and of all together, for a sequence or for training.
-        let (kv, single) = match options.training {
-            // Sessions that look at what was learned take what is left.
-            Some(room) => (0, training_bytes(device, shape, room.tokens, room.rank)),
-            None => {
-                let kv = KeysAndValues::bytes(device, shape, context);
-                (kv, device.tensor_bytes(context, shape.head_width))
+        let sizes = Sizes::of(device, llama, vision, options, tokens);
+        let count = match (options.layers, options.training) {
+            (Some(asked), _) => asked.min(layers),
+            (None, Some(_)) => layers,
+            (None, None) => {
+                let fits = |&count: &usize| sizes.needed(count, 0) <= free;
+                (1..=layers).rev().find(fits).unwrap_or(1)
             }
         };
-        let beside = match options.training {
-            // Images are encoded before.
-            Some(_) => single.max(images),
-            None => single + images,
-        };
-        let (each, fixed) = (norms + kv, beside + pass_bytes(device, shape, tokens));
-        let bytes = layers
-            .iter()
-            .map(|layer| LayerWeights::bytes(device, layer));
-        let bytes: Vec<u64> = bytes.collect();
-        // What the upper `count` layers need if the lowest `streamed` of them do not stay.
-        let needed = |count: usize, streamed: usize| {
-            let (passing, stay) = bytes[layers.len() - count..].split_at(streamed);
-            let largest = passing.iter().max().copied().unwrap_or(0);
-            let ring = if streamed > 0 {
-                2 * (largest + norms)
-            } else {
-                0
-            };
-            fixed + each * count as u64 + stay.iter().sum::<u64>() + ring
-        };
-        let count = match (options.layers, options.training) {
-            (Some(asked), _) => asked.min(layers.len()),
-            (None, Some(_)) => layers.len(),
-            (None, None) => (1..=layers.len())
-                .rev()
-                .find(|&n| needed(n, 0) <= free)
-                .unwrap_or(0),
-        };
-        if options.layers == Some(0) {
-            return Ok(None);
-        }
-        let count = count.max(1);
         let most = if options.training.is_some() { count } else { 0 };
-        let output = output_bytes(device, llama);
-        let mut losses = Vec::new();
-        if let Some(room) = options.training {
-            let ty = llama.output().weight().quant_type();
-            let ways = LossPlace::ways(shape, room.tokens).filter_map(|way| {
-                let buffers = way.bytes(device, shape, ty, room.tokens)?;
-                let matrix = if way.stays { output? } else { 0 };
-                Some((way, buffers + matrix))
-            });
-            losses.extend(ways);
-        }
         // As many layers as possible stay; of the ways of the loss that leave them there, the fastest is taken.
         let with_loss = (0..=most).find_map(|streamed| {
-            let layers = needed(count, streamed);
-            let fits = |&&(_, bytes): &&(LossPlace, u64)| layers + bytes <= free;
-            let &(way, _) = losses.iter().find(fits)?;
-            Some((streamed, Some(way)))
+            let layers = sizes.needed(count, streamed);
+            let fits = |way: &&LossWay| layers + way.bytes + way.matrix <= free;
+            Some((streamed, Some(sizes.losses.iter().find(fits)?)))
         });
-        let alone = || Some(((0..=most).find(|&n| needed(count, n) <= free)?, None));
+        let alone = || {
+            let streamed = (0..=most).find(|&n| sizes.needed(count, n) <= free)?;
+            Some((streamed, None))
+        };
         let Some((streamed, loss)) = with_loss.or_else(alone) else {
             return Err(DeviceError::NoRoom {
                 device: device.adapter().name.clone(),
                 layers: count,
-                needed: needed(count, most),
-                context,
+                needed: sizes.needed(count, most),
+                context: context_of(shape, options),
                 free,
             }
             .into());
         };
         let output = match options.training {
-            Some(_) => loss.is_some_and(|way| way.stays),
+            Some(_) => loss.is_some_and(|loss| loss.way.stays),
             None => {
-                let fits = output.is_some_and(|bytes| needed(count, streamed) + bytes <= free);
-                fits && count == layers.len()
+                let room = |bytes| sizes.needed(count, streamed) + bytes <= free;
+                count == layers && sizes.output.is_some_and(room)
             }
         };
-        let of_loss = loss.zip(options.training).and_then(|(way, room)| {
-            let ty = llama.output().weight().quant_type();
-            way.bytes(device, shape, ty, room.tokens)
-        });
-        let reserved = single + kv * count as u64 + of_loss.unwrap_or(0);
+        let of_loss = loss.map_or(0, |loss| loss.bytes);
         Ok(Some(Self {
-            first: layers.len() - count,
+            first: layers - count,
             streamed,
             output,
-            loss,
+            loss: loss.map(|loss| loss.way),
             tokens,
-            reserved,
+            reserved: sizes.single + sizes.kv * count as u64 + of_loss,
         }))
+    }
+}
+
+/// What the parts of a placement take, in bytes.
+struct Sizes {
+    /// The matrices of each layer of the model, bottom up.
+    layers: Vec<u64>,
+    /// The norms of a layer.
+    norms: u64,
+    /// A layer's keys and values of one sequence; none in training.
+    kv: u64,
+    /// What one sequence or training takes besides.
+    single: u64,
+    /// All that does not depend on how many layers there are.
+    fixed: u64,
+    /// The output matrix with the logits of sessions, if a kernel can see a row.
+    output: Option<u64>,
+    /// How training's loss could be computed, the fastest first.
+    losses: Vec<LossWay>,
+}
+
+/// One way of computing training's loss.
+struct LossWay {
+    way: LossPlace,
+    bytes: u64,
+    /// The output matrix, if it stays.
+    matrix: u64,
+}
+
+impl Sizes {
+    fn of(
+        device: &Device,
+        llama: &Llama,
+        vision: Option<&Vision>,
+        options: &DeviceOptions,
+        tokens: usize,
+    ) -> Self {
+        let shape = llama.shape();
+        let images = vision.map_or(0, |vision| encoder::smallest_bytes(device, vision));
+        let (kv, single, beside) = match options.training {
+            // Sessions that look at what was learned take what is left; images are encoded before.
+            Some(room) => {
+                let training = training_bytes(device, shape, room.tokens, room.rank);
+                (0, training, training.max(images))
+            }
+            None => {
+                let context = context_of(shape, options);
+                let rope = device.tensor_bytes(context, shape.head_width);
+                let kv = KeysAndValues::bytes(device, shape, context);
+                (kv, rope, rope + images)
+            }
+        };
+        let output = output_bytes(device, llama);
+        let ty = llama.output().weight().quant_type();
+        let losses = options.training.map(|room| {
+            let ways = LossPlace::ways(shape, room.tokens).filter_map(|way| {
+                let bytes = way.bytes(device, shape, ty, room.tokens)?;
+                let matrix = if way.stays { output? } else { 0 };
+                Some(LossWay { way, bytes, matrix })
+            });
+            ways.collect()
+        });
+        let layers = llama.layers().iter();
+        Self {
+            layers: layers
+                .map(|layer| LayerWeights::bytes(device, layer))
+                .collect(),
+            norms: LayerWeights::norm_bytes(device, shape.width),
+            kv,
+            single,
+            fixed: beside + pass_bytes(device, shape, tokens),
+            output,
+            losses: losses.unwrap_or_default(),
+        }
+    }
+
+    /// What the upper `count` layers need if the lowest `streamed` of them do not stay.
+    fn needed(&self, count: usize, streamed: usize) -> u64 {
+        let (passing, stay) = self.layers[self.layers.len() - count..].split_at(streamed);
+        let ring = match passing.iter().max() {
+            Some(largest) => 2 * (largest + self.norms),
+            None => 0,
+        };
+        self.fixed + (self.norms + self.kv) * count as u64 + stay.iter().sum::<u64>() + ring
+    }
+}
+
+/// Positions to leave room for.
+fn context_of(shape: &LlamaShape, options: &DeviceOptions) -> usize {
+    match options.context_length {
+        0 => shape.context_length.clamp(1, DEFAULT_CONTEXT),
+        asked => asked,
     }
 }
 

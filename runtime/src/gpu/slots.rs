@@ -6,6 +6,7 @@ use graft_gpu::{Device, Recorder, Tensor};
 
 use super::buffers::{KeysAndValues, Saved};
 use crate::Result;
+use crate::memory::{Arena, Floats, Part};
 use crate::model::LlamaShape;
 
 /// Everything inside one layer.
@@ -76,7 +77,7 @@ pub(super) struct Slots {
     /// Of the top layers.
     slots: Vec<Slot>,
     /// Of the layers next below, bottom up.
-    away: Vec<Vec<f32>>,
+    away: Vec<Floats>,
     /// The number after the top layer's.
     last: usize,
 }
@@ -85,7 +86,7 @@ impl Slots {
     /// Slots for the layers below number `last`, for passes of up to `tokens` rows; `away` layers leave theirs.
     ///
     /// # Errors
-    /// If the budget or the device has no room.
+    /// If the budget, the device or the system has no room.
     pub fn new(
         device: &Device,
         shape: &LlamaShape,
@@ -97,7 +98,7 @@ impl Slots {
         let floats = Saved::floats(shape, tokens) + KeysAndValues::floats(shape, tokens);
         Ok(Self {
             slots: slots.collect::<Result<_>>()?,
-            away: vec![vec![0.0; floats]; away],
+            away: in_system_memory(away, floats)?,
             last,
         })
     }
@@ -162,4 +163,14 @@ impl Slots {
         }
         Ok(true)
     }
+}
+
+/// As many arrays of zeros, of the system's memory.
+///
+/// # Errors
+/// If it has none left.
+pub(super) fn in_system_memory(arrays: usize, floats: usize) -> Result<Vec<Floats>> {
+    let memory = Arena::unlimited();
+    let arrays = (0..arrays).map(|_| memory.floats(Part::SavedActivations, floats));
+    Ok(arrays.collect::<Result<_, _>>()?)
 }

@@ -16,9 +16,10 @@ use super::layer::{LayerAt, Pass, Read, Work};
 use super::layers::GpuLayers;
 use super::loss::GpuLoss;
 use super::pairs::{Pairs, Resident};
-use super::slots::{Room, Slot, Slots};
+use super::slots::{Room, Slot, Slots, in_system_memory};
 use crate::Result;
 use crate::device::DeviceError;
+use crate::memory::Floats;
 use crate::model::{
     ActivationPlan, AdapterView, DeviceTraining, GradientView, LlamaShape, Site, SiteKind,
 };
@@ -52,7 +53,7 @@ pub(super) struct GpuTraining {
 enum Inputs {
     Device(Vec<Tensor>),
     /// And the one in use, on the device.
-    Host(Vec<Vec<f32>>, Tensor),
+    Host(Vec<Floats>, Tensor),
 }
 
 /// Bytes that training takes besides the inputs of layers and all slots but one.
@@ -102,7 +103,7 @@ impl GpuTraining {
     /// Room for passes as planned.
     ///
     /// # Errors
-    /// If the budget or the device has none.
+    /// If the budget, the device or the system has none.
     pub fn new(layers: Arc<GpuLayers>, plan: &ActivationPlan) -> Result<Self> {
         let (device, shape, tokens) = (&layers.device, &layers.shape, plan.tokens);
         let last = layers.first + layers.weights.len();
@@ -132,7 +133,7 @@ impl GpuTraining {
             }
             false => {
                 let arena = device.arena(Part::SavedActivations, row)?;
-                let inputs = vec![vec![0.0; tokens * shape.width]; visited];
+                let inputs = in_system_memory(visited, tokens * shape.width)?;
                 Inputs::Host(inputs, arena.tensor(tokens, shape.width)?)
             }
         };
