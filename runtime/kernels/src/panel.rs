@@ -7,8 +7,6 @@
 //! occasion, as a decoded weight is: packing then replaces a copy, and the product's operands
 //! lie in cache lines one after the other whatever the matrix's width.
 
-use std::ops::Range;
-
 use crate::product::{Mat, MatMut};
 use crate::{Isa, Kernels};
 
@@ -169,8 +167,9 @@ impl Kernels {
 
 /// The rows of each micro-kernel: [`ROWS`], and two about even tiles at the end, since sums of a row or two would
 /// have to wait for each other.
+#[cfg(target_arch = "x86_64")]
 #[inline]
-pub(crate) fn tiles(rows: usize) -> impl Iterator<Item = Range<usize>> {
+pub(crate) fn tiles(rows: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
     let mut next = 0;
     std::iter::from_fn(move || {
         let left = rows - next;
