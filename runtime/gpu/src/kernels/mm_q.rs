@@ -7,8 +7,10 @@ use crate::recorder::{Binding, Call, Groups, same, shaped};
 use crate::shader::Key;
 use crate::{Matrix, Recorder, Result, Tensor};
 
-/// Outputs of a group in each direction.
+/// Rows, or inputs, of a group.
 const TILE: usize = 64;
+/// Tokens of a group: so many, or twice or four times as many.
+const LINE: usize = 16;
 
 /// What a product reads: a stored matrix, or floats that are trained.
 #[derive(Clone, Copy, Debug)]
@@ -144,6 +146,7 @@ impl Recorder {
         for first in (0..x.rows()).step_by(at_once) {
             let tokens = first..x.rows().min(first + at_once);
             let (y, x) = (y.slice(tokens.clone())?, x.slice(tokens)?);
+            let lines = x.rows().div_ceil(LINE).min(4).next_power_of_two();
             for part in w.parts() {
                 let (y_array, x_array) = ((1, Binding::from(&y)), (2, Binding::from(&x)));
                 let (written, read, wide) = match entry {
@@ -152,7 +155,7 @@ impl Recorder {
                 };
                 self.run(&Call {
                     op,
-                    key: w.key(File::MmQ, entry, 0),
+                    key: w.key(File::MmQ, entry, lines as u32),
                     arrays: &[written, read, (0, part.binding)],
                     written: 1,
                     words: &[
@@ -163,7 +166,7 @@ impl Recorder {
                         part.first as u32,
                         y.width() as u32,
                     ],
-                    groups: Groups::Grid([wide.div_ceil(TILE), x.rows().div_ceil(TILE), 1]),
+                    groups: Groups::Grid([wide.div_ceil(TILE), x.rows().div_ceil(lines * LINE), 1]),
                 })?;
             }
         }

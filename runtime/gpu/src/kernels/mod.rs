@@ -193,6 +193,7 @@ impl File {
     /// A constant that its variants differ in.
     pub(crate) fn constant(self) -> Option<&'static str> {
         match self {
+            Self::MmQ => Some("LINES"),
             Self::MvQ => Some("TOKENS"),
             Self::LowRank => Some("KEEP"),
             Self::Attention | Self::AttentionThin => Some("HEAD_WIDTH"),
