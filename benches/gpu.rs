@@ -2,7 +2,8 @@
 //!
 //! `bench-gpu <folder> [shape] [quant type] [device] [budget, MiB] [tokens planned for] [tokens run]`; every linear
 //! layer has a pair of rank 16. The buffers are for as many tokens as are planned for; a device in software is given
-//! fewer to run, since it computes about 1 GFLOP/s.
+//! fewer to run, since it computes about 1 GFLOP/s. A slice of a model, "7b:2" has two layers of it, is run on the
+//! processor too and the results are compared.
 
 use std::time::Instant;
 
@@ -15,6 +16,8 @@ use graft::model::{
 use graft_benches::random_model;
 
 const RANK: usize = 16;
+/// Layers that the processor computes too.
+const SLICE: usize = 4;
 
 fn main() -> graft::Result<()> {
     let mut arguments = std::env::args().skip(1);
@@ -34,58 +37,109 @@ fn main() -> graft::Result<()> {
         ..DeviceOptions::CPU
     };
     let begun = Instant::now();
-    let model = model.on_device(&device)?;
-    let (llama, placed) = (model.llama(), begun.elapsed());
-    let plan = ActivationPlan {
-        tokens: planned,
-        layers: llama.own_layers().len(),
-        lowest: 0,
-        kept: usize::MAX,
-        max_rank: RANK,
-        dropout: false,
-        stream_weights: false,
-        inputs_in: None,
-        half_inputs: false,
-        loss_on_device: false,
-        offloaded: 0,
-    };
-    let mut activations = Activations::new(llama, &plan, &Arena::unlimited())?;
+    let placed_model = model.on_device(&device)?;
+    let placed = begun.elapsed();
     println!(
-        "{} {ty}, room for {planned} tokens, weights placed in {:.1} s",
+        "{} {ty}, {} layers, room for {planned} tokens, weights placed in {:.1} s",
         shape.name,
+        shape.layers,
         placed.as_secs_f64()
     );
-    print_report(&model, "while it trains");
-
-    let lora = Lora::new(&model);
-    let mut gradients = Gradients(lora.pairs.iter().map(zeros).collect());
-    let mut rows: Vec<f32> = (0..tokens * shape.width)
-        .map(|i| ((i * 37 % 101) as f32 / 101.0 - 0.5) * 0.1)
-        .collect();
-    let begun = Instant::now();
-    llama.forward_saving(&mut rows, &[], &lora, &mut activations)?;
-    let forward = begun.elapsed().as_secs_f64();
-    let mut drows = rows.clone();
-    llama.backward(
-        &mut drows,
-        &[],
-        &lora,
-        &mut gradients,
-        false,
-        &mut activations,
-    )?;
-    let step = begun.elapsed().as_secs_f64();
-    let finite = |values: &[f32]| values.iter().all(|v| v.is_finite());
-    let whole = gradients.0.iter().all(|(da, db)| finite(da) && finite(db));
-    assert!(finite(&rows) && whole, "a value that is not finite");
+    let mut step = Step::new(&placed_model, planned)?;
+    print_report(&placed_model, "while it trains");
+    let seconds = step.run(&placed_model, tokens)?;
     // Forward and the gradient of activations; the base has none.
     let flop = 4.0 * shape.linear_weights() as f64 * tokens as f64;
     println!(
-        "{tokens} tokens: forward {forward:.2} s, with backward {step:.2} s, {:.2} GFLOP/s without what is computed twice",
-        flop / step / 1e9
+        "{tokens} tokens: forward {:.2} s, backward {:.2} s, {:.2} GFLOP/s without what is computed twice",
+        seconds[0],
+        seconds[1],
+        flop / (seconds[0] + seconds[1]) / 1e9
     );
-    print_report(&model, "at the end");
+    print_report(&placed_model, "at the end");
+    if shape.layers <= SLICE {
+        let mut again = Step::new(&model, planned)?;
+        again.run(&model, tokens)?;
+        let far = [
+            distance(&step.rows, &again.rows),
+            distance(&step.drows, &again.drows),
+            step.gradients.distance(&again.gradients),
+        ];
+        println!(
+            "beside the processor: rows differ by {:.1e} of their largest, their gradients by {:.1e}, the adapter's by {:.1e} of their length",
+            far[0], far[1], far[2]
+        );
+        assert!(
+            far.iter().all(|&far| far < 1e-3),
+            "the device computes something else"
+        );
+    }
     Ok(())
+}
+
+/// Buffers and results of one update's passes.
+struct Step {
+    lora: Lora,
+    activations: Activations,
+    gradients: Gradients,
+    rows: Vec<f32>,
+    drows: Vec<f32>,
+}
+
+impl Step {
+    fn new(model: &Model, planned: usize) -> graft::Result<Self> {
+        let plan = ActivationPlan {
+            tokens: planned,
+            layers: model.llama().own_layers().len(),
+            lowest: 0,
+            kept: usize::MAX,
+            max_rank: RANK,
+            dropout: false,
+            stream_weights: false,
+            inputs_in: None,
+            half_inputs: false,
+            loss_on_device: false,
+            offloaded: 0,
+        };
+        let lora = Lora::new(model);
+        Ok(Self {
+            activations: Activations::new(model.llama(), &plan, &Arena::unlimited())?,
+            gradients: Gradients(lora.pairs.iter().map(zeros).collect()),
+            lora,
+            rows: Vec::new(),
+            drows: Vec::new(),
+        })
+    }
+
+    /// Seconds of forward and of backward.
+    fn run(&mut self, model: &Model, tokens: usize) -> graft::Result<[f64; 2]> {
+        let llama = model.llama();
+        self.rows = (0..tokens * llama.shape().width)
+            .map(|i| ((i * 37 % 101) as f32 / 101.0 - 0.5) * 0.1)
+            .collect();
+        let begun = Instant::now();
+        let (rows, saved) = (&mut self.rows, &mut self.activations);
+        llama.forward_saving(rows, &[], &self.lora, saved)?;
+        let forward = begun.elapsed().as_secs_f64();
+        self.drows = rows.clone();
+        let drows = &mut self.drows;
+        llama.backward(drows, &[], &self.lora, &mut self.gradients, true, saved)?;
+        let finite = |values: &[f32]| values.iter().all(|v| v.is_finite());
+        let mut pairs = self.gradients.0.iter();
+        let whole = pairs.all(|(da, db)| finite(da) && finite(db));
+        assert!(
+            finite(&self.rows) && finite(&self.drows) && whole,
+            "a value that is not finite"
+        );
+        Ok([forward, begun.elapsed().as_secs_f64() - forward])
+    }
+}
+
+/// The largest difference, of the largest value.
+fn distance(a: &[f32], b: &[f32]) -> f32 {
+    let largest = |values: &mut dyn Iterator<Item = f32>| values.map(f32::abs).fold(0.0, f32::max);
+    let differences = &mut a.iter().zip(b).map(|(a, b)| a - b);
+    largest(differences) / largest(&mut b.iter().copied()).max(f32::MIN_POSITIVE)
 }
 
 fn print_report(model: &Model, when: &str) {
@@ -153,6 +207,22 @@ impl AdapterView for Lora {
 }
 
 struct Gradients(Vec<(Vec<f32>, Vec<f32>)>);
+
+impl Gradients {
+    /// The length of the difference, of the length. A pair whose gradient is a difference of nearly equal terms
+    /// has few digits of its own: on both sides.
+    fn distance(&self, other: &Self) -> f32 {
+        let values = |of: &Self| {
+            let pairs = of.0.iter().flat_map(|(da, db)| [da, db]);
+            pairs.flatten().copied().map(f64::from).collect::<Vec<_>>()
+        };
+        let length =
+            |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
+        let (here, there) = (values(self), values(other));
+        let difference = length(&mut here.iter().zip(&there).map(|(a, b)| a - b));
+        (difference / length(&mut there.iter().copied())) as f32
+    }
+}
 
 impl GradientView for Gradients {
     fn at(&mut self, site: Site) -> Option<LoraGradient<'_>> {

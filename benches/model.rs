@@ -25,7 +25,7 @@ fn main() -> graft::Result<()> {
     let threads = model.llama().pool().threads();
     let limits = Limits::measure(threads);
     limits.print();
-    run(&model, shape, &ty, tokens, threads, &limits);
+    run(&model, &shape, &ty, tokens, threads, &limits);
     println!("peak resident memory {:.0} MiB", peak_resident_mib());
     Ok(())
 }

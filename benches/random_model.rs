@@ -79,19 +79,14 @@ impl Shape {
 }
 
 /// A model of the named shape and type, written to the folder unless it is there already; 0
-/// threads are as many as the machine has cores.
+/// threads are as many as the machine has cores. "7b:2" is the shape with two layers.
 ///
 /// # Errors
 /// If the file cannot be written or read.
 ///
 /// # Panics
 /// If there is no such shape or type: the words come from whoever runs the benchmark.
-pub fn open(
-    folder: &str,
-    shape: &str,
-    ty: &str,
-    threads: usize,
-) -> Result<(&'static Shape, Arc<Model>)> {
+pub fn open(folder: &str, shape: &str, ty: &str, threads: usize) -> Result<(Shape, Arc<Model>)> {
     open_with_vision(folder, shape, ty, threads, false)
 }
 
@@ -108,18 +103,22 @@ pub fn open_with_vision(
     ty: &str,
     threads: usize,
     sees: bool,
-) -> Result<(&'static Shape, Arc<Model>)> {
-    let known = SHAPES.iter().find(|s| s.name == shape);
-    let shape = known.expect("a shape's name");
+) -> Result<(Shape, Arc<Model>)> {
+    let (name, layers) = shape.split_once(':').unwrap_or((shape, ""));
+    let known = SHAPES.iter().find(|s| s.name == name);
+    let mut of = *known.expect("a shape's name");
+    if !layers.is_empty() {
+        of.layers = layers.parse().expect("a number of layers");
+    }
     let known = QuantType::ALL.iter().find(|t| t.to_string() == ty);
     let ty = *known.expect("a quant type");
     std::fs::create_dir_all(folder).expect("the folder can be made");
-    let path = Path::new(folder).join(format!("{}-{ty}.gguf", shape.name));
+    let path = Path::new(folder).join(format!("{}-{ty}.gguf", shape.replace(':', "x")));
     if !path.exists() {
-        write(&path, shape, ty)?;
+        write(&path, &of, ty)?;
     }
     let mmproj = match sees {
-        true => Some(random_vision::path(folder, shape.width, "F16")?),
+        true => Some(random_vision::path(folder, of.width, "F16")?),
         false => None,
     };
     let options = ModelOptions {
@@ -127,7 +126,7 @@ pub fn open_with_vision(
         mmproj,
         ..ModelOptions::default()
     };
-    Ok((shape, Model::open(&path, &options)?))
+    Ok((of, Model::open(&path, &options)?))
 }
 
 /// Writes a model whose linear layers are stored as `ty`, its output matrix and every third

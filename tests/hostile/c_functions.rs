@@ -413,6 +413,16 @@ unsafe extern "C" {
         report: Address,
         err: Address,
     ) -> Status;
+    pub safe fn graft_gguf_import(
+        folder: Address,
+        output: Address,
+        projector: Address,
+        kind: Address,
+        vision_tower: Address,
+        options: Address,
+        report: Address,
+        err: Address,
+    ) -> Status;
 
     pub safe fn graft_plugin_load(
         runtime: Object,

@@ -33,21 +33,37 @@ impl Device {
     /// # Errors
     /// If the budget or the device has not as many, or the device is lost.
     pub fn arena(&self, part: Part, bytes: u64) -> Result<Arena> {
-        let unit = self.unit();
-        let bytes = bytes.div_ceil(unit).saturating_mul(unit);
-        let most = (self.0.buffer_bytes / unit * unit).max(unit);
-        let (mut buffers, mut free, mut left) = (vec![], vec![], bytes);
-        // The whole is asked for first, so that a refusal names it and not its last buffer.
-        self.0.would_hold(part, bytes)?;
-        while left > 0 {
-            let size = left.min(most);
-            let usage = wgpu::BufferUsages::STORAGE
-                | wgpu::BufferUsages::COPY_SRC
-                | wgpu::BufferUsages::COPY_DST;
-            buffers.push(self.0.buffer(part, size, usage)?);
-            free.push(std::iter::once(0..size).collect());
-            left -= size;
+        self.arena_of(part, [bytes])
+    }
+
+    /// Sets memory aside for arrays that come in runs of so many bytes, taken in this order; zeros at first. What is
+    /// larger than the device's buffers lies in several of them, and no array lies in two: a run is in
+    /// one buffer unless it is too large itself.
+    ///
+    /// # Errors
+    /// As [`Device::arena`].
+    pub fn arena_of(&self, part: Part, runs: impl IntoIterator<Item = u64>) -> Result<Arena> {
+        let most = (self.0.buffer_bytes / self.unit() * self.unit()).max(self.unit());
+        let mut sizes: Vec<u64> = vec![];
+        let mut bytes = 0_u64;
+        for run in runs.into_iter().map(|run| self.rounded(run)) {
+            bytes = bytes.saturating_add(run);
+            // The whole is asked for before anything is made, so that a refusal names it and not a part.
+            self.0.would_hold(part, bytes)?;
+            match sizes.last_mut() {
+                Some(last) if most - *last >= run => *last += run,
+                _ => {
+                    sizes.extend((0..run / most).map(|_| most));
+                    sizes.extend(Some(run % most).filter(|&rest| rest > 0));
+                }
+            }
         }
+        let usage = wgpu::BufferUsages::STORAGE
+            | wgpu::BufferUsages::COPY_SRC
+            | wgpu::BufferUsages::COPY_DST;
+        let buffers = sizes.iter().map(|&size| self.0.buffer(part, size, usage));
+        let buffers = buffers.collect::<Result<_>>()?;
+        let free = sizes.iter().map(|&size| vec![0..size]).collect();
         Ok(Arena(Arc::new(Memory {
             device: self.clone(),
             part,

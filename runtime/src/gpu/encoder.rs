@@ -144,13 +144,14 @@ impl Weights {
         let memory = device.memory();
         let free = memory.limit.saturating_sub(memory.held + reserved);
         let stays = all.0 + all.1 <= free / 2;
-        let (part, (matrices, vectors)) = match stays {
-            true => (Part::Weights, all),
-            false => (Part::StreamedWeights, largest(bytes())),
+        let (part, runs) = match stays {
+            true => (Part::Weights, bytes().collect()),
+            false => (Part::StreamedWeights, vec![largest(bytes())]),
         };
+        let (matrices, vectors): (Vec<_>, Vec<_>) = runs.into_iter().unzip();
         Ok(Self {
-            matrices: device.arena(part, matrices)?,
-            vectors: device.arena(Part::Norms, vectors)?,
+            matrices: device.arena_of(part, matrices)?,
+            vectors: device.arena_of(Part::Norms, vectors)?,
             stay: stays.then(|| pieces().map(|_| None).collect()),
         })
     }

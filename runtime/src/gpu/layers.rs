@@ -30,8 +30,8 @@ pub struct GpuLayers {
     pub(super) attention: AttentionShape,
     pub(super) first: usize,
     pub(super) weights: Vec<Place>,
-    /// Room for the matrices and norms of two layers that do not stay.
-    passing: Option<(Arena, Arena)>,
+    /// Room for the matrices and norms of layers that do not stay: of even ones and of odd ones.
+    passing: Option<[(Arena, Arena); 2]>,
     pub(super) head: Head,
     rope_factors: Vec<f32>,
     /// Bytes that encoders leave free: [`Placement::reserved`].
@@ -95,17 +95,18 @@ impl GpuLayers {
             .iter()
             .map(|layer| LayerWeights::bytes(&device, layer));
         let bytes: Vec<u64> = bytes.collect();
-        let matrices = device.arena(Part::Weights, bytes[streamed..].iter().sum())?;
+        let matrices = device.arena_of(Part::Weights, bytes[streamed..].iter().copied())?;
         let norm = LayerWeights::norm_bytes(&device, shape.width);
         let stay = (layers.len() - streamed) as u64;
         let norms = device.arena(Part::Norms, norm * stay)?;
-        let passing = match bytes[..streamed].iter().max() {
-            Some(&largest) => Some((
-                device.arena(Part::StreamedWeights, 2 * largest)?,
-                device.arena(Part::Norms, 2 * norm)?,
-            )),
-            None => None,
+        let room = |&largest: &u64| -> Result<_> {
+            let room = || {
+                let matrices = device.arena(Part::StreamedWeights, largest)?;
+                Ok((matrices, device.arena(Part::Norms, norm)?))
+            };
+            Ok([room()?, room()?])
         };
+        let passing = bytes[..streamed].iter().max().map(room).transpose()?;
         let mut weights = Vec::with_capacity(layers.len());
         for (i, layer) in layers.iter().enumerate() {
             let source = LayerSource::of(layer);
@@ -164,7 +165,8 @@ impl GpuLayers {
     ) -> Result<Cow<'_, LayerWeights>> {
         match (&self.weights[number - self.first], &self.passing) {
             (Place::Resident(weights), _) => Ok(Cow::Borrowed(weights)),
-            (Place::Streamed(source), Some((matrices, norms))) => {
+            (Place::Streamed(source), Some(rooms)) => {
+                let (matrices, norms) = &rooms[number % 2];
                 Ok(Cow::Owned(source.write(recorder, (matrices, norms))?))
             }
             (Place::Streamed(_), None) => unreachable!("room was made for what is streamed"),

@@ -35,7 +35,7 @@ impl Pairs {
         let bytes = terms.iter().map(|(_, (outputs, inputs), term)| {
             device.tensor_bytes(term.rank, *inputs) + device.tensor_bytes(*outputs, term.rank)
         });
-        let arena = device.arena(Part::Trained, bytes.sum())?;
+        let arena = device.arena_of(Part::Trained, bytes)?;
         let mut recorder = Recorder::new(device)?;
         let sites = terms.iter().map(|(site, ..)| *site);
         let pairs = Self::write(&mut recorder, &arena, view, n, sites, sizes)?;

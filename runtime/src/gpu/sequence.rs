@@ -32,7 +32,8 @@ impl GpuSequence {
     pub fn new(layers: Arc<GpuLayers>, capacity: usize) -> Result<Self> {
         let (device, shape) = (&layers.device, &layers.shape);
         let each = KeysAndValues::bytes(device, shape, capacity);
-        let all = device.arena(Part::KeysAndValues, each * layers.weights.len() as u64)?;
+        let runs = std::iter::repeat_n(each, layers.weights.len());
+        let all = device.arena_of(Part::KeysAndValues, runs)?;
         let kv = (0..layers.weights.len()).map(|_| KeysAndValues::cut(&all, shape, capacity));
         Ok(Self {
             kv: kv.collect::<Result<_>>()?,

@@ -127,7 +127,8 @@ impl GpuTraining {
         let room = Room::of(device, shape, tokens, free, visited);
         let inputs = match room.inputs {
             true => {
-                let arena = device.arena(Part::SavedActivations, visited as u64 * row)?;
+                let runs = std::iter::repeat_n(row, visited);
+                let arena = device.arena_of(Part::SavedActivations, runs)?;
                 let inputs = (0..visited).map(|_| arena.tensor(tokens, shape.width));
                 Inputs::Device(inputs.collect::<Result<_, _>>()?)
             }

@@ -156,3 +156,27 @@ fn an_arena_larger_than_a_buffer_lies_in_several() {
         "{refused}"
     );
 }
+
+/// As the layers of a model, which together are larger than a buffer may be.
+#[test]
+fn runs_lie_whole_where_a_buffer_ends() {
+    let options = DeviceOptions {
+        buffer_bytes: Some(1 << 16),
+        ..machine::options()
+    };
+    let Some(device) = machine::open(&options) else {
+        return;
+    };
+    // One buffer for the first, one for the next two.
+    let rows = [10_000, 8_000, 8_000];
+    let runs = rows.map(|width| device.tensor_bytes(1, width));
+    let arena = device.arena_of(Part::LayerBuffers, runs).unwrap();
+    assert_eq!(arena.bytes(), runs.iter().sum::<u64>());
+    let tensors = rows.map(|width| arena.tensor(1, width).unwrap());
+    assert_eq!(arena.held(), arena.bytes());
+    drop(tensors);
+    // In one run the second lies across the end.
+    let arena = device.arena(Part::LayerBuffers, runs.iter().sum()).unwrap();
+    let taken: Vec<_> = rows.iter().map(|&width| arena.tensor(1, width)).collect();
+    assert!(matches!(taken[..], [Ok(_), Ok(_), Err(_)]), "{taken:?}");
+}
