@@ -100,7 +100,7 @@ impl GpuLayers {
         let stay = (layers.len() - streamed) as u64;
         let norms = device.arena(Part::Norms, norm * stay)?;
         let room = |&largest: &u64| -> Result<_> {
-            let room = || {
+            let room = || -> Result<_> {
                 let matrices = device.arena(Part::StreamedWeights, largest)?;
                 Ok((matrices, device.arena(Part::Norms, norm)?))
             };
