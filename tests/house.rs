@@ -23,7 +23,7 @@ const MAP: &[(&str, &str, &str)] = &[
     (
         "Where does a graphics device decode a Q4_K block?",
         "runtime/gpu/src/kernels/blocks/q4_k.wgsl",
-        "fn decode4",
+        "fn integers4",
     ),
     (
         "Where is the byte budget of a graphics device?",

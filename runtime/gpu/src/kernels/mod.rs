@@ -224,7 +224,13 @@ fn scratch(op: &'static str, scratch: &Tensor, floats: usize) -> Result<Tensor> 
     })
 }
 
-/// The text that reads weights of a type: `decode4(row, i)`, from an array bound with `access`.
+/// Whether weights of a type are stored as integers and scales.
+pub(crate) fn are_integers(ty: QuantType) -> bool {
+    !matches!(ty, QuantType::F32 | QuantType::F16 | QuantType::BF16)
+}
+
+/// The text that reads weights of a type: `decode4(row, i)`, from an array bound with `access`; and what
+/// `blocks/integers.wgsl` says, if they are integers.
 pub(crate) fn decode(ty: QuantType, access: &str) -> String {
     let text = match ty {
         QuantType::F32 => include_str!("blocks/f32.wgsl"),
@@ -244,5 +250,9 @@ pub(crate) fn decode(ty: QuantType, access: &str) -> String {
         QuantType::IQ4XS => include_str!("blocks/iq4_xs.wgsl"),
     };
     let words = include_str!("blocks/words.wgsl").replace("ACCESS", access);
-    words + text
+    let integers = match are_integers(ty) {
+        true => include_str!("blocks/integers.wgsl"),
+        false => "",
+    };
+    words + integers + text
 }
