@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crate::adapter::{AdapterKind, AdapterReport, enumerate};
+use crate::arithmetic::{Arithmetic, KernelChoice, Taken};
 use crate::download::Downloads;
 use crate::failure::Failure;
 use crate::ledger::{Hold, Ledger, MemoryReport};
@@ -64,6 +65,8 @@ pub struct DeviceOptions {
     pub buffer_bytes: Option<u64>,
     /// Whether kernels check every index. Slower by up to a quarter on some devices.
     pub checked: bool,
+    /// Which ways of computing products it takes.
+    pub kernels: KernelChoice,
 }
 
 impl Default for DeviceOptions {
@@ -75,6 +78,7 @@ impl Default for DeviceOptions {
             binding_bytes: None,
             buffer_bytes: None,
             checked: cfg!(debug_assertions),
+            kernels: KernelChoice::Best,
         }
     }
 }
@@ -95,6 +99,8 @@ pub(crate) struct Inner {
     /// What offsets of bindings are multiples of.
     pub(crate) alignment: u64,
     pub(crate) checked: bool,
+    /// Set when it was opened, after a trial if there is one.
+    pub(crate) taken: OnceLock<Taken>,
     pub(crate) failure: Arc<Failure>,
     pub(crate) pipelines: Mutex<HashMap<Key, Arc<Pipeline>>>,
     pub(crate) uploads: Ring,
@@ -154,6 +160,7 @@ impl Device {
                 .min(limits.max_buffer_size),
             alignment: u64::from(limits.min_storage_buffer_offset_alignment),
             checked: options.checked,
+            taken: OnceLock::new(),
             failure,
             pipelines: Mutex::default(),
             uploads: Ring::new(budget),
@@ -164,7 +171,22 @@ impl Device {
         };
         inner.uploads.fill(&inner)?;
         inner.downloads.fill(&inner)?;
-        Ok(Self(Arc::new(inner)))
+        let device = Self(Arc::new(inner));
+        let taken = device.choose_kernels(options)?;
+        let _ = device.0.taken.set(taken);
+        Ok(device)
+    }
+
+    /// Which ways of computing products it takes.
+    fn choose_kernels(&self, options: &DeviceOptions) -> Result<Taken> {
+        let software = self.0.report.kind == AdapterKind::Software;
+        match options.kernels.or_named()? {
+            KernelChoice::Only(arithmetic) => Ok(Taken::Only(arithmetic)),
+            KernelChoice::Best if software => Ok(Taken::Only(Arithmetic::F32)),
+            KernelChoice::Best | KernelChoice::Tried => {
+                Ok(Taken::Only(Arithmetic::F32))
+            }
+        }
     }
 
     /// What was opened.

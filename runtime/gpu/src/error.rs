@@ -29,6 +29,8 @@ pub enum GpuError {
         "{adapter} lacks {what}, which the kernels need; update its driver or use another device"
     )]
     Lacks { adapter: String, what: &'static str },
+    #[error("GRAFT_GPU_KERNELS is {asked:?}; it may be {}", crate::KernelChoice::names())]
+    UnknownKernels { asked: String },
     #[error("{adapter} could not be opened: {reason}")]
     Open { adapter: String, reason: String },
     #[error(

@@ -43,6 +43,7 @@
 
 mod adapter;
 mod arena;
+mod arithmetic;
 mod device;
 mod download;
 mod error;
@@ -57,6 +58,7 @@ mod tensor;
 
 pub use adapter::{AdapterFeatures, AdapterKind, AdapterLimits, AdapterReport, Heap, adapters};
 pub use arena::Arena;
+pub use arithmetic::{Arithmetic, KernelChoice, Product, Rounding, Trial};
 pub use device::{Choice, Device, DeviceOptions};
 pub use download::Download;
 pub use error::{GpuError, Result};

@@ -4,7 +4,10 @@
 
 use std::sync::{Arc, PoisonError};
 
+use graft_kernels::QuantType;
+
 use crate::arena::ArenaRange;
+use crate::arithmetic::{Arithmetic, Product, Rounding};
 use crate::device::{GROUPS, IMMEDIATE_BYTES};
 use crate::download::{Download, Submitted};
 use crate::ring::{SLOTS_OF_A_RECORDER, Slot};
@@ -25,6 +28,9 @@ pub struct Recorder {
     /// Slots written to; the last has room.
     slots: Vec<Slot>,
     submitted: Submitted,
+    rounding: Rounding,
+    /// The way that a trial tries.
+    only: Option<Arithmetic>,
 }
 
 /// What was submitted.
@@ -126,12 +132,28 @@ impl Recorder {
             kept: vec![],
             slots: vec![],
             submitted: Submitted::default(),
+            rounding: Rounding::default(),
+            only: None,
         })
     }
 
     /// The device it records for.
     pub fn device(&self) -> &Device {
         &self.device
+    }
+
+    /// Lets products recorded from here on round their terms so far, where the device is faster for it.
+    pub fn round(&mut self, rounding: Rounding) {
+        self.rounding = rounding;
+    }
+
+    /// How a product with weights of a type is computed.
+    pub(crate) fn arithmetic(&self, product: Product, ty: QuantType) -> Arithmetic {
+        match (self.only, self.device.0.taken.get()) {
+            (Some(only), _) => only,
+            (None, Some(taken)) => taken.of(product, ty, self.rounding),
+            (None, None) => Arithmetic::F32,
+        }
     }
 
     /// Gives the device what was recorded.

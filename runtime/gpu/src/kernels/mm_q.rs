@@ -3,6 +3,7 @@
 use graft_kernels::QuantType;
 
 use super::File;
+use crate::arithmetic::{Arithmetic, Product};
 use crate::recorder::{Binding, Call, Groups, same, shaped};
 use crate::shader::Key;
 use crate::{Matrix, Recorder, Result, Tensor};
@@ -63,6 +64,13 @@ impl<'a> Weights<'a> {
         }
     }
 
+    pub(super) fn ty(self) -> QuantType {
+        match self {
+            Self::Stored(matrix) => matrix.ty(),
+            Self::Floats(_) => QuantType::F32,
+        }
+    }
+
     pub(super) fn parts(self) -> Vec<Part<'a>> {
         match self {
             Self::Stored(matrix) => {
@@ -83,15 +91,11 @@ impl<'a> Weights<'a> {
 
     /// The pipeline that reads them.
     pub(super) fn key(self, file: File, entry: &'static str, constant: u32) -> Key {
-        let (ty, writable) = match self {
-            Self::Stored(matrix) => (matrix.ty(), false),
-            Self::Floats(_) => (QuantType::F32, true),
-        };
         Key {
             file,
             entry,
-            ty: Some(ty),
-            writable,
+            ty: Some(self.ty()),
+            writable: matches!(self, Self::Floats(_)),
             constant,
         }
     }
@@ -115,7 +119,7 @@ impl Recorder {
     /// # Errors
     /// As [`Recorder::linear`].
     pub fn mm_q<'a>(&mut self, y: &Tensor, x: &Tensor, w: impl Into<Weights<'a>>) -> Result<()> {
-        self.product("mm_q", "forward", y, x, w.into())
+        self.product("mm_q", Product::Forward, y, x, w.into())
     }
 
     /// Adds `dx += dy W`: `dx` is `[tokens, inputs]`, `dy` is `[tokens, rows]`. This is all a frozen
@@ -129,19 +133,23 @@ impl Recorder {
         dy: &Tensor,
         w: impl Into<Weights<'a>>,
     ) -> Result<()> {
-        self.product("mm_q_backward", "backward", dy, dx, w.into())
+        self.product("mm_q_backward", Product::Backward, dy, dx, w.into())
     }
 
     fn product(
         &mut self,
         op: &'static str,
-        entry: &'static str,
+        product: Product,
         y: &Tensor,
         x: &Tensor,
         w: Weights<'_>,
     ) -> Result<()> {
         shaped(op, "the side of outputs", y, [x.rows(), w.rows()])?;
         same(op, "inputs", x.width(), w.inputs())?;
+        let file = match self.arithmetic(product, w.ty()) {
+            Arithmetic::F32 => File::MmQ,
+            Arithmetic::Dot4 => File::MmDot4,
+        };
         let at_once = self.rows_at_once(y.width().max(x.width()));
         for first in (0..x.rows()).step_by(at_once) {
             let tokens = first..x.rows().min(first + at_once);
@@ -149,13 +157,13 @@ impl Recorder {
             let lines = x.rows().div_ceil(LINE).min(4).next_power_of_two();
             for part in w.parts() {
                 let (y_array, x_array) = ((1, Binding::from(&y)), (2, Binding::from(&x)));
-                let (written, read, wide) = match entry {
-                    "forward" => (y_array, x_array, part.rows),
+                let (written, read, wide) = match product {
+                    Product::Forward => (y_array, x_array, part.rows),
                     _ => (x_array, y_array, w.inputs()),
                 };
                 self.run(&Call {
                     op,
-                    key: w.key(File::MmQ, entry, lines as u32),
+                    key: w.key(file, product.name(), lines as u32),
                     arrays: &[written, read, (0, part.binding)],
                     written: 1,
                     words: &[

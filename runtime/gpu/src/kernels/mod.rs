@@ -40,7 +40,9 @@ use crate::{GpuError, Result, Tensor};
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(crate) enum File {
     MmQ,
+    MmDot4,
     MvQ,
+    MvDot4,
     RowsQ,
     RmsNorm,
     LayerNorm,
@@ -62,9 +64,11 @@ pub(crate) enum File {
 
 impl File {
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 19] = [
+    pub(crate) const ALL: [Self; 21] = [
         Self::MmQ,
+        Self::MmDot4,
         Self::MvQ,
+        Self::MvDot4,
         Self::RowsQ,
         Self::RmsNorm,
         Self::LayerNorm,
@@ -87,7 +91,9 @@ impl File {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::MmQ => "mm_q",
+            Self::MmDot4 => "mm_dot4",
             Self::MvQ => "mv_q",
+            Self::MvDot4 => "mv_dot4",
             Self::RowsQ => "rows_q",
             Self::RmsNorm => "rms_norm",
             Self::LayerNorm => "layer_norm",
@@ -112,7 +118,9 @@ impl File {
     pub(crate) fn text(self) -> &'static str {
         match self {
             Self::MmQ => include_str!("mm_q.wgsl"),
+            Self::MmDot4 => include_str!("mm_dot4.wgsl"),
             Self::MvQ => include_str!("mv_q.wgsl"),
+            Self::MvDot4 => include_str!("mv_dot4.wgsl"),
             Self::RowsQ => include_str!("rows_q.wgsl"),
             Self::RmsNorm => include_str!("rms_norm.wgsl"),
             Self::LayerNorm => include_str!("layer_norm.wgsl"),
@@ -142,6 +150,7 @@ impl File {
             | Self::SumSquares
             | Self::AttentionThin => include_str!("reduce.wgsl"),
             Self::Swiglu | Self::QuickGelu => include_str!("sigmoid.wgsl"),
+            Self::MmDot4 | Self::MvDot4 => include_str!("round.wgsl"),
             _ => "",
         }
     }
@@ -150,7 +159,7 @@ impl File {
     pub(crate) fn entries(self) -> &'static [&'static str] {
         match self {
             Self::MmQ => &["forward", "backward"],
-            Self::MvQ => &["forward"],
+            Self::MmDot4 | Self::MvQ | Self::MvDot4 => &["forward"],
             Self::RowsQ => &["forward"],
             Self::RmsNorm => &["forward", "backward"],
             Self::LayerNorm => &["forward", "backward"],
@@ -176,7 +185,9 @@ impl File {
         match self {
             Self::Rope | Self::Elementwise | Self::Bf16 | Self::Bias => 2,
             Self::MmQ
+            | Self::MmDot4
             | Self::MvQ
+            | Self::MvDot4
             | Self::RowsQ
             | Self::Gelu
             | Self::QuickGelu
@@ -193,18 +204,22 @@ impl File {
     /// A constant that its variants differ in.
     pub(crate) fn constant(self) -> Option<&'static str> {
         match self {
-            Self::MmQ => Some("LINES"),
-            Self::MvQ => Some("TOKENS"),
+            Self::MmQ | Self::MmDot4 => Some("LINES"),
+            Self::MvQ | Self::MvDot4 => Some("TOKENS"),
             Self::LowRank => Some("KEEP"),
             Self::Attention | Self::AttentionThin => Some("HEAD_WIDTH"),
             _ => None,
         }
     }
 
-    /// Whether array 0 is a stored matrix.
+    /// Whether array 0 is a stored matrix of this type.
     #[cfg(test)]
-    pub(crate) fn reads_weights(self) -> bool {
-        matches!(self, Self::MmQ | Self::MvQ | Self::RowsQ)
+    pub(crate) fn reads(self, ty: QuantType) -> bool {
+        match self {
+            Self::MmQ | Self::MvQ | Self::RowsQ => true,
+            Self::MmDot4 | Self::MvDot4 => are_integers(ty),
+            _ => false,
+        }
     }
 }
 

@@ -19,10 +19,11 @@ fn every() -> Vec<Key> {
             Some(_) => &[1, 33, 64, 80, 128, 256, 512],
             None => &[0],
         };
-        let types: Vec<_> = match file.reads_weights() {
-            true => QuantType::ALL.into_iter().map(Some).collect(),
-            false => vec![None],
-        };
+        let types = QuantType::ALL.into_iter().filter(|&ty| file.reads(ty));
+        let mut types: Vec<_> = types.map(Some).collect();
+        if types.is_empty() {
+            types.push(None);
+        }
         for (&constant, &ty) in constants
             .iter()
             .flat_map(|c| types.iter().map(move |t| (c, t)))

@@ -1,0 +1,99 @@
+//! Products in other numbers than f32: what they compute, and where they may be used.
+
+use graft_gpu::{Arithmetic, DeviceOptions, KernelChoice, Rounding};
+use graft_kernels::{QuantType, ops};
+
+use crate::arrays::{Bench, Random, near};
+use crate::machine;
+
+fn only(arithmetic: Arithmetic) -> DeviceOptions {
+    DeviceOptions {
+        kernels: KernelChoice::Only(arithmetic),
+        ..machine::options()
+    }
+}
+
+/// What is left of floats of which each 32 are rounded to multiples of their greatest over 127.
+fn rounded(x: &[f32]) -> Vec<f32> {
+    let groups = x.chunks(32).map(|group| {
+        let greatest = group.iter().fold(0.0_f32, |m, v| m.max(v.abs()));
+        let unit = greatest / 127.0;
+        let level = move |v: &f32| (v * (1.0 / unit)).round_ties_even() * unit;
+        group.iter().map(level).collect::<Vec<_>>()
+    });
+    groups.flatten().collect()
+}
+
+#[test]
+fn products_in_integers_are_those_of_rounded_inputs() {
+    let Some(device) = machine::open(&only(Arithmetic::Dot4)) else {
+        return;
+    };
+    let (bench, mut random) = (Bench::new(&device), Random::new(90));
+    for ty in QuantType::ALL.into_iter().filter(|ty| ty.block_len() > 1) {
+        // More than the 1024 that few tokens take at a time, with a tail.
+        let inputs = if ty.block_len() == 32 { 1120 } else { 1280 };
+        let (tokens, rows) = (21, 67);
+        let (bytes, w) = random.matrix(ty, rows * inputs);
+        let matrix = bench.matrix(ty, rows, inputs, &bytes);
+        // Groups of 32 of different greatest floats.
+        let mut x = random.floats(tokens * inputs);
+        for (i, group) in x.chunks_mut(32).enumerate() {
+            let scale = (2.0_f32).powi(i as i32 % 9 - 4);
+            group.iter_mut().for_each(|v| *v *= scale);
+        }
+        let mut want = vec![0.0; tokens * rows];
+        ops::linear::forward(&mut want, &rounded(&x), &w, &[], inputs);
+        let mut exact = vec![0.0; tokens * rows];
+        ops::linear::forward(&mut exact, &x, &w, &[], inputs);
+        let x_there = bench.tensor(&x, inputs);
+        for count in [tokens, 2, 8] {
+            let y = bench.tensor(&vec![7.0; count * rows], rows);
+            let some = x_there.slice(tokens - count..tokens).unwrap();
+            let first = (tokens - count) * rows;
+            let mut again = vec![];
+            for rounding in [Rounding::Bytes, Rounding::Bytes, Rounding::Halves] {
+                bench.record(|r| {
+                    r.round(rounding);
+                    r.linear(&y, &some, &matrix)
+                });
+                let got = bench.read(&y);
+                if rounding == Rounding::Bytes {
+                    near(ty.name(), &got, &want[first..], 2e-6);
+                    assert!(again.is_empty() || again == got, "{ty}: other bits");
+                    again = got;
+                } else {
+                    // Not allowed to, it does not round.
+                    near(ty.name(), &got, &exact[first..], 2e-6);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_not_finite_is_not_hidden_by_rounding() {
+    let Some(device) = machine::open(&only(Arithmetic::Dot4)) else {
+        return;
+    };
+    let (bench, mut random) = (Bench::new(&device), Random::new(91));
+    let (ty, rows, inputs) = (QuantType::Q4_0, 3, 64);
+    let (bytes, _) = random.matrix(ty, rows * inputs);
+    let matrix = bench.matrix(ty, rows, inputs, &bytes);
+    for tokens in [3, 9] {
+        let mut x = random.floats(tokens * inputs);
+        x[5] = f32::INFINITY;
+        x[inputs + 40] = f32::NAN;
+        x[2 * inputs..3 * inputs].fill(0.0);
+        let (x, y) = (bench.tensor(&x, inputs), bench.tensor(&vec![7.0; tokens * rows], rows));
+        bench.record(|r| {
+            r.round(Rounding::Bytes);
+            r.linear(&y, &x, &matrix)
+        });
+        let y = bench.read(&y);
+        let (lost, kept) = y.split_at(2 * rows);
+        assert!(lost.iter().all(|v| !v.is_finite()), "{lost:?}");
+        assert!(kept[..rows].iter().all(|&v| v == 0.0), "{kept:?}");
+        assert!(kept.iter().all(|v| v.is_finite()), "{kept:?}");
+    }
+}
