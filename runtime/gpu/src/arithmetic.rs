@@ -44,6 +44,14 @@ impl Arithmetic {
         }
     }
 
+    /// What a device must have.
+    pub(crate) fn needs(self) -> wgpu::Features {
+        match self {
+            // Where there are no dot products of bytes, they are put together from others.
+            Self::F32 | Self::Dot4 => wgpu::Features::empty(),
+        }
+    }
+
     /// How far it rounds.
     pub fn rounding(self) -> Rounding {
         match self {
@@ -53,7 +61,7 @@ impl Arithmetic {
     }
 
     /// Whether there is a kernel for such products with weights of a type.
-    fn serves(self, product: Product, ty: QuantType) -> bool {
+    pub(crate) fn serves(self, product: Product, ty: QuantType) -> bool {
         match self {
             Self::F32 => true,
             Self::Dot4 => product != Product::Backward && are_integers(ty),
@@ -126,9 +134,11 @@ impl FromStr for KernelChoice {
             return Ok(Self::Tried);
         }
         let named = Arithmetic::ALL.into_iter().find(|a| a.name() == text);
-        named.map(Self::Only).ok_or_else(|| GpuError::UnknownKernels {
-            asked: text.to_owned(),
-        })
+        named
+            .map(Self::Only)
+            .ok_or_else(|| GpuError::UnknownKernels {
+                asked: text.to_owned(),
+            })
     }
 }
 
@@ -226,7 +236,10 @@ mod tests {
         // Not even if asked for.
         let only = Taken::Only(Arithmetic::Dot4);
         assert_eq!(only.of(Product::Thin, q4, bytes), Arithmetic::Dot4);
-        assert_eq!(only.of(Product::Thin, q4, Rounding::Halves), Arithmetic::F32);
+        assert_eq!(
+            only.of(Product::Thin, q4, Rounding::Halves),
+            Arithmetic::F32
+        );
         assert_eq!(only.of(Product::Backward, q4, bytes), Arithmetic::F32);
     }
 }

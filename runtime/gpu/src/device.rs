@@ -3,11 +3,14 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crate::adapter::{AdapterKind, AdapterReport, enumerate};
-use crate::arithmetic::{Arithmetic, KernelChoice, Taken};
+use crate::arithmetic::{Arithmetic, KernelChoice, Taken, Trial};
+use crate::cache::Cache;
+use crate::compiled::Compiled;
 use crate::download::Downloads;
 use crate::failure::Failure;
 use crate::ledger::{Hold, Ledger, MemoryReport};
@@ -24,6 +27,9 @@ const UNKNOWN_MEMORY: u64 = 1 << 30;
 
 /// Bytes of immediate data that a kernel may have.
 pub(crate) const IMMEDIATE_BYTES: u32 = 128;
+
+/// What is used where it is there.
+const OPTIONAL: wgpu::Features = wgpu::Features::PIPELINE_CACHE;
 
 /// Groups of a dispatch in one dimension.
 pub(crate) const GROUPS: u32 = 65_535;
@@ -67,6 +73,9 @@ pub struct DeviceOptions {
     pub checked: bool,
     /// Which ways of computing products it takes.
     pub kernels: KernelChoice,
+    /// A folder where compiled kernels and what a trial found are kept from start to start; `None`: nowhere. It
+    /// is made if it is not there, and not used if others than this user can write to it.
+    pub cache: Option<PathBuf>,
 }
 
 impl Default for DeviceOptions {
@@ -79,6 +88,7 @@ impl Default for DeviceOptions {
             buffer_bytes: None,
             checked: cfg!(debug_assertions),
             kernels: KernelChoice::Best,
+            cache: None,
         }
     }
 }
@@ -103,6 +113,7 @@ pub(crate) struct Inner {
     pub(crate) taken: OnceLock<Taken>,
     pub(crate) failure: Arc<Failure>,
     pub(crate) pipelines: Mutex<HashMap<Key, Arc<Pipeline>>>,
+    pub(crate) compiled: Option<Compiled>,
     pub(crate) uploads: Ring,
     pub(crate) downloads: Downloads,
     ledger: Ledger,
@@ -120,6 +131,7 @@ impl Device {
     pub fn open(options: &DeviceOptions) -> Result<Self> {
         let (instance, found) = enumerate();
         let (report, adapter) = choose(found, options)?;
+        let cache = options.cache.as_deref().map(Cache::at);
         let limits = needed_limits(&report, adapter.limits())?;
         if !adapter.features().contains(wgpu::Features::IMMEDIATES) {
             return Err(GpuError::Lacks {
@@ -129,7 +141,7 @@ impl Device {
         }
         let opened = adapter.request_device(&wgpu::DeviceDescriptor {
             label: None,
-            required_features: wgpu::Features::IMMEDIATES,
+            required_features: wgpu::Features::IMMEDIATES | adapter.features() & OPTIONAL,
             required_limits: limits.clone(),
             // Arenas are few and large; blocks set aside for more would not be in our ledger.
             memory_hints: wgpu::MemoryHints::MemoryUsage,
@@ -147,6 +159,9 @@ impl Device {
         }));
         let noted = failure.clone();
         device.set_device_lost_callback(move |_, reason| noted.lose(reason));
+        let compiled = cache
+            .clone()
+            .and_then(|cache| Compiled::open(&device, &adapter.get_info(), cache));
         let binding_bytes = options.binding_bytes.unwrap_or(u64::MAX);
         let memory = report.memory().map_or(UNKNOWN_MEMORY, |m| m / 5 * 4);
         let budget = options.budget.unwrap_or(memory);
@@ -163,6 +178,7 @@ impl Device {
             taken: OnceLock::new(),
             failure,
             pipelines: Mutex::default(),
+            compiled,
             uploads: Ring::new(budget),
             downloads: Downloads::new(budget),
             ledger: Ledger::new(budget),
@@ -172,20 +188,26 @@ impl Device {
         inner.uploads.fill(&inner)?;
         inner.downloads.fill(&inner)?;
         let device = Self(Arc::new(inner));
-        let taken = device.choose_kernels(options)?;
+        let taken = device.choose_kernels(options.kernels, cache.as_ref())?;
         let _ = device.0.taken.set(taken);
         Ok(device)
     }
 
     /// Which ways of computing products it takes.
-    fn choose_kernels(&self, options: &DeviceOptions) -> Result<Taken> {
+    fn choose_kernels(&self, kernels: KernelChoice, cache: Option<&Cache>) -> Result<Taken> {
         let software = self.0.report.kind == AdapterKind::Software;
-        match options.kernels.or_named()? {
+        match kernels.or_named()? {
             KernelChoice::Only(arithmetic) => Ok(Taken::Only(arithmetic)),
             KernelChoice::Best if software => Ok(Taken::Only(Arithmetic::F32)),
-            KernelChoice::Best | KernelChoice::Tried => {
-                Ok(Taken::Only(Arithmetic::F32))
-            }
+            KernelChoice::Best | KernelChoice::Tried => self.tried(cache).map(Taken::Fastest),
+        }
+    }
+
+    /// What was measured when it was opened; `None` if it was told what to take, or is software.
+    pub fn trial(&self) -> Option<&Trial> {
+        match self.0.taken.get() {
+            Some(Taken::Fastest(trial)) => Some(trial),
+            _ => None,
         }
     }
 
@@ -309,6 +331,11 @@ impl Inner {
         }
     }
 
+    /// Whether the device has what a way of computing products needs.
+    pub(crate) fn has(&self, arithmetic: Arithmetic) -> bool {
+        self.device.features().contains(arithmetic.needs())
+    }
+
     /// # Errors
     /// If the budget has no room for so many bytes.
     pub(crate) fn would_hold(&self, part: Part, bytes: u64) -> Result<()> {
@@ -324,6 +351,16 @@ impl Inner {
         self.pipelines
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(compiled) = &self.compiled
+            && self.failure.check().is_ok()
+        {
+            compiled.store();
+        }
     }
 }
 

@@ -44,6 +44,8 @@
 mod adapter;
 mod arena;
 mod arithmetic;
+mod cache;
+mod compiled;
 mod device;
 mod download;
 mod error;
@@ -55,10 +57,12 @@ mod recorder;
 mod ring;
 mod shader;
 mod tensor;
+mod trial;
 
 pub use adapter::{AdapterFeatures, AdapterKind, AdapterLimits, AdapterReport, Heap, adapters};
 pub use arena::Arena;
 pub use arithmetic::{Arithmetic, KernelChoice, Product, Rounding, Trial};
+pub use cache::cache_folder;
 pub use device::{Choice, Device, DeviceOptions};
 pub use download::Download;
 pub use error::{GpuError, Result};

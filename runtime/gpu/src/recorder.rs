@@ -147,6 +147,11 @@ impl Recorder {
         self.rounding = rounding;
     }
 
+    /// Has products computed so, whatever the device takes.
+    pub(crate) fn only(&mut self, arithmetic: Arithmetic) {
+        self.only = Some(arithmetic);
+    }
+
     /// How a product with weights of a type is computed.
     pub(crate) fn arithmetic(&self, product: Product, ty: QuantType) -> Arithmetic {
         match (self.only, self.device.0.taken.get()) {

@@ -120,7 +120,7 @@ impl Inner {
                 zero_initialize_workgroup_memory: false,
                 ..Default::default()
             },
-            cache: None,
+            cache: self.compiled.as_ref().map(|compiled| &compiled.pipelines),
         };
         let pipeline = self.device.create_compute_pipeline(&pipeline);
         Pipeline {

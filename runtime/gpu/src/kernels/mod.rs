@@ -239,6 +239,13 @@ fn scratch(op: &'static str, scratch: &Tensor, floats: usize) -> Result<Tensor> 
     })
 }
 
+/// All text that products with a type are put together from, to tell versions of it apart.
+pub(crate) fn trial_text(ty: QuantType) -> String {
+    let products = [File::MmQ, File::MmDot4, File::MvQ, File::MvDot4];
+    let texts = products.map(|file| [file.prelude(), file.text()].concat());
+    texts.concat() + &decode(ty, "read")
+}
+
 /// Whether weights of a type are stored as integers and scales.
 pub(crate) fn are_integers(ty: QuantType) -> bool {
     !matches!(ty, QuantType::F32 | QuantType::F16 | QuantType::BF16)

@@ -1,6 +1,6 @@
 //! Products in other numbers than f32: what they compute, and where they may be used.
 
-use graft_gpu::{Arithmetic, DeviceOptions, KernelChoice, Rounding};
+use graft_gpu::{Arithmetic, DeviceOptions, KernelChoice, Product, Rounding};
 use graft_kernels::{QuantType, ops};
 
 use crate::arrays::{Bench, Random, near};
@@ -72,6 +72,49 @@ fn products_in_integers_are_those_of_rounded_inputs() {
 }
 
 #[test]
+fn what_a_trial_found_and_what_was_compiled_are_kept_for_the_next_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = DeviceOptions {
+        kernels: KernelChoice::Tried,
+        cache: Some(folder.path().join("gpu")),
+        ..machine::options()
+    };
+    let open = || machine::open(&options).map(|device| device.trial().unwrap().clone());
+    let Some(first) = open() else {
+        return;
+    };
+    for product in Product::ALL {
+        assert!(first.time(product, Arithmetic::F32).is_some(), "{first}");
+        let fastest = first.fastest(product, Rounding::None);
+        assert_eq!(fastest, Arithmetic::F32);
+    }
+    // Times are those of the first start, to the nanosecond.
+    assert_eq!(open().unwrap(), first);
+    let kept = |what: &str| {
+        let files = std::fs::read_dir(folder.path().join("gpu")).unwrap();
+        let names = files.map(|file| file.unwrap().path());
+        names
+            .filter(|path| path.to_str().unwrap().contains(what))
+            .collect::<Vec<_>>()
+    };
+    let trials = kept("trial-");
+    let [trial] = &trials[..] else {
+        panic!("{trials:?}");
+    };
+    // Vulkan only.
+    let compiled = kept("pipelines-");
+    for path in std::iter::once(trial).chain(&compiled) {
+        let mut bytes = std::fs::read(path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(path, bytes).unwrap();
+    }
+    let again = open().unwrap();
+    assert_ne!(again, first);
+    assert_eq!(open().unwrap(), again);
+}
+
+#[test]
 fn what_is_not_finite_is_not_hidden_by_rounding() {
     let Some(device) = machine::open(&only(Arithmetic::Dot4)) else {
         return;
@@ -85,7 +128,10 @@ fn what_is_not_finite_is_not_hidden_by_rounding() {
         x[5] = f32::INFINITY;
         x[inputs + 40] = f32::NAN;
         x[2 * inputs..3 * inputs].fill(0.0);
-        let (x, y) = (bench.tensor(&x, inputs), bench.tensor(&vec![7.0; tokens * rows], rows));
+        let (x, y) = (
+            bench.tensor(&x, inputs),
+            bench.tensor(&vec![7.0; tokens * rows], rows),
+        );
         bench.record(|r| {
             r.round(Rounding::Bytes);
             r.linear(&y, &x, &matrix)
