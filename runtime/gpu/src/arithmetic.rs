@@ -28,18 +28,24 @@ pub enum Rounding {
 pub enum Arithmetic {
     /// f32.
     F32,
+    /// Terms in f16, times powers of two so that f16 holds them.
+    Half,
+    /// The same by matrix units.
+    Matrix,
     /// Stored integers times inputs of 8 bits, four at a time.
     Dot4,
 }
 
 impl Arithmetic {
     /// Every one; f32 first, which all devices have.
-    pub const ALL: [Self; 2] = [Self::F32, Self::Dot4];
+    pub const ALL: [Self; 4] = [Self::F32, Self::Half, Self::Matrix, Self::Dot4];
 
     /// Its name for people, for `GRAFT_GPU_KERNELS` and in files.
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
+            Self::Half => "half",
+            Self::Matrix => "matrix",
             Self::Dot4 => "dot4",
         }
     }
@@ -49,6 +55,10 @@ impl Arithmetic {
         match self {
             // Where there are no dot products of bytes, they are put together from others.
             Self::F32 | Self::Dot4 => wgpu::Features::empty(),
+            Self::Half => wgpu::Features::SHADER_F16,
+            Self::Matrix => wgpu::Features::SHADER_F16
+                .union(wgpu::Features::SUBGROUP)
+                .union(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX),
         }
     }
 
@@ -56,6 +66,7 @@ impl Arithmetic {
     pub fn rounding(self) -> Rounding {
         match self {
             Self::F32 => Rounding::None,
+            Self::Half | Self::Matrix => Rounding::Halves,
             Self::Dot4 => Rounding::Bytes,
         }
     }
@@ -64,6 +75,10 @@ impl Arithmetic {
     pub(crate) fn serves(self, product: Product, ty: QuantType) -> bool {
         match self {
             Self::F32 => true,
+            // Of f32 and bf16, weights may be too great for f16, or too small.
+            Self::Half | Self::Matrix => {
+                product != Product::Thin && !matches!(ty, QuantType::F32 | QuantType::BF16)
+            }
             Self::Dot4 => product != Product::Backward && are_integers(ty),
         }
     }
@@ -97,13 +112,14 @@ impl Product {
 /// Which ways of computing products a device takes where rounding allows more than one.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum KernelChoice {
-    /// What `GRAFT_GPU_KERNELS` names: `f32`, `dot4`, or `tried`. Without it as [`KernelChoice::Tried`],
+    /// What `GRAFT_GPU_KERNELS` names: `f32`, `half`, `matrix`, `dot4`, or `tried`. Without it as [`KernelChoice::Tried`],
     /// except that software devices take f32: nothing else is faster there.
     #[default]
     Best,
     /// The fastest of those that a trial found right.
     Tried,
-    /// This one, untried, wherever there is a kernel of it and rounding allows it.
+    /// This one, untried, wherever there is a kernel of it, the device has what it needs, and rounding allows
+    /// it; f32 elsewhere.
     Only(Arithmetic),
 }
 
@@ -149,6 +165,15 @@ pub struct Trial {
 }
 
 impl Trial {
+    /// Of a device that has nothing but f32.
+    pub(crate) fn of_f32() -> Self {
+        let mut trial = Self::default();
+        for times in &mut trial.times {
+            times[Arithmetic::F32 as usize] = Some(Duration::ZERO);
+        }
+        trial
+    }
+
     /// How long a product took; `None` if it was not right, or not tried.
     pub fn time(&self, product: Product, arithmetic: Arithmetic) -> Option<Duration> {
         self.times[product as usize][arithmetic as usize]
@@ -219,18 +244,20 @@ mod tests {
     fn the_fastest_way_is_taken_where_rounding_and_the_type_allow_it() {
         let mut trial = Trial::default();
         let micros = |n| Some(Duration::from_micros(n));
-        trial.times[Product::Forward as usize] = [micros(9), micros(3)];
-        trial.times[Product::Thin as usize] = [micros(3), micros(9)];
+        trial.times[Product::Forward as usize] = [micros(9), micros(6), None, micros(3)];
+        trial.times[Product::Thin as usize] = [micros(3), None, None, micros(9)];
         assert_eq!(
             trial.to_string(),
-            "forward f32 9.0µs, forward dot4 3.0µs, thin f32 3.0µs, thin dot4 9.0µs"
+            "forward f32 9.0µs, forward half 6.0µs, forward dot4 3.0µs, thin f32 3.0µs, thin dot4 9.0µs"
         );
         let taken = Taken::Fastest(trial);
         let of = |product, ty, rounding| taken.of(product, ty, rounding).name();
         let (q4, bytes) = (QuantType::Q4K, Rounding::Bytes);
         assert_eq!(of(Product::Forward, q4, bytes), "dot4");
-        assert_eq!(of(Product::Forward, q4, Rounding::Halves), "f32");
-        assert_eq!(of(Product::Forward, QuantType::F16, bytes), "f32");
+        assert_eq!(of(Product::Forward, q4, Rounding::Halves), "half");
+        assert_eq!(of(Product::Forward, q4, Rounding::None), "f32");
+        assert_eq!(of(Product::Forward, QuantType::F32, bytes), "f32");
+        assert_eq!(of(Product::Forward, QuantType::F16, bytes), "half");
         assert_eq!(of(Product::Thin, q4, bytes), "f32");
         assert_eq!(of(Product::Backward, q4, bytes), "f32");
         // Not even if asked for.

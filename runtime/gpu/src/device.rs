@@ -8,12 +8,13 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crate::adapter::{AdapterKind, AdapterReport, enumerate};
-use crate::arithmetic::{Arithmetic, KernelChoice, Taken, Trial};
+use crate::arithmetic::{Arithmetic, KernelChoice, Rounding, Taken, Trial};
 use crate::cache::Cache;
 use crate::compiled::Compiled;
 use crate::download::Downloads;
 use crate::failure::Failure;
 use crate::ledger::{Hold, Ledger, MemoryReport};
+use crate::matrix_units;
 use crate::ring::Ring;
 use crate::shader::{Key, Pipeline};
 use crate::{GpuError, Part, Result};
@@ -29,7 +30,12 @@ const UNKNOWN_MEMORY: u64 = 1 << 30;
 pub(crate) const IMMEDIATE_BYTES: u32 = 128;
 
 /// What is used where it is there.
-const OPTIONAL: wgpu::Features = wgpu::Features::PIPELINE_CACHE;
+const OPTIONAL: wgpu::Features = wgpu::Features::PIPELINE_CACHE
+    .union(wgpu::Features::SHADER_F16)
+    .union(wgpu::Features::SUBGROUP);
+
+/// Most tokens of a product in f16 at once.
+pub(crate) const SCALED_TOKENS: usize = 4096;
 
 /// Groups of a dispatch in one dimension.
 pub(crate) const GROUPS: u32 = 65_535;
@@ -109,6 +115,10 @@ pub(crate) struct Inner {
     /// What offsets of bindings are multiples of.
     pub(crate) alignment: u64,
     pub(crate) checked: bool,
+    /// A scale for each token of a product in f16, where those may be used.
+    pub(crate) scales: OnceLock<HeldBuffer>,
+    /// Threads of a subgroup, at least.
+    pub(crate) subgroup: u32,
     /// Set when it was opened, after a trial if there is one.
     pub(crate) taken: OnceLock<Taken>,
     pub(crate) failure: Arc<Failure>,
@@ -129,6 +139,17 @@ impl Device {
     /// If there is none, only software where none was asked for, not the one asked for, or if it
     /// lacks what the kernels need or cannot be opened.
     pub fn open(options: &DeviceOptions) -> Result<Self> {
+        let kernels = options.kernels.or_named()?;
+        match Self::open_with(options, kernels) {
+            // Some kernel was too much for the driver; f32's are what every driver knows best.
+            Err(GpuError::Lost { .. }) if kernels != KernelChoice::Only(Arithmetic::F32) => {
+                Self::open_with(options, KernelChoice::Only(Arithmetic::F32))
+            }
+            opened => opened,
+        }
+    }
+
+    fn open_with(options: &DeviceOptions, kernels: KernelChoice) -> Result<Self> {
         let (instance, found) = enumerate();
         let (report, adapter) = choose(found, options)?;
         let cache = options.cache.as_deref().map(Cache::at);
@@ -139,18 +160,14 @@ impl Device {
                 what: "immediate data (push constants)",
             });
         }
-        let opened = adapter.request_device(&wgpu::DeviceDescriptor {
-            label: None,
-            required_features: wgpu::Features::IMMEDIATES | adapter.features() & OPTIONAL,
-            required_limits: limits.clone(),
-            // Arenas are few and large; blocks set aside for more would not be in our ledger.
-            memory_hints: wgpu::MemoryHints::MemoryUsage,
-            ..Default::default()
-        });
-        let (device, queue) = pollster::block_on(opened).map_err(|e| GpuError::Open {
-            adapter: report.name.clone(),
-            reason: e.to_string(),
-        })?;
+        let kernels = match kernels {
+            // Nothing else is faster there.
+            KernelChoice::Best if report.kind == AdapterKind::Software => {
+                KernelChoice::Only(Arithmetic::F32)
+            }
+            other => other,
+        };
+        let (device, queue) = request(&adapter, &report, &limits, kernels)?;
         let failure = Arc::new(Failure::new(report.name.clone()));
         // Without a handler of ours, an error ends the process.
         let noted = failure.clone();
@@ -175,6 +192,8 @@ impl Device {
                 .min(limits.max_buffer_size),
             alignment: u64::from(limits.min_storage_buffer_offset_alignment),
             checked: options.checked,
+            scales: OnceLock::new(),
+            subgroup: adapter.get_info().subgroup_min_size,
             taken: OnceLock::new(),
             failure,
             pipelines: Mutex::default(),
@@ -188,17 +207,33 @@ impl Device {
         inner.uploads.fill(&inner)?;
         inner.downloads.fill(&inner)?;
         let device = Self(Arc::new(inner));
-        let taken = device.choose_kernels(options.kernels, cache.as_ref())?;
+        let taken = device.choose_kernels(kernels, cache.as_ref())?;
         let _ = device.0.taken.set(taken);
         Ok(device)
     }
 
     /// Which ways of computing products it takes.
     fn choose_kernels(&self, kernels: KernelChoice, cache: Option<&Cache>) -> Result<Taken> {
-        let software = self.0.report.kind == AdapterKind::Software;
-        match kernels.or_named()? {
+        let kernels = match kernels {
+            KernelChoice::Only(arithmetic) if !self.0.has(arithmetic) => {
+                KernelChoice::Only(Arithmetic::F32)
+            }
+            other => other,
+        };
+        let halves = match kernels {
+            KernelChoice::Only(arithmetic) => arithmetic.rounding() == Rounding::Halves,
+            _ => self.0.has(Arithmetic::Half),
+        };
+        if halves {
+            let bytes = 4 * SCALED_TOKENS as u64;
+            let usage = wgpu::BufferUsages::STORAGE;
+            let _ = self
+                .0
+                .scales
+                .set(self.0.buffer(Part::LayerBuffers, bytes, usage)?);
+        }
+        match kernels {
             KernelChoice::Only(arithmetic) => Ok(Taken::Only(arithmetic)),
-            KernelChoice::Best if software => Ok(Taken::Only(Arithmetic::F32)),
             KernelChoice::Best | KernelChoice::Tried => self.tried(cache).map(Taken::Fastest),
         }
     }
@@ -398,6 +433,52 @@ fn choose(
             found: names,
         }),
     }
+}
+
+/// Opens an adapter with what kernels need, and as much as it has of what some of them use.
+fn request(
+    adapter: &wgpu::Adapter,
+    report: &AdapterReport,
+    limits: &wgpu::Limits,
+    kernels: KernelChoice,
+) -> Result<(wgpu::Device, wgpu::Queue)> {
+    let needed = wgpu::Features::IMMEDIATES;
+    let useful = needed | adapter.features() & OPTIONAL;
+    let units = matrix_units::offered(adapter)
+        && match kernels {
+            KernelChoice::Only(arithmetic) => arithmetic == Arithmetic::Matrix,
+            KernelChoice::Best | KernelChoice::Tried => true,
+        };
+    let all = useful | wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+    // A driver may refuse what it says it has.
+    let mut wanted = vec![useful, needed];
+    if units {
+        wanted.insert(0, all);
+    }
+    let mut refused = String::new();
+    for features in wanted {
+        let experimental = features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
+        let opened = adapter.request_device(&wgpu::DeviceDescriptor {
+            label: None,
+            required_features: features,
+            required_limits: limits.clone(),
+            // Arenas are few and large; blocks set aside for more would not be in our ledger.
+            memory_hints: wgpu::MemoryHints::MemoryUsage,
+            experimental_features: match experimental {
+                true => matrix_units::allowed(),
+                false => wgpu::ExperimentalFeatures::disabled(),
+            },
+            ..Default::default()
+        });
+        match pollster::block_on(opened) {
+            Ok(opened) => return Ok(opened),
+            Err(e) => refused = e.to_string(),
+        }
+    }
+    Err(GpuError::Open {
+        adapter: report.name.clone(),
+        reason: refused,
+    })
 }
 
 /// What the kernels are written for: WebGPU's guaranteed limits, with buffers as large as they come.

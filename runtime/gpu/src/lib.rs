@@ -53,6 +53,7 @@ mod failure;
 mod heaps;
 mod kernels;
 mod ledger;
+mod matrix_units;
 mod recorder;
 mod ring;
 mod shader;

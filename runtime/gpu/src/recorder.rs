@@ -53,15 +53,24 @@ impl Submission {
 /// An array that a kernel sees.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Binding<'a> {
-    range: &'a Arc<ArenaRange>,
+    place: Place<'a>,
     start: u64,
     bytes: u64,
+}
+
+/// Where an array lies.
+#[derive(Clone, Copy, Debug)]
+enum Place<'a> {
+    /// In an arena.
+    Range(&'a Arc<ArenaRange>),
+    /// In a buffer that the device has for kernels' own use.
+    Own(&'a wgpu::Buffer),
 }
 
 impl<'a> From<&'a Tensor> for Binding<'a> {
     fn from(tensor: &'a Tensor) -> Self {
         Self {
-            range: &tensor.range,
+            place: Place::Range(&tensor.range),
             start: tensor.at(),
             bytes: tensor.bytes(),
         }
@@ -79,17 +88,36 @@ impl<'a> Binding<'a> {
     pub(crate) fn piece(piece: &'a Piece, row_bytes: usize) -> Self {
         let bytes = (piece.rows.len() * row_bytes) as u64;
         Self {
-            range: &piece.range,
+            place: Place::Range(&piece.range),
             start: piece.range.start,
             // Kernels read words.
             bytes: bytes.next_multiple_of(4),
         }
     }
 
+    /// The first bytes of a buffer that the device has for kernels' own use.
+    pub(crate) fn own(buffer: &'a wgpu::Buffer, bytes: u64) -> Self {
+        Self {
+            place: Place::Own(buffer),
+            start: 0,
+            bytes,
+        }
+    }
+
+    fn buffer(&self) -> &'a wgpu::Buffer {
+        match self.place {
+            Place::Range(range) => range.buffer(),
+            Place::Own(buffer) => buffer,
+        }
+    }
+
     fn overlaps(&self, other: &Self) -> bool {
-        self.range.shares_buffer(other.range)
-            && self.start < other.start + other.bytes
-            && other.start < self.start + self.bytes
+        let shared = match (self.place, other.place) {
+            (Place::Range(a), Place::Range(b)) => a.shares_buffer(b),
+            // A kernel sees one of those at most.
+            _ => false,
+        };
+        shared && self.start < other.start + other.bytes && other.start < self.start + self.bytes
     }
 }
 
@@ -266,7 +294,9 @@ impl Recorder {
         let mut words = [0_u32; IMMEDIATE_BYTES as usize / 4];
         let mut entries = Vec::with_capacity(call.arrays.len());
         for (i, (number, array)) in call.arrays.iter().enumerate() {
-            self.owns(call.op, array.range)?;
+            if let Place::Range(range) = array.place {
+                self.owns(call.op, range)?;
+            }
             let clash = |other: &(usize, Binding<'_>)| array.overlaps(&other.1);
             if i < call.written && call.arrays[i + 1..].iter().any(clash) {
                 return Err(GpuError::Shape {
@@ -288,7 +318,7 @@ impl Recorder {
             entries.push(wgpu::BindGroupEntry {
                 binding: *number as u32,
                 resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                    buffer: array.range.buffer(),
+                    buffer: array.buffer(),
                     offset: start,
                     size: std::num::NonZeroU64::new(size),
                 }),
@@ -313,7 +343,9 @@ impl Recorder {
         pass.set_immediates(0, bytemuck::cast_slice(&words[..used]));
         pass.dispatch_workgroups(x, y, z);
         for (_, array) in call.arrays {
-            self.keep(array.range);
+            if let Place::Range(range) = array.place {
+                self.keep(range);
+            }
         }
         Ok(())
     }

@@ -53,6 +53,7 @@ impl Key {
             crate::kernels::decode(ty, access)
         });
         let parts = [
+            self.file.extensions().to_owned(),
             constant,
             weights.unwrap_or_default(),
             self.file.prelude().to_owned(),

@@ -43,7 +43,16 @@ impl Device {
             return Ok(trial);
         }
         let trial = match Bench::new(self) {
-            Ok(bench) => bench.trial()?,
+            Ok(bench) => match bench.trial() {
+                Err(lost @ GpuError::Lost { .. }) => {
+                    if let Some(cache) = cache {
+                        // Not again at every start.
+                        cache.store(&name, text(&Trial::of_f32()).as_bytes());
+                    }
+                    return Err(lost);
+                }
+                other => other?,
+            },
             // A budget without room for it: f32, and nothing to remember.
             Err(GpuError::Budget { .. } | GpuError::Arena { .. }) => return Ok(Trial::default()),
             Err(other) => return Err(other),

@@ -34,13 +34,18 @@ pub use softmax_cross_entropy::LossRows;
 
 use graft_kernels::QuantType;
 
+#[cfg(test)]
+use crate::Arithmetic;
 use crate::{GpuError, Result, Tensor};
 
 /// A kernel's file.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(crate) enum File {
     MmQ,
+    MmHalf,
+    MmMatrix,
     MmDot4,
+    RowScale,
     MvQ,
     MvDot4,
     RowsQ,
@@ -64,9 +69,12 @@ pub(crate) enum File {
 
 impl File {
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 21] = [
+    pub(crate) const ALL: [Self; 24] = [
         Self::MmQ,
+        Self::MmHalf,
+        Self::MmMatrix,
         Self::MmDot4,
+        Self::RowScale,
         Self::MvQ,
         Self::MvDot4,
         Self::RowsQ,
@@ -91,7 +99,10 @@ impl File {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::MmQ => "mm_q",
+            Self::MmHalf => "mm_half",
+            Self::MmMatrix => "mm_half by matrix units",
             Self::MmDot4 => "mm_dot4",
+            Self::RowScale => "row_scale",
             Self::MvQ => "mv_q",
             Self::MvDot4 => "mv_dot4",
             Self::RowsQ => "rows_q",
@@ -118,7 +129,9 @@ impl File {
     pub(crate) fn text(self) -> &'static str {
         match self {
             Self::MmQ => include_str!("mm_q.wgsl"),
+            Self::MmHalf | Self::MmMatrix => include_str!("mm_half.wgsl"),
             Self::MmDot4 => include_str!("mm_dot4.wgsl"),
+            Self::RowScale => include_str!("row_scale.wgsl"),
             Self::MvQ => include_str!("mv_q.wgsl"),
             Self::MvDot4 => include_str!("mv_dot4.wgsl"),
             Self::RowsQ => include_str!("rows_q.wgsl"),
@@ -141,7 +154,26 @@ impl File {
         }
     }
 
-    /// Functions that several files use.
+    /// What a device must have for it; most kernels need nothing that not every device has.
+    #[cfg(test)]
+    pub(crate) fn needs(self) -> wgpu::Features {
+        match self {
+            Self::MmHalf => Arithmetic::Half.needs(),
+            Self::MmMatrix => Arithmetic::Matrix.needs(),
+            _ => wgpu::Features::empty(),
+        }
+    }
+
+    /// The extensions of WGSL that it uses.
+    pub(crate) fn extensions(self) -> &'static str {
+        match self {
+            Self::MmHalf => "enable f16;\n",
+            Self::MmMatrix => "enable f16;\nenable wgpu_cooperative_matrix;\n",
+            _ => "",
+        }
+    }
+
+    /// Functions that several files use, or that differ where the rest does not.
     pub(crate) fn prelude(self) -> &'static str {
         match self {
             Self::RmsNorm
@@ -151,6 +183,8 @@ impl File {
             | Self::AttentionThin => include_str!("reduce.wgsl"),
             Self::Swiglu | Self::QuickGelu => include_str!("sigmoid.wgsl"),
             Self::MmDot4 | Self::MvDot4 => include_str!("round.wgsl"),
+            Self::MmHalf => include_str!("threads.wgsl"),
+            Self::MmMatrix => include_str!("units.wgsl"),
             _ => "",
         }
     }
@@ -158,7 +192,8 @@ impl File {
     #[cfg(test)]
     pub(crate) fn entries(self) -> &'static [&'static str] {
         match self {
-            Self::MmQ => &["forward", "backward"],
+            Self::MmQ | Self::MmHalf | Self::MmMatrix => &["forward", "backward"],
+            Self::RowScale => &["forward"],
             Self::MmDot4 | Self::MvQ | Self::MvDot4 => &["forward"],
             Self::RowsQ => &["forward"],
             Self::RmsNorm => &["forward", "backward"],
@@ -183,7 +218,7 @@ impl File {
     /// Arrays that the file numbers, each with its offset at the head of the immediate data.
     pub(crate) fn arrays(self) -> usize {
         match self {
-            Self::Rope | Self::Elementwise | Self::Bf16 | Self::Bias => 2,
+            Self::Rope | Self::Elementwise | Self::Bf16 | Self::Bias | Self::RowScale => 2,
             Self::MmQ
             | Self::MmDot4
             | Self::MvQ
@@ -194,7 +229,7 @@ impl File {
             | Self::Gather
             | Self::LowRank
             | Self::SumSquares => 3,
-            Self::SoftmaxCrossEntropy | Self::AdamW => 4,
+            Self::MmHalf | Self::MmMatrix | Self::SoftmaxCrossEntropy | Self::AdamW => 4,
             Self::RmsNorm | Self::Swiglu | Self::AttentionThin => 5,
             Self::LayerNorm => 6,
             Self::Attention => 10,
@@ -205,6 +240,7 @@ impl File {
     pub(crate) fn constant(self) -> Option<&'static str> {
         match self {
             Self::MmQ | Self::MmDot4 => Some("LINES"),
+            Self::MmHalf | Self::MmMatrix => Some("SUBGROUPS"),
             Self::MvQ | Self::MvDot4 => Some("TOKENS"),
             Self::LowRank => Some("KEEP"),
             Self::Attention | Self::AttentionThin => Some("HEAD_WIDTH"),
@@ -217,6 +253,7 @@ impl File {
     pub(crate) fn reads(self, ty: QuantType) -> bool {
         match self {
             Self::MmQ | Self::MvQ | Self::RowsQ => true,
+            Self::MmHalf | Self::MmMatrix => !matches!(ty, QuantType::F32 | QuantType::BF16),
             Self::MmDot4 | Self::MvDot4 => are_integers(ty),
             _ => false,
         }
@@ -241,7 +278,15 @@ fn scratch(op: &'static str, scratch: &Tensor, floats: usize) -> Result<Tensor> 
 
 /// All text that products with a type are put together from, to tell versions of it apart.
 pub(crate) fn trial_text(ty: QuantType) -> String {
-    let products = [File::MmQ, File::MmDot4, File::MvQ, File::MvDot4];
+    let products = [
+        File::MmQ,
+        File::MmHalf,
+        File::MmMatrix,
+        File::RowScale,
+        File::MmDot4,
+        File::MvQ,
+        File::MvDot4,
+    ];
     let texts = products.map(|file| [file.prelude(), file.text()].concat());
     texts.concat() + &decode(ty, "read")
 }

@@ -1,7 +1,7 @@
 //! Products of a stored matrix with a few tokens, as when text is generated.
 
 use super::File;
-use super::mm_q::Weights;
+use super::mm_q::{Weights, words};
 use crate::arithmetic::{Arithmetic, Product};
 use crate::recorder::{Call, Groups, same, shaped};
 use crate::{Recorder, Result, Tensor};
@@ -26,8 +26,8 @@ impl Recorder {
         let tokens = x.rows();
         same(op, "tokens", tokens, tokens.min(Self::THIN_TOKENS))?;
         let (file, rows) = match self.arithmetic(Product::Thin, w.ty()) {
-            Arithmetic::F32 => (File::MvQ, ROWS),
             Arithmetic::Dot4 => (File::MvDot4, ROWS_OF_INTEGERS),
+            _ => (File::MvQ, ROWS),
         };
         for part in w.parts() {
             self.run(&Call {
@@ -35,14 +35,7 @@ impl Recorder {
                 key: w.key(file, "forward", tokens.next_power_of_two() as u32),
                 arrays: &[(1, y.into()), (2, x.into()), (0, part.binding)],
                 written: 1,
-                words: &[
-                    tokens as u32,
-                    part.rows as u32,
-                    w.inputs() as u32,
-                    w.row_bytes() as u32,
-                    part.first as u32,
-                    y.width() as u32,
-                ],
+                words: &words([y, x], &part, w),
                 groups: Groups::Line(part.rows.div_ceil(rows)),
             })?;
         }

@@ -71,6 +71,103 @@ fn products_in_integers_are_those_of_rounded_inputs() {
     }
 }
 
+/// A float with the 11 bits of an f16, of any greatness.
+fn short(v: &f32) -> f32 {
+    let bits = v.to_bits();
+    f32::from_bits((bits + 0x0fff + ((bits >> 13) & 1)) & !0x1fff)
+}
+
+#[test]
+fn products_in_halves_are_those_of_shortened_terms_however_great_a_token_is() {
+    // Kernels see 20 rows of a matrix at most, so that there are pieces.
+    let options = DeviceOptions {
+        binding_bytes: Some(16 << 10),
+        ..only(Arithmetic::Half)
+    };
+    let Some(device) = machine::open(&options) else {
+        return;
+    };
+    let (bench, mut random) = (Bench::new(&device), Random::new(92));
+    let types = QuantType::ALL.into_iter();
+    for ty in types.filter(|ty| !matches!(ty, QuantType::F32 | QuantType::BF16)) {
+        let inputs = match ty.block_len() {
+            1 => 75,
+            32 => 96,
+            len => len,
+        };
+        let (tokens, rows) = (70, 67);
+        let (bytes, w) = random.matrix(ty, rows * inputs);
+        let matrix = bench.matrix(ty, rows, inputs, &bytes);
+        let scaled = |mut values: Vec<f32>, width: usize| {
+            for (token, row) in values.chunks_mut(width).enumerate() {
+                let scale = 10.0_f32.powi(token as i32 % 13 * 5 - 30);
+                row.iter_mut().for_each(|v| *v *= scale);
+            }
+            values
+        };
+        let (x, dy) = (
+            scaled(random.floats(tokens * inputs), inputs),
+            scaled(random.floats(tokens * rows), rows),
+        );
+        let shorts = |values: &[f32]| values.iter().map(short).collect::<Vec<_>>();
+        let short_w = shorts(&w);
+        let (mut y, mut dx) = (vec![0.0; tokens * rows], vec![0.0; tokens * inputs]);
+        ops::linear::forward(&mut y, &shorts(&x), &short_w, &[], inputs);
+        ops::linear::backward(&mut dx, &shorts(&dy), &short_w, inputs);
+        let (x, dy) = (bench.tensor(&x, inputs), bench.tensor(&dy, rows));
+        let y_there = bench.tensor(&vec![7.0; y.len()], rows);
+        let dx_there = bench.tensor(&vec![0.0; dx.len()], inputs);
+        bench.record(|r| {
+            r.mm_q(&y_there, &x, &matrix)?;
+            r.mm_q_backward(&dx_there, &dy, &matrix)
+        });
+        for (there, want, width) in [(&y_there, &y, rows), (&dx_there, &dx, inputs)] {
+            let got = bench.read(there);
+            for (got, want) in got.chunks(width).zip(want.chunks(width)) {
+                near(ty.name(), got, want, 2e-6);
+            }
+        }
+        // Not allowed to round, and again.
+        let before = bench.read(&y_there);
+        bench.record(|r| r.mm_q(&y_there, &x, &matrix));
+        assert_eq!(bench.read(&y_there), before, "{ty}: other bits");
+        bench.record(|r| {
+            r.round(Rounding::None);
+            r.mm_q(&y_there, &x, &matrix)
+        });
+        assert_ne!(bench.read(&y_there), before, "{ty}");
+    }
+}
+
+#[test]
+fn a_device_without_matrix_units_takes_f32_in_their_place() {
+    if graft_gpu::adapters()
+        .iter()
+        .any(|a| a.features.cooperative_matrices)
+    {
+        return;
+    }
+    let (Some(asked), Some(plain)) = (machine::open(&only(Arithmetic::Matrix)), machine::device())
+    else {
+        return;
+    };
+    let mut random = Random::new(93);
+    let (ty, tokens, rows, inputs) = (QuantType::Q8_0, 20, 30, 64);
+    let (bytes, _) = random.matrix(ty, rows * inputs);
+    let x = random.floats(tokens * inputs);
+    let [asked, plain] = [&asked, &plain].map(|device| {
+        let bench = Bench::new(device);
+        let (x, y) = (
+            bench.tensor(&x, inputs),
+            bench.tensor(&vec![0.0; tokens * rows], rows),
+        );
+        let matrix = bench.matrix(ty, rows, inputs, &bytes);
+        bench.record(|r| r.mm_q(&y, &x, &matrix));
+        bench.read(&y)
+    });
+    assert_eq!(asked, plain);
+}
+
 #[test]
 fn what_a_trial_found_and_what_was_compiled_are_kept_for_the_next_start() {
     let folder = tempfile::tempdir().unwrap();

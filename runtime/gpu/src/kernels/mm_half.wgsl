@@ -1,0 +1,204 @@
+// Products whose terms are f16: what mm_q.wgsl computes, 64 x 64 outputs to a group, sums in f32.
+//
+// Inputs are taken times a power of two, a token's own (row_scale.wgsl), which brings the greatest of its row just
+// below what f16 holds: gradients are often smaller than f16 shows, and activations may be greater. Weights are
+// taken times 64 for all tokens, and no greater than 1023, where no model has any.
+//
+// The threads of a subgroup compute products of 16 x 16 x 16 together. How is in another file, units.wgsl or
+// threads.wgsl, which has
+//
+//   subgroup_of(t)                     the number of a thread's subgroup
+//   add_product(i, t, l, r)            adds to the subgroup's i-th sums; l and r are where in `left` and `right`
+//   add_product_turned(i, t, l, r)     the same where lines of `right` are along the sums
+//   put(i, t, at)                      writes the i-th sums to `tile`, from `at` on
+
+struct Params {
+    w_at: u32,
+    y_at: u32,
+    x_at: u32,
+    scales_at: u32,
+    tokens: u32,
+    rows: u32,
+    inputs: u32,
+    row_bytes: u32,
+    y_first: u32,
+    y_width: u32,
+}
+var<immediate> p: Params;
+
+@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@group(0) @binding(2) var<storage, read_write> x: array<f32>;
+@group(0) @binding(3) var<storage, read_write> scales: array<f32>;
+
+const TILE = 64u;
+const DEPTH = 32u;
+// Threads of a subgroup.
+const LANES = 128u / SUBGROUPS;
+// Lines of shared memory, longer than what is in them so that neighbours begin in different banks.
+const LINE = 40u;
+const WIDE_LINE = 72u;
+// Sixteens of tokens that a subgroup has: of those, each with all four sixteens of the other side.
+const LINES = 4u / SUBGROUPS;
+const WEIGHT_SCALE = 64.0;
+
+// [TILE, DEPTH]: terms of the tokens.
+var<workgroup> left: array<f16, 2560>;
+// Forward [TILE, DEPTH], terms of 64 rows; backward [DEPTH, TILE], rows of 64 inputs.
+var<workgroup> right: array<f16, 2560>;
+// [SUBGROUPS, 16, 16]: sums on their way out.
+var<workgroup> tile: array<f32, 256u * SUBGROUPS>;
+
+fn x4(at: u32, count: u32) -> vec4<f32> {
+    if count >= 4u {
+        return vec4(x[at], x[at + 1u], x[at + 2u], x[at + 3u]);
+    }
+    var few = vec4(0.0);
+    for (var j = 0u; j < count; j++) {
+        few[j] = x[at + j];
+    }
+    return few;
+}
+
+fn y4(at: u32, count: u32) -> vec4<f32> {
+    if count >= 4u {
+        return vec4(y[at], y[at + 1u], y[at + 2u], y[at + 3u]);
+    }
+    var few = vec4(0.0);
+    for (var j = 0u; j < count; j++) {
+        few[j] = y[at + j];
+    }
+    return few;
+}
+
+fn weights4(row: u32, i: u32) -> vec4<f16> {
+    return vec4<f16>(clamp(decode4(row, i) * WEIGHT_SCALE, vec4(-65504.0), vec4(65504.0)));
+}
+
+fn put_left(at: u32, values: vec4<f16>) {
+    for (var j = 0u; j < 4u; j++) {
+        left[at + j] = values[j];
+    }
+}
+
+fn put_right(at: u32, values: vec4<f16>) {
+    for (var j = 0u; j < 4u; j++) {
+        right[at + j] = values[j];
+    }
+}
+
+// What sums of a token are worth.
+fn unscaled(token: u32) -> f32 {
+    return 1.0 / scales[p.scales_at + token] / WEIGHT_SCALE;
+}
+
+@compute @workgroup_size(128)
+fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) t: u32) {
+    let subgroup = subgroup_of(t);
+    let token0 = group.y * TILE;
+    let row0 = group.x * TILE;
+    let line = t / 2u;
+    let part = t % 2u;
+    let token = token0 + line;
+    let row = row0 + line;
+    let x_row = p.x_at + token * p.inputs;
+    let w_row = p.w_at * 4u + row * p.row_bytes;
+    var scale = 0.0;
+    if token < p.tokens {
+        scale = scales[p.scales_at + token];
+    }
+    for (var k0 = 0u; k0 < p.inputs; k0 += DEPTH) {
+        var l: array<vec4<f16>, 4>;
+        var r: array<vec4<f16>, 4>;
+        for (var j = 0u; j < 4u; j++) {
+            let i = k0 + 16u * part + 4u * j;
+            if token < p.tokens && i < p.inputs {
+                l[j] = vec4<f16>(x4(x_row + i, p.inputs - i) * scale);
+            }
+            if row < p.rows && i < p.inputs {
+                r[j] = weights4(w_row, i);
+            }
+        }
+        workgroupBarrier();
+        for (var j = 0u; j < 4u; j++) {
+            put_left(line * LINE + 16u * part + 4u * j, l[j]);
+            put_right(line * LINE + 16u * part + 4u * j, r[j]);
+        }
+        workgroupBarrier();
+        for (var k = 0u; k < DEPTH; k += 16u) {
+            for (var i = 0u; i < 4u * LINES; i++) {
+                let up = subgroup * LINES + i / 4u;
+                add_product(i, t, 16u * up * LINE + k, i % 4u * 16u * LINE + k);
+            }
+        }
+    }
+    for (var i = 0u; i < 4u * LINES; i++) {
+        put(i, t, 256u * subgroup);
+        workgroupBarrier();
+        for (var at = t % LANES; at < 256u; at += LANES) {
+            let out_token = token0 + 16u * (subgroup * LINES + i / 4u) + at / 16u;
+            let out_row = row0 + 16u * (i % 4u) + at % 16u;
+            if out_token < p.tokens && out_row < p.rows {
+                let sum = tile[256u * subgroup + at] * unscaled(out_token);
+                y[p.y_at + out_token * p.y_width + p.y_first + out_row] = sum;
+            }
+        }
+        workgroupBarrier();
+    }
+}
+
+@compute @workgroup_size(128)
+fn backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) t: u32) {
+    let subgroup = subgroup_of(t);
+    let token0 = group.y * TILE;
+    let input0 = group.x * TILE;
+    let line = t / 2u;
+    let part = t % 2u;
+    let token = token0 + line;
+    let y_row = p.y_at + token * p.y_width + p.y_first;
+    let across = input0 + 16u * (t % 4u);
+    var scale = 0.0;
+    if token < p.tokens {
+        scale = scales[p.scales_at + token];
+    }
+    for (var k0 = 0u; k0 < p.rows; k0 += DEPTH) {
+        let row = k0 + t / 4u;
+        let w_row = p.w_at * 4u + row * p.row_bytes;
+        var l: array<vec4<f16>, 4>;
+        var r: array<vec4<f16>, 4>;
+        for (var j = 0u; j < 4u; j++) {
+            let first = k0 + 16u * part + 4u * j;
+            if token < p.tokens && first < p.rows {
+                l[j] = vec4<f16>(y4(y_row + first, p.rows - first) * scale);
+            }
+            let i = across + 4u * j;
+            if row < p.rows && i < p.inputs {
+                r[j] = weights4(w_row, i);
+            }
+        }
+        workgroupBarrier();
+        for (var j = 0u; j < 4u; j++) {
+            put_left(line * LINE + 16u * part + 4u * j, l[j]);
+            put_right(t / 4u * WIDE_LINE + 16u * (t % 4u) + 4u * j, r[j]);
+        }
+        workgroupBarrier();
+        for (var k = 0u; k < DEPTH; k += 16u) {
+            for (var i = 0u; i < 4u * LINES; i++) {
+                let up = subgroup * LINES + i / 4u;
+                add_product_turned(i, t, 16u * up * LINE + k, k * WIDE_LINE + i % 4u * 16u);
+            }
+        }
+    }
+    for (var i = 0u; i < 4u * LINES; i++) {
+        put(i, t, 256u * subgroup);
+        workgroupBarrier();
+        for (var at = t % LANES; at < 256u; at += LANES) {
+            let out_token = token0 + 16u * (subgroup * LINES + i / 4u) + at / 16u;
+            let out_input = input0 + 16u * (i % 4u) + at % 16u;
+            if out_token < p.tokens && out_input < p.inputs {
+                let sum = tile[256u * subgroup + at] * unscaled(out_token);
+                x[p.x_at + out_token * p.inputs + out_input] += sum;
+            }
+        }
+        workgroupBarrier();
+    }
+}
