@@ -260,6 +260,16 @@ mod tests {
         assert_eq!(of(Product::Forward, QuantType::F16, bytes), "half");
         assert_eq!(of(Product::Thin, q4, bytes), "f32");
         assert_eq!(of(Product::Backward, q4, bytes), "f32");
+        for arithmetic in Arithmetic::ALL {
+            let named = arithmetic.name().parse();
+            assert_eq!(named, Ok(KernelChoice::Only(arithmetic)));
+        }
+        let refused = "abacus".parse::<KernelChoice>().unwrap_err();
+        let text = refused.to_string();
+        assert!(
+            text.contains("abacus") && text.contains("f32, half, matrix, dot4 or tried"),
+            "{text}"
+        );
         // Not even if asked for.
         let only = Taken::Only(Arithmetic::Dot4);
         assert_eq!(only.of(Product::Thin, q4, bytes), Arithmetic::Dot4);

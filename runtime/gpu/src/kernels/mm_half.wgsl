@@ -7,10 +7,11 @@
 // The threads of a subgroup compute products of 16 x 16 x 16 together. How is in another file, units.wgsl or
 // threads.wgsl, which has
 //
-//   subgroup_of(t)                     the number of a thread's subgroup
-//   add_product(i, t, l, r)            adds to the subgroup's i-th sums; l and r are where in `left` and `right`
-//   add_product_turned(i, t, l, r)     the same where lines of `right` are along the sums
-//   put(i, t, at)                      writes the i-th sums to `tile`, from `at` on
+//   subgroup_of(t)                   the number of a thread's subgroup
+//   add_products(up, t, l, r)        adds to the subgroup's sums of line `up`, which are four products side by side;
+//                                    l and r are where in `left` and `right` their terms begin
+//   add_products_turned(up, t, l, r) the same where lines of `right` are along the sums
+//   put(i, t, at)                    writes the i-th sums to `tile`, from `at` on
 
 struct Params {
     w_at: u32,
@@ -34,17 +35,17 @@ const TILE = 64u;
 const DEPTH = 32u;
 // Threads of a subgroup.
 const LANES = 128u / SUBGROUPS;
-// Lines of shared memory, longer than what is in them so that neighbours begin in different banks.
-const LINE = 40u;
-const WIDE_LINE = 72u;
+// Lines of shared memory in fours, longer than what is in them so that neighbours begin in different banks.
+const LINE = 10u;
+const WIDE_LINE = 18u;
 // Sixteens of tokens that a subgroup has: of those, each with all four sixteens of the other side.
 const LINES = 4u / SUBGROUPS;
 const WEIGHT_SCALE = 64.0;
 
 // [TILE, DEPTH]: terms of the tokens.
-var<workgroup> left: array<f16, 2560>;
+var<workgroup> left: array<vec4<f16>, 640>;
 // Forward [TILE, DEPTH], terms of 64 rows; backward [DEPTH, TILE], rows of 64 inputs.
-var<workgroup> right: array<f16, 2560>;
+var<workgroup> right: array<vec4<f16>, 640>;
 // [SUBGROUPS, 16, 16]: sums on their way out.
 var<workgroup> tile: array<f32, 256u * SUBGROUPS>;
 
@@ -72,18 +73,6 @@ fn y4(at: u32, count: u32) -> vec4<f32> {
 
 fn weights4(row: u32, i: u32) -> vec4<f16> {
     return vec4<f16>(clamp(decode4(row, i) * WEIGHT_SCALE, vec4(-65504.0), vec4(65504.0)));
-}
-
-fn put_left(at: u32, values: vec4<f16>) {
-    for (var j = 0u; j < 4u; j++) {
-        left[at + j] = values[j];
-    }
-}
-
-fn put_right(at: u32, values: vec4<f16>) {
-    for (var j = 0u; j < 4u; j++) {
-        right[at + j] = values[j];
-    }
 }
 
 // What sums of a token are worth.
@@ -120,14 +109,13 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_in
         }
         workgroupBarrier();
         for (var j = 0u; j < 4u; j++) {
-            put_left(line * LINE + 16u * part + 4u * j, l[j]);
-            put_right(line * LINE + 16u * part + 4u * j, r[j]);
+            left[line * LINE + 4u * part + j] = l[j];
+            right[line * LINE + 4u * part + j] = r[j];
         }
         workgroupBarrier();
-        for (var k = 0u; k < DEPTH; k += 16u) {
-            for (var i = 0u; i < 4u * LINES; i++) {
-                let up = subgroup * LINES + i / 4u;
-                add_product(i, t, 16u * up * LINE + k, i % 4u * 16u * LINE + k);
+        for (var k = 0u; k < DEPTH / 4u; k += 4u) {
+            for (var up = 0u; up < LINES; up++) {
+                add_products(up, t, 16u * (subgroup * LINES + up) * LINE + k, k);
             }
         }
     }
@@ -177,14 +165,13 @@ fn backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_i
         }
         workgroupBarrier();
         for (var j = 0u; j < 4u; j++) {
-            put_left(line * LINE + 16u * part + 4u * j, l[j]);
-            put_right(t / 4u * WIDE_LINE + 16u * (t % 4u) + 4u * j, r[j]);
+            left[line * LINE + 4u * part + j] = l[j];
+            right[t / 4u * WIDE_LINE + 4u * (t % 4u) + j] = r[j];
         }
         workgroupBarrier();
-        for (var k = 0u; k < DEPTH; k += 16u) {
-            for (var i = 0u; i < 4u * LINES; i++) {
-                let up = subgroup * LINES + i / 4u;
-                add_product_turned(i, t, 16u * up * LINE + k, k * WIDE_LINE + i % 4u * 16u);
+        for (var k = 0u; k < DEPTH / 4u; k += 4u) {
+            for (var up = 0u; up < LINES; up++) {
+                add_products_turned(up, t, 16u * (subgroup * LINES + up) * LINE + k, 4u * k * WIDE_LINE);
             }
         }
     }

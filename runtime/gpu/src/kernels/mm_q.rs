@@ -104,7 +104,7 @@ impl<'a> Weights<'a> {
 
 impl Recorder {
     /// A linear layer without bias, `y = x W^T`, by whichever kernel is made for so many tokens: see
-    /// [`Recorder::mv_q`] and [`Recorder::mm_q`].
+    /// [`Recorder::mv_q`] and [`Recorder::mm_q`]. [`Recorder::round`] says how exact it is.
     ///
     /// # Errors
     /// If shapes do not fit each other, an array overlaps `y`, or the device refuses.

@@ -9,22 +9,28 @@ fn subgroup_of(t: u32) -> u32 {
     return t / LANES;
 }
 
-fn add_product(i: u32, t: u32, l: u32, r: u32) {
+fn add_products(up: u32, t: u32, l: u32, r: u32) {
     let first = t % LANES * ELEMENTS;
-    for (var k = 0u; k < 16u; k++) {
-        let a = f32(left[l + first / 16u * LINE + k]);
-        for (var j = 0u; j < ELEMENTS; j++) {
-            sums[i][j] += a * f32(right[r + (first % 16u + j) * LINE + k]);
+    for (var across = 0u; across < 4u; across++) {
+        for (var k = 0u; k < 4u; k++) {
+            let a = vec4<f32>(left[l + first / 16u * LINE + k]);
+            for (var j = 0u; j < ELEMENTS; j++) {
+                let b = vec4<f32>(right[r + (16u * across + first % 16u + j) * LINE + k]);
+                sums[4u * up + across][j] += dot(a, b);
+            }
         }
     }
 }
 
-fn add_product_turned(i: u32, t: u32, l: u32, r: u32) {
+fn add_products_turned(up: u32, t: u32, l: u32, r: u32) {
     let first = t % LANES * ELEMENTS;
-    for (var k = 0u; k < 16u; k++) {
-        let a = f32(left[l + first / 16u * LINE + k]);
-        for (var j = 0u; j < ELEMENTS; j++) {
-            sums[i][j] += a * f32(right[r + k * WIDE_LINE + first % 16u + j]);
+    for (var across = 0u; across < 4u; across++) {
+        for (var k = 0u; k < 16u; k++) {
+            let a = f32(left[l + first / 16u * LINE + k / 4u][k % 4u]);
+            for (var j = 0u; j < ELEMENTS; j++) {
+                let column = 16u * across + first % 16u + j;
+                sums[4u * up + across][j] += a * f32(right[r + k * WIDE_LINE + column / 4u][column % 4u]);
+            }
         }
     }
 }
