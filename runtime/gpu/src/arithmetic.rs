@@ -14,8 +14,8 @@ use crate::{GpuError, Result};
 pub enum Rounding {
     /// Not at all.
     None,
-    /// To the 11 bits of an f16: what training takes as well, whose losses that does not change by a
-    /// thousandth.
+    /// Weights to the 11 bits of an f16: what training takes as well, whose losses that does not change by a
+    /// thousandth. Inputs keep twice as many.
     #[default]
     Halves,
     /// Inputs to 8 bits, 32 at a time, as the processor's own inference rounds them. Training must not: it wants
@@ -28,7 +28,7 @@ pub enum Rounding {
 pub enum Arithmetic {
     /// f32.
     F32,
-    /// Terms in f16, times powers of two so that f16 holds them.
+    /// Weights in f16 and inputs in two of them, times powers of two so that f16 holds them.
     Half,
     /// The same by matrix units.
     Matrix,

@@ -37,7 +37,7 @@
 //!   array may be dropped, and its place given to another, as soon as it was recorded.
 //! * Uploads are copied when they are recorded; the ring waits by itself for slots that the device
 //!   still reads. Another thread may record the next layer's uploads while a layer runs.
-//! * Products round terms to f16 at most, where a device is faster for it; [`Recorder::round`] allows more, or
+//! * Products round weights to f16 at most, where a device is faster for it; [`Recorder::round`] allows more, or
 //!   nothing.
 //! * Nothing depends on how often something ran: no kernel adds in an order that varies.
 //! * Nothing here panics on what it is given: a wrong shape, a full budget, a driver that refuses and a

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use graft_gpu::{Device, Part, Recorder, Rounding, RopeTurns};
+use graft_gpu::{Device, Part, Recorder, RopeTurns, Rounding};
 
 use super::buffers::KeysAndValues;
 use super::layer::{LayerAt, Pass, Read};

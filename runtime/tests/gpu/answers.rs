@@ -79,7 +79,10 @@ fn every_block_type_gives_the_logits_of_its_decoded_weights() {
 fn other_kernels_give_them_to_their_rounding() {
     if device().is_some() {
         for kernels in ["half", "dot4"] {
-            again("every_block_type_gives_the_logits_of_its_decoded_weights", kernels);
+            again(
+                "every_block_type_gives_the_logits_of_its_decoded_weights",
+                kernels,
+            );
         }
     }
 }

@@ -11,20 +11,30 @@ fn subgroup_of(t: u32) -> u32 {
     return subgroupBroadcastFirst(t / LANES);
 }
 
-fn add_products(up: u32, t: u32, l: u32, r: u32) {
+fn add_products(up: u32, t: u32, l: u32) {
     let a = coopLoadT<Left>(&left[l], LINE);
-    sums[4u * up] = coopMultiplyAdd(a, coopLoad<Right>(&right[r], LINE), sums[4u * up]);
-    sums[4u * up + 1u] = coopMultiplyAdd(a, coopLoad<Right>(&right[r + 16u * LINE], LINE), sums[4u * up + 1u]);
-    sums[4u * up + 2u] = coopMultiplyAdd(a, coopLoad<Right>(&right[r + 32u * LINE], LINE), sums[4u * up + 2u]);
-    sums[4u * up + 3u] = coopMultiplyAdd(a, coopLoad<Right>(&right[r + 48u * LINE], LINE), sums[4u * up + 3u]);
+    let more = coopLoadT<Left>(&rest[l], LINE);
+    var b = coopLoad<Right>(&right[0], LINE);
+    sums[4u * up] = coopMultiplyAdd(a, b, coopMultiplyAdd(more, b, sums[4u * up]));
+    b = coopLoad<Right>(&right[16u * LINE], LINE);
+    sums[4u * up + 1u] = coopMultiplyAdd(a, b, coopMultiplyAdd(more, b, sums[4u * up + 1u]));
+    b = coopLoad<Right>(&right[32u * LINE], LINE);
+    sums[4u * up + 2u] = coopMultiplyAdd(a, b, coopMultiplyAdd(more, b, sums[4u * up + 2u]));
+    b = coopLoad<Right>(&right[48u * LINE], LINE);
+    sums[4u * up + 3u] = coopMultiplyAdd(a, b, coopMultiplyAdd(more, b, sums[4u * up + 3u]));
 }
 
-fn add_products_turned(up: u32, t: u32, l: u32, r: u32) {
+fn add_products_turned(up: u32, t: u32, l: u32) {
     let a = coopLoadT<Left>(&left[l], LINE);
-    sums[4u * up] = coopMultiplyAdd(a, coopLoadT<Right>(&right[r], WIDE_LINE), sums[4u * up]);
-    sums[4u * up + 1u] = coopMultiplyAdd(a, coopLoadT<Right>(&right[r + 4u], WIDE_LINE), sums[4u * up + 1u]);
-    sums[4u * up + 2u] = coopMultiplyAdd(a, coopLoadT<Right>(&right[r + 8u], WIDE_LINE), sums[4u * up + 2u]);
-    sums[4u * up + 3u] = coopMultiplyAdd(a, coopLoadT<Right>(&right[r + 12u], WIDE_LINE), sums[4u * up + 3u]);
+    let more = coopLoadT<Left>(&rest[l], LINE);
+    var b = coopLoadT<Right>(&right[0], WIDE_LINE);
+    sums[4u * up] = coopMultiplyAdd(a, b, coopMultiplyAdd(more, b, sums[4u * up]));
+    b = coopLoadT<Right>(&right[4], WIDE_LINE);
+    sums[4u * up + 1u] = coopMultiplyAdd(a, b, coopMultiplyAdd(more, b, sums[4u * up + 1u]));
+    b = coopLoadT<Right>(&right[8], WIDE_LINE);
+    sums[4u * up + 2u] = coopMultiplyAdd(a, b, coopMultiplyAdd(more, b, sums[4u * up + 2u]));
+    b = coopLoadT<Right>(&right[12], WIDE_LINE);
+    sums[4u * up + 3u] = coopMultiplyAdd(a, b, coopMultiplyAdd(more, b, sums[4u * up + 3u]));
 }
 
 fn put(i: u32, t: u32, at: u32) {

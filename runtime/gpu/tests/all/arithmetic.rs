@@ -78,7 +78,7 @@ fn short(v: &f32) -> f32 {
 }
 
 #[test]
-fn products_in_halves_are_those_of_shortened_terms_however_great_a_token_is() {
+fn products_in_halves_are_those_of_shortened_weights_however_great_a_token_is() {
     // Kernels see 20 rows of a matrix at most, so that there are pieces.
     let options = DeviceOptions {
         binding_bytes: Some(16 << 10),
@@ -109,11 +109,10 @@ fn products_in_halves_are_those_of_shortened_terms_however_great_a_token_is() {
             scaled(random.floats(tokens * inputs), inputs),
             scaled(random.floats(tokens * rows), rows),
         );
-        let shorts = |values: &[f32]| values.iter().map(short).collect::<Vec<_>>();
-        let short_w = shorts(&w);
+        let short_w: Vec<f32> = w.iter().map(short).collect();
         let (mut y, mut dx) = (vec![0.0; tokens * rows], vec![0.0; tokens * inputs]);
-        ops::linear::forward(&mut y, &shorts(&x), &short_w, &[], inputs);
-        ops::linear::backward(&mut dx, &shorts(&dy), &short_w, inputs);
+        ops::linear::forward(&mut y, &x, &short_w, &[], inputs);
+        ops::linear::backward(&mut dx, &dy, &short_w, inputs);
         let (x, dy) = (bench.tensor(&x, inputs), bench.tensor(&dy, rows));
         let y_there = bench.tensor(&vec![7.0; y.len()], rows);
         let dx_there = bench.tensor(&vec![0.0; dx.len()], inputs);
