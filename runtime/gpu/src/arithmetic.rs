@@ -30,7 +30,8 @@ pub enum Arithmetic {
     F32,
     /// Weights in f16 and inputs in two of them, times powers of two so that f16 holds them.
     Half,
-    /// The same by matrix units.
+    /// The same by matrix units. Without them it is slower than f32: [`Arithmetic::Half`] is never taken by
+    /// itself, it shows what these compute where there are none.
     Matrix,
     /// Stored integers times inputs of 8 bits, four at a time.
     Dot4,
@@ -69,6 +70,11 @@ impl Arithmetic {
             Self::Half | Self::Matrix => Rounding::Halves,
             Self::Dot4 => Rounding::Bytes,
         }
+    }
+
+    /// Whether it may be faster than f32.
+    pub(crate) fn is_tried(self) -> bool {
+        self != Self::Half
     }
 
     /// Whether there is a kernel for such products with weights of a type.

@@ -222,7 +222,7 @@ impl Device {
         };
         let halves = match kernels {
             KernelChoice::Only(arithmetic) => arithmetic.rounding() == Rounding::Halves,
-            _ => self.0.has(Arithmetic::Half),
+            _ => self.0.has(Arithmetic::Matrix),
         };
         if halves {
             let bytes = 4 * SCALED_TOKENS as u64;

@@ -9,7 +9,11 @@
 fn decode4(row: u32, i: u32) -> vec4<f32> {
     let block = row + i / BLOCK * BLOCK_BYTES;
     let form = scale_offset(block, i % BLOCK);
-    return form.x * signed_bytes(integers4(block, i % BLOCK)) + form.y;
+    let weights = form.x * signed_bytes(integers4(block, i % BLOCK));
+    if OFFSETS {
+        return weights + form.y;
+    }
+    return weights;
 }
 
 // The lower four bits of each byte, or the upper.
