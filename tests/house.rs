@@ -23,7 +23,12 @@ const MAP: &[(&str, &str, &str)] = &[
     (
         "Where does a graphics device decode a Q4_K block?",
         "runtime/gpu/src/kernels/blocks/q4_k.wgsl",
-        "fn decode4",
+        "fn integers4",
+    ),
+    (
+        "Where are a graphics device's ways to multiply tried?",
+        "runtime/gpu/src/trial.rs",
+        "fn tried",
     ),
     (
         "Where is the byte budget of a graphics device?",
@@ -253,9 +258,12 @@ const UNSAFE: &[&str] = &[
     "runtime/kernels/src/panel.rs",
     "runtime/kernels/src/rounded.rs",
     "runtime/kernels/src/vector/mod.rs",
-    // Kernels without checks of indices; a question to Vulkan.
+    // Kernels without checks of indices; a question to Vulkan; compiled kernels from a file; leave to use what
+    // wgpu calls experimental.
     "runtime/gpu/src/shader.rs",
     "runtime/gpu/src/heaps.rs",
+    "runtime/gpu/src/compiled.rs",
+    "runtime/gpu/src/matrix_units.rs",
     "runtime/src/gguf/mapping.rs",
     "plugins/src/cache.rs",
     "plugins/sdk/",

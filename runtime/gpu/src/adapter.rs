@@ -67,7 +67,7 @@ pub struct AdapterLimits {
     pub arrays: u64,
 }
 
-/// Things that some devices have. No kernel needs one of them yet.
+/// Things that some devices have. No operator needs one of them; some have faster kernels there.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct AdapterFeatures {
     /// Arithmetic in 16-bit floats.

@@ -63,12 +63,12 @@ impl Device {
             | wgpu::BufferUsages::COPY_DST;
         let buffers = sizes.iter().map(|&size| self.0.buffer(part, size, usage));
         let buffers = buffers.collect::<Result<_>>()?;
-        let free = sizes.iter().map(|&size| vec![0..size]).collect();
+        let free = sizes.iter().map(|&size| std::iter::once(0..size).collect());
         Ok(Arena(Arc::new(Memory {
             device: self.clone(),
             part,
             buffers,
-            free: Mutex::new(free),
+            free: Mutex::new(free.collect()),
         })))
     }
 

@@ -3,13 +3,18 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crate::adapter::{AdapterKind, AdapterReport, enumerate};
+use crate::arithmetic::{Arithmetic, KernelChoice, Rounding, Taken, Trial};
+use crate::cache::Cache;
+use crate::compiled::Compiled;
 use crate::download::Downloads;
 use crate::failure::Failure;
 use crate::ledger::{Hold, Ledger, MemoryReport};
+use crate::matrix_units;
 use crate::ring::Ring;
 use crate::shader::{Key, Pipeline};
 use crate::{GpuError, Part, Result};
@@ -23,6 +28,14 @@ const UNKNOWN_MEMORY: u64 = 1 << 30;
 
 /// Bytes of immediate data that a kernel may have.
 pub(crate) const IMMEDIATE_BYTES: u32 = 128;
+
+/// What is used where it is there.
+const OPTIONAL: wgpu::Features = wgpu::Features::PIPELINE_CACHE
+    .union(wgpu::Features::SHADER_F16)
+    .union(wgpu::Features::SUBGROUP);
+
+/// Most tokens of a product in f16 at once.
+pub(crate) const SCALED_TOKENS: usize = 4096;
 
 /// Groups of a dispatch in one dimension.
 pub(crate) const GROUPS: u32 = 65_535;
@@ -64,6 +77,11 @@ pub struct DeviceOptions {
     pub buffer_bytes: Option<u64>,
     /// Whether kernels check every index. Slower by up to a quarter on some devices.
     pub checked: bool,
+    /// Which ways of computing products it takes.
+    pub kernels: KernelChoice,
+    /// A folder where compiled kernels and what a trial found are kept from start to start; `None`: nowhere. It
+    /// is made if it is not there, and not used if others than this user can write to it.
+    pub cache: Option<PathBuf>,
 }
 
 impl Default for DeviceOptions {
@@ -75,6 +93,8 @@ impl Default for DeviceOptions {
             binding_bytes: None,
             buffer_bytes: None,
             checked: cfg!(debug_assertions),
+            kernels: KernelChoice::Best,
+            cache: None,
         }
     }
 }
@@ -95,8 +115,15 @@ pub(crate) struct Inner {
     /// What offsets of bindings are multiples of.
     pub(crate) alignment: u64,
     pub(crate) checked: bool,
+    /// A scale for each token of a product in f16, where those may be used.
+    pub(crate) scales: OnceLock<HeldBuffer>,
+    /// Threads of a subgroup, at least.
+    pub(crate) subgroup: u32,
+    /// Set when it was opened, after a trial if there is one.
+    pub(crate) taken: OnceLock<Taken>,
     pub(crate) failure: Arc<Failure>,
     pub(crate) pipelines: Mutex<HashMap<Key, Arc<Pipeline>>>,
+    pub(crate) compiled: Option<Compiled>,
     pub(crate) uploads: Ring,
     pub(crate) downloads: Downloads,
     ledger: Ledger,
@@ -112,8 +139,20 @@ impl Device {
     /// If there is none, only software where none was asked for, not the one asked for, or if it
     /// lacks what the kernels need or cannot be opened.
     pub fn open(options: &DeviceOptions) -> Result<Self> {
+        let kernels = options.kernels.or_named()?;
+        match Self::open_with(options, kernels) {
+            // Some kernel was too much for the driver; f32's are what every driver knows best.
+            Err(GpuError::Lost { .. }) if kernels != KernelChoice::Only(Arithmetic::F32) => {
+                Self::open_with(options, KernelChoice::Only(Arithmetic::F32))
+            }
+            opened => opened,
+        }
+    }
+
+    fn open_with(options: &DeviceOptions, kernels: KernelChoice) -> Result<Self> {
         let (instance, found) = enumerate();
         let (report, adapter) = choose(found, options)?;
+        let cache = options.cache.as_deref().map(Cache::at);
         let limits = needed_limits(&report, adapter.limits())?;
         if !adapter.features().contains(wgpu::Features::IMMEDIATES) {
             return Err(GpuError::Lacks {
@@ -121,18 +160,14 @@ impl Device {
                 what: "immediate data (push constants)",
             });
         }
-        let opened = adapter.request_device(&wgpu::DeviceDescriptor {
-            label: None,
-            required_features: wgpu::Features::IMMEDIATES,
-            required_limits: limits.clone(),
-            // Arenas are few and large; blocks set aside for more would not be in our ledger.
-            memory_hints: wgpu::MemoryHints::MemoryUsage,
-            ..Default::default()
-        });
-        let (device, queue) = pollster::block_on(opened).map_err(|e| GpuError::Open {
-            adapter: report.name.clone(),
-            reason: e.to_string(),
-        })?;
+        let kernels = match kernels {
+            // Nothing else is faster there.
+            KernelChoice::Best if report.kind == AdapterKind::Software => {
+                KernelChoice::Only(Arithmetic::F32)
+            }
+            other => other,
+        };
+        let (device, queue) = request(&adapter, &report, &limits, kernels)?;
         let failure = Arc::new(Failure::new(report.name.clone()));
         // Without a handler of ours, an error ends the process.
         let noted = failure.clone();
@@ -141,6 +176,9 @@ impl Device {
         }));
         let noted = failure.clone();
         device.set_device_lost_callback(move |_, reason| noted.lose(reason));
+        let compiled = cache
+            .clone()
+            .and_then(|cache| Compiled::open(&device, &adapter.get_info(), cache));
         let binding_bytes = options.binding_bytes.unwrap_or(u64::MAX);
         let memory = report.memory().map_or(UNKNOWN_MEMORY, |m| m / 5 * 4);
         let budget = options.budget.unwrap_or(memory);
@@ -154,8 +192,12 @@ impl Device {
                 .min(limits.max_buffer_size),
             alignment: u64::from(limits.min_storage_buffer_offset_alignment),
             checked: options.checked,
+            scales: OnceLock::new(),
+            subgroup: adapter.get_info().subgroup_min_size,
+            taken: OnceLock::new(),
             failure,
             pipelines: Mutex::default(),
+            compiled,
             uploads: Ring::new(budget),
             downloads: Downloads::new(budget),
             ledger: Ledger::new(budget),
@@ -164,7 +206,44 @@ impl Device {
         };
         inner.uploads.fill(&inner)?;
         inner.downloads.fill(&inner)?;
-        Ok(Self(Arc::new(inner)))
+        let device = Self(Arc::new(inner));
+        let taken = device.choose_kernels(kernels, cache.as_ref())?;
+        let _ = device.0.taken.set(taken);
+        Ok(device)
+    }
+
+    /// Which ways of computing products it takes.
+    fn choose_kernels(&self, kernels: KernelChoice, cache: Option<&Cache>) -> Result<Taken> {
+        let kernels = match kernels {
+            KernelChoice::Only(arithmetic) if !self.0.has(arithmetic) => {
+                KernelChoice::Only(Arithmetic::F32)
+            }
+            other => other,
+        };
+        let halves = match kernels {
+            KernelChoice::Only(arithmetic) => arithmetic.rounding() == Rounding::Halves,
+            _ => self.0.has(Arithmetic::Matrix),
+        };
+        if halves {
+            let bytes = 4 * SCALED_TOKENS as u64;
+            let usage = wgpu::BufferUsages::STORAGE;
+            let _ = self
+                .0
+                .scales
+                .set(self.0.buffer(Part::LayerBuffers, bytes, usage)?);
+        }
+        match kernels {
+            KernelChoice::Only(arithmetic) => Ok(Taken::Only(arithmetic)),
+            KernelChoice::Best | KernelChoice::Tried => self.tried(cache).map(Taken::Fastest),
+        }
+    }
+
+    /// What was measured when it was opened; `None` if it was told what to take, or is software.
+    pub fn trial(&self) -> Option<&Trial> {
+        match self.0.taken.get() {
+            Some(Taken::Fastest(trial)) => Some(trial),
+            _ => None,
+        }
     }
 
     /// What was opened.
@@ -287,6 +366,11 @@ impl Inner {
         }
     }
 
+    /// Whether the device has what a way of computing products needs.
+    pub(crate) fn has(&self, arithmetic: Arithmetic) -> bool {
+        self.device.features().contains(arithmetic.needs())
+    }
+
     /// # Errors
     /// If the budget has no room for so many bytes.
     pub(crate) fn would_hold(&self, part: Part, bytes: u64) -> Result<()> {
@@ -302,6 +386,16 @@ impl Inner {
         self.pipelines
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(compiled) = &self.compiled
+            && self.failure.check().is_ok()
+        {
+            compiled.store();
+        }
     }
 }
 
@@ -339,6 +433,52 @@ fn choose(
             found: names,
         }),
     }
+}
+
+/// Opens an adapter with what kernels need, and as much as it has of what some of them use.
+fn request(
+    adapter: &wgpu::Adapter,
+    report: &AdapterReport,
+    limits: &wgpu::Limits,
+    kernels: KernelChoice,
+) -> Result<(wgpu::Device, wgpu::Queue)> {
+    let needed = wgpu::Features::IMMEDIATES;
+    let useful = needed | adapter.features() & OPTIONAL;
+    let units = matrix_units::offered(adapter)
+        && match kernels {
+            KernelChoice::Only(arithmetic) => arithmetic == Arithmetic::Matrix,
+            KernelChoice::Best | KernelChoice::Tried => true,
+        };
+    let all = useful | wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+    // A driver may refuse what it says it has.
+    let mut wanted = vec![useful, needed];
+    if units {
+        wanted.insert(0, all);
+    }
+    let mut refused = String::new();
+    for features in wanted {
+        let experimental = features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
+        let opened = adapter.request_device(&wgpu::DeviceDescriptor {
+            label: None,
+            required_features: features,
+            required_limits: limits.clone(),
+            // Arenas are few and large; blocks set aside for more would not be in our ledger.
+            memory_hints: wgpu::MemoryHints::MemoryUsage,
+            experimental_features: match experimental {
+                true => matrix_units::allowed(),
+                false => wgpu::ExperimentalFeatures::disabled(),
+            },
+            ..Default::default()
+        });
+        match pollster::block_on(opened) {
+            Ok(opened) => return Ok(opened),
+            Err(e) => refused = e.to_string(),
+        }
+    }
+    Err(GpuError::Open {
+        adapter: report.name.clone(),
+        reason: refused,
+    })
 }
 
 /// What the kernels are written for: WebGPU's guaranteed limits, with buffers as large as they come.

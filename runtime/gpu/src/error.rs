@@ -29,6 +29,11 @@ pub enum GpuError {
         "{adapter} lacks {what}, which the kernels need; update its driver or use another device"
     )]
     Lacks { adapter: String, what: &'static str },
+    #[error(
+        "GRAFT_GPU_KERNELS is {asked:?}; it may be {}",
+        crate::KernelChoice::names()
+    )]
+    UnknownKernels { asked: String },
     #[error("{adapter} could not be opened: {reason}")]
     Open { adapter: String, reason: String },
     #[error(
@@ -39,6 +44,10 @@ pub enum GpuError {
         adapter: String,
         reason: String,
     },
+    #[error(
+        "{adapter} computes wrong products, as a trial with known results shows; update its driver or use another device"
+    )]
+    Miscomputes { adapter: String },
     #[error("{adapter} was lost: {reason}; open it again, what was in its memory is gone")]
     Lost { adapter: String, reason: String },
     #[error(

@@ -37,12 +37,17 @@
 //!   array may be dropped, and its place given to another, as soon as it was recorded.
 //! * Uploads are copied when they are recorded; the ring waits by itself for slots that the device
 //!   still reads. Another thread may record the next layer's uploads while a layer runs.
+//! * Products round weights to f16 at most, where a device is faster for it; [`Recorder::round`] allows more, or
+//!   nothing.
 //! * Nothing depends on how often something ran: no kernel adds in an order that varies.
 //! * Nothing here panics on what it is given: a wrong shape, a full budget, a driver that refuses and a
 //!   device that is lost are [`GpuError`]s, and no wait is endless.
 
 mod adapter;
 mod arena;
+mod arithmetic;
+mod cache;
+mod compiled;
 mod device;
 mod download;
 mod error;
@@ -50,13 +55,17 @@ mod failure;
 mod heaps;
 mod kernels;
 mod ledger;
+mod matrix_units;
 mod recorder;
 mod ring;
 mod shader;
 mod tensor;
+mod trial;
 
 pub use adapter::{AdapterFeatures, AdapterKind, AdapterLimits, AdapterReport, Heap, adapters};
 pub use arena::Arena;
+pub use arithmetic::{Arithmetic, KernelChoice, Product, Rounding, Trial};
+pub use cache::cache_folder;
 pub use device::{Choice, Device, DeviceOptions};
 pub use download::Download;
 pub use error::{GpuError, Result};

@@ -4,7 +4,10 @@
 
 use std::sync::{Arc, PoisonError};
 
+use graft_kernels::QuantType;
+
 use crate::arena::ArenaRange;
+use crate::arithmetic::{Arithmetic, Product, Rounding};
 use crate::device::{GROUPS, IMMEDIATE_BYTES};
 use crate::download::{Download, Submitted};
 use crate::ring::{SLOTS_OF_A_RECORDER, Slot};
@@ -25,6 +28,9 @@ pub struct Recorder {
     /// Slots written to; the last has room.
     slots: Vec<Slot>,
     submitted: Submitted,
+    rounding: Rounding,
+    /// The way that a trial tries.
+    only: Option<Arithmetic>,
 }
 
 /// What was submitted.
@@ -47,15 +53,24 @@ impl Submission {
 /// An array that a kernel sees.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Binding<'a> {
-    range: &'a Arc<ArenaRange>,
+    place: Place<'a>,
     start: u64,
     bytes: u64,
+}
+
+/// Where an array lies.
+#[derive(Clone, Copy, Debug)]
+enum Place<'a> {
+    /// In an arena.
+    Range(&'a Arc<ArenaRange>),
+    /// In a buffer that the device has for kernels' own use.
+    Own(&'a wgpu::Buffer),
 }
 
 impl<'a> From<&'a Tensor> for Binding<'a> {
     fn from(tensor: &'a Tensor) -> Self {
         Self {
-            range: &tensor.range,
+            place: Place::Range(&tensor.range),
             start: tensor.at(),
             bytes: tensor.bytes(),
         }
@@ -73,17 +88,36 @@ impl<'a> Binding<'a> {
     pub(crate) fn piece(piece: &'a Piece, row_bytes: usize) -> Self {
         let bytes = (piece.rows.len() * row_bytes) as u64;
         Self {
-            range: &piece.range,
+            place: Place::Range(&piece.range),
             start: piece.range.start,
             // Kernels read words.
             bytes: bytes.next_multiple_of(4),
         }
     }
 
+    /// The first bytes of a buffer that the device has for kernels' own use.
+    pub(crate) fn own(buffer: &'a wgpu::Buffer, bytes: u64) -> Self {
+        Self {
+            place: Place::Own(buffer),
+            start: 0,
+            bytes,
+        }
+    }
+
+    fn buffer(&self) -> &'a wgpu::Buffer {
+        match self.place {
+            Place::Range(range) => range.buffer(),
+            Place::Own(buffer) => buffer,
+        }
+    }
+
     fn overlaps(&self, other: &Self) -> bool {
-        self.range.shares_buffer(other.range)
-            && self.start < other.start + other.bytes
-            && other.start < self.start + self.bytes
+        let shared = match (self.place, other.place) {
+            (Place::Range(a), Place::Range(b)) => a.shares_buffer(b),
+            // A kernel sees one of those at most.
+            _ => false,
+        };
+        shared && self.start < other.start + other.bytes && other.start < self.start + self.bytes
     }
 }
 
@@ -126,12 +160,33 @@ impl Recorder {
             kept: vec![],
             slots: vec![],
             submitted: Submitted::default(),
+            rounding: Rounding::default(),
+            only: None,
         })
     }
 
     /// The device it records for.
     pub fn device(&self) -> &Device {
         &self.device
+    }
+
+    /// Lets products recorded from here on round their terms so far, where the device is faster for it.
+    pub fn round(&mut self, rounding: Rounding) {
+        self.rounding = rounding;
+    }
+
+    /// Has products computed so, whatever the device takes.
+    pub(crate) fn only(&mut self, arithmetic: Arithmetic) {
+        self.only = Some(arithmetic);
+    }
+
+    /// How a product with weights of a type is computed.
+    pub(crate) fn arithmetic(&self, product: Product, ty: QuantType) -> Arithmetic {
+        match (self.only, self.device.0.taken.get()) {
+            (Some(only), _) => only,
+            (None, Some(taken)) => taken.of(product, ty, self.rounding),
+            (None, None) => Arithmetic::F32,
+        }
     }
 
     /// Gives the device what was recorded.
@@ -239,7 +294,9 @@ impl Recorder {
         let mut words = [0_u32; IMMEDIATE_BYTES as usize / 4];
         let mut entries = Vec::with_capacity(call.arrays.len());
         for (i, (number, array)) in call.arrays.iter().enumerate() {
-            self.owns(call.op, array.range)?;
+            if let Place::Range(range) = array.place {
+                self.owns(call.op, range)?;
+            }
             let clash = |other: &(usize, Binding<'_>)| array.overlaps(&other.1);
             if i < call.written && call.arrays[i + 1..].iter().any(clash) {
                 return Err(GpuError::Shape {
@@ -261,7 +318,7 @@ impl Recorder {
             entries.push(wgpu::BindGroupEntry {
                 binding: *number as u32,
                 resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                    buffer: array.range.buffer(),
+                    buffer: array.buffer(),
                     offset: start,
                     size: std::num::NonZeroU64::new(size),
                 }),
@@ -286,7 +343,9 @@ impl Recorder {
         pass.set_immediates(0, bytemuck::cast_slice(&words[..used]));
         pass.dispatch_workgroups(x, y, z);
         for (_, array) in call.arrays {
-            self.keep(array.range);
+            if let Place::Range(range) = array.place {
+                self.keep(range);
+            }
         }
         Ok(())
     }

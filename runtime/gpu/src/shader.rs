@@ -53,6 +53,7 @@ impl Key {
             crate::kernels::decode(ty, access)
         });
         let parts = [
+            self.file.extensions().to_owned(),
             constant,
             weights.unwrap_or_default(),
             self.file.prelude().to_owned(),
@@ -120,7 +121,7 @@ impl Inner {
                 zero_initialize_workgroup_memory: false,
                 ..Default::default()
             },
-            cache: None,
+            cache: self.compiled.as_ref().map(|compiled| &compiled.pipelines),
         };
         let pipeline = self.device.create_compute_pipeline(&pipeline);
         Pipeline {

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use graft_gpu::{Arena, Choice, Device, Matrix, Part, Recorder, RopeTurns, Tensor};
+use graft_gpu::{Arena, Choice, Device, Matrix, Part, Recorder, RopeTurns, Rounding, Tensor};
 use graft_kernels::ops::attention::AttentionShape;
 
 use super::buffers::{LoraScratch, Saved, Scratch};
@@ -261,6 +261,7 @@ impl DeviceLayers for GpuLayers {
             let rows = normed.len() / width;
             let (x, y) = (work.x.slice(0..rows)?, room.slice(0..rows)?);
             let mut recorder = Recorder::new(&self.device)?;
+            recorder.round(Rounding::Bytes);
             recorder.write(&x, normed)?;
             let linear = (matrix, Site::Output, i * at_once);
             adapted(&mut recorder, linear, &y, &x, (&resident, &work.lora))?;
@@ -296,11 +297,16 @@ fn open(options: &DeviceOptions) -> Result<Device> {
         },
         _ => Choice::Best,
     };
-    Ok(Device::open(&graft_gpu::DeviceOptions {
+    let device = Device::open(&graft_gpu::DeviceOptions {
         choice,
         budget: options.memory,
+        cache: graft_gpu::cache_folder(),
         ..graft_gpu::DeviceOptions::default()
-    })?)
+    })?;
+    if let Some(trial) = device.trial() {
+        tracing::debug!(device = device.adapter().name, %trial, "products of the device");
+    }
+    Ok(device)
 }
 
 /// The output matrix, and room for some rows of logits.

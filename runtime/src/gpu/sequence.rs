@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use graft_gpu::{Part, Recorder, RopeTurns};
+use graft_gpu::{Device, Part, Recorder, RopeTurns, Rounding};
 
 use super::buffers::KeysAndValues;
 use super::layer::{LayerAt, Pass, Read};
@@ -72,7 +72,7 @@ impl DeviceKv for GpuSequence {
                 lora: &work.lora,
             };
             let mut flying = VecDeque::with_capacity(IN_FLIGHT + 1);
-            let mut recorder = Recorder::new(device)?;
+            let mut recorder = recorder_of(device)?;
             recorder.write(&x, rows)?;
             for (i, kv) in self.kv.iter().enumerate() {
                 check()?;
@@ -88,7 +88,7 @@ impl DeviceKv for GpuSequence {
                     values: &kv.values.slice(positions)?,
                 };
                 layer.forward(&mut recorder, &x, &work.saved, read, &pass)?;
-                let next = Recorder::new(device)?;
+                let next = recorder_of(device)?;
                 flying.push_back(std::mem::replace(&mut recorder, next).submit()?);
                 if flying.len() > IN_FLIGHT
                     && let Some(oldest) = flying.pop_front()
@@ -120,4 +120,11 @@ impl DeviceKv for GpuSequence {
         recorder.submit()?;
         Ok(Box::new(other))
     }
+}
+
+/// Records what answers: inputs of its products may be rounded to 8 bits, as they are on the processor.
+fn recorder_of(device: &Device) -> Result<Recorder> {
+    let mut recorder = Recorder::new(device)?;
+    recorder.round(Rounding::Bytes);
+    Ok(recorder)
 }

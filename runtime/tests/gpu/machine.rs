@@ -35,6 +35,29 @@ pub fn device() -> Option<DeviceOptions> {
     })
 }
 
+/// The kernels that `GRAFT_GPU_KERNELS` has devices take; "f32" if none.
+#[allow(dead_code)] // not every test that includes this file
+pub fn kernels() -> String {
+    let named = std::env::var("GRAFT_GPU_KERNELS").ok();
+    named.unwrap_or_else(|| "f32".to_owned())
+}
+
+/// Runs a test of the same program again, with devices that take other kernels.
+#[allow(dead_code)] // not every test that includes this file
+pub fn again(test: &str, kernels: &str) {
+    let program = std::env::current_exe().unwrap();
+    let mut command = std::process::Command::new(program);
+    command.args(["--exact", test, "--nocapture"]);
+    let output = command.env("GRAFT_GPU_KERNELS", kernels).output().unwrap();
+    let (text, errors) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    println!("{kernels}: {text}");
+    assert!(output.status.success(), "{kernels}: {text}{errors}");
+    assert!(text.contains("1 passed"), "{kernels}: {text}");
+}
+
 /// Every block type but IQ4_XS, which graft reads and does not write: the device's own tests have it.
 #[allow(dead_code)] // not every test that includes this file
 pub fn types() -> impl Iterator<Item = QuantType> {

@@ -9,7 +9,7 @@ use graft::device::{DeviceOptions, TrainingRoom};
 use graft::train::TrainOptions;
 use graft_kernels::QuantType;
 use lessons::{LONGEST, examples, trainer};
-use machine::{Models, SIZES, device};
+use machine::{Models, SIZES, again, device};
 
 const UPDATES: usize = 50;
 
@@ -53,4 +53,14 @@ fn fifty_updates_have_the_losses_of_the_processor() {
     let worst = got.iter().zip(&want).map(apart).fold(0.0, f64::max);
     println!("{} to {}: {worst:.1e}", want[0], want[UPDATES]);
     assert!(worst < 1e-3, "{worst:e}: {got:?} {want:?}");
+}
+
+/// Training may round terms of products to f16; a kernel that rounds further is not taken.
+#[test]
+fn fifty_updates_have_them_with_rounded_terms_too() {
+    if device().is_some() {
+        for kernels in ["half", "dot4"] {
+            again("fifty_updates_have_the_losses_of_the_processor", kernels);
+        }
+    }
 }

@@ -3,6 +3,8 @@
 use graft_kernels::QuantType;
 
 use super::File;
+use crate::arithmetic::{Arithmetic, Product, Rounding};
+use crate::device::SCALED_TOKENS;
 use crate::recorder::{Binding, Call, Groups, same, shaped};
 use crate::shader::Key;
 use crate::{Matrix, Recorder, Result, Tensor};
@@ -63,6 +65,13 @@ impl<'a> Weights<'a> {
         }
     }
 
+    pub(super) fn ty(self) -> QuantType {
+        match self {
+            Self::Stored(matrix) => matrix.ty(),
+            Self::Floats(_) => QuantType::F32,
+        }
+    }
+
     pub(super) fn parts(self) -> Vec<Part<'a>> {
         match self {
             Self::Stored(matrix) => {
@@ -83,15 +92,11 @@ impl<'a> Weights<'a> {
 
     /// The pipeline that reads them.
     pub(super) fn key(self, file: File, entry: &'static str, constant: u32) -> Key {
-        let (ty, writable) = match self {
-            Self::Stored(matrix) => (matrix.ty(), false),
-            Self::Floats(_) => (QuantType::F32, true),
-        };
         Key {
             file,
             entry,
-            ty: Some(ty),
-            writable,
+            ty: Some(self.ty()),
+            writable: matches!(self, Self::Floats(_)),
             constant,
         }
     }
@@ -99,7 +104,7 @@ impl<'a> Weights<'a> {
 
 impl Recorder {
     /// A linear layer without bias, `y = x W^T`, by whichever kernel is made for so many tokens: see
-    /// [`Recorder::mv_q`] and [`Recorder::mm_q`].
+    /// [`Recorder::mv_q`] and [`Recorder::mm_q`]. [`Recorder::round`] says how exact it is.
     ///
     /// # Errors
     /// If shapes do not fit each other, an array overlaps `y`, or the device refuses.
@@ -115,7 +120,7 @@ impl Recorder {
     /// # Errors
     /// As [`Recorder::linear`].
     pub fn mm_q<'a>(&mut self, y: &Tensor, x: &Tensor, w: impl Into<Weights<'a>>) -> Result<()> {
-        self.product("mm_q", "forward", y, x, w.into())
+        self.product("mm_q", Product::Forward, y, x, w.into())
     }
 
     /// Adds `dx += dy W`: `dx` is `[tokens, inputs]`, `dy` is `[tokens, rows]`. This is all a frozen
@@ -129,47 +134,126 @@ impl Recorder {
         dy: &Tensor,
         w: impl Into<Weights<'a>>,
     ) -> Result<()> {
-        self.product("mm_q_backward", "backward", dy, dx, w.into())
+        self.product("mm_q_backward", Product::Backward, dy, dx, w.into())
     }
 
     fn product(
         &mut self,
         op: &'static str,
-        entry: &'static str,
+        product: Product,
         y: &Tensor,
         x: &Tensor,
         w: Weights<'_>,
     ) -> Result<()> {
         shaped(op, "the side of outputs", y, [x.rows(), w.rows()])?;
         same(op, "inputs", x.width(), w.inputs())?;
+        let arithmetic = self.arithmetic(product, w.ty());
         let at_once = self.rows_at_once(y.width().max(x.width()));
+        let at_once = match arithmetic.rounding() {
+            Rounding::Halves => at_once.min(SCALED_TOKENS),
+            _ => at_once,
+        };
         for first in (0..x.rows()).step_by(at_once) {
             let tokens = first..x.rows().min(first + at_once);
-            let (y, x) = (y.slice(tokens.clone())?, x.slice(tokens)?);
-            let lines = x.rows().div_ceil(LINE).min(4).next_power_of_two();
-            for part in w.parts() {
-                let (y_array, x_array) = ((1, Binding::from(&y)), (2, Binding::from(&x)));
-                let (written, read, wide) = match entry {
-                    "forward" => (y_array, x_array, part.rows),
-                    _ => (x_array, y_array, w.inputs()),
-                };
-                self.run(&Call {
-                    op,
-                    key: w.key(File::MmQ, entry, lines as u32),
-                    arrays: &[written, read, (0, part.binding)],
-                    written: 1,
-                    words: &[
-                        x.rows() as u32,
-                        part.rows as u32,
-                        w.inputs() as u32,
-                        w.row_bytes() as u32,
-                        part.first as u32,
-                        y.width() as u32,
-                    ],
-                    groups: Groups::Grid([wide.div_ceil(TILE), x.rows().div_ceil(lines * LINE), 1]),
-                })?;
+            let sides = [&y.slice(tokens.clone())?, &x.slice(tokens)?];
+            match arithmetic {
+                Arithmetic::F32 => self.tiles(op, product, sides, w, File::MmQ)?,
+                Arithmetic::Dot4 => self.tiles(op, product, sides, w, File::MmDot4)?,
+                Arithmetic::Half => self.halves(op, product, sides, w, File::MmHalf)?,
+                Arithmetic::Matrix => self.halves(op, product, sides, w, File::MmMatrix)?,
             }
         }
         Ok(())
     }
+
+    /// By kernels whose groups are of some lines of tokens.
+    fn tiles(
+        &mut self,
+        op: &'static str,
+        product: Product,
+        [y, x]: [&Tensor; 2],
+        w: Weights<'_>,
+        file: File,
+    ) -> Result<()> {
+        let lines = x.rows().div_ceil(LINE).min(4).next_power_of_two();
+        for part in w.parts() {
+            let (written, read, wide) = sides(product, [y, x], &part, w);
+            self.run(&Call {
+                op,
+                key: w.key(file, product.name(), lines as u32),
+                arrays: &[written, read, (0, part.binding)],
+                written: 1,
+                words: &words([y, x], &part, w),
+                groups: Groups::Grid([wide.div_ceil(TILE), x.rows().div_ceil(lines * LINE), 1]),
+            })?;
+        }
+        Ok(())
+    }
+
+    /// By kernels whose terms are f16.
+    fn halves(
+        &mut self,
+        op: &'static str,
+        product: Product,
+        [y, x]: [&Tensor; 2],
+        w: Weights<'_>,
+        file: File,
+    ) -> Result<()> {
+        let inner = self.device().0.clone();
+        let Some(scales) = inner.scales.get() else {
+            return self.tiles(op, product, [y, x], w, File::MmQ);
+        };
+        let scales = Binding::own(&scales.buffer, 4 * x.rows() as u64);
+        let terms = if product == Product::Backward { y } else { x };
+        self.run(&Call {
+            op,
+            key: Key::of(File::RowScale, "forward"),
+            arrays: &[(0, scales), (1, terms.into())],
+            written: 1,
+            words: &[terms.rows() as u32, terms.width() as u32],
+            groups: Groups::Line(terms.rows()),
+        })?;
+        let subgroups = if inner.subgroup >= 64 { 2 } else { 4 };
+        for part in w.parts() {
+            let (written, read, wide) = sides(product, [y, x], &part, w);
+            self.run(&Call {
+                op,
+                key: w.key(file, product.name(), subgroups),
+                arrays: &[written, read, (0, part.binding), (3, scales)],
+                written: 1,
+                words: &words([y, x], &part, w),
+                groups: Groups::Grid([wide.div_ceil(TILE), x.rows().div_ceil(TILE), 1]),
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// An array and its number in a kernel's file.
+type Numbered<'a> = (usize, Binding<'a>);
+
+/// What a product writes and reads, and how wide what it writes is.
+fn sides<'a>(
+    product: Product,
+    [y, x]: [&'a Tensor; 2],
+    part: &Part<'_>,
+    w: Weights<'_>,
+) -> (Numbered<'a>, Numbered<'a>, usize) {
+    let (y, x) = ((1, Binding::from(y)), (2, Binding::from(x)));
+    match product {
+        Product::Backward => (x, y, w.inputs()),
+        Product::Forward | Product::Thin => (y, x, part.rows),
+    }
+}
+
+/// What kernels of products are told after their arrays' offsets.
+pub(super) fn words([y, x]: [&Tensor; 2], part: &Part<'_>, w: Weights<'_>) -> [u32; 6] {
+    [
+        x.rows() as u32,
+        part.rows as u32,
+        w.inputs() as u32,
+        w.row_bytes() as u32,
+        part.first as u32,
+        y.width() as u32,
+    ]
 }

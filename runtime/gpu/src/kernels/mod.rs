@@ -34,13 +34,20 @@ pub use softmax_cross_entropy::LossRows;
 
 use graft_kernels::QuantType;
 
+#[cfg(test)]
+use crate::Arithmetic;
 use crate::{GpuError, Result, Tensor};
 
 /// A kernel's file.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(crate) enum File {
     MmQ,
+    MmHalf,
+    MmMatrix,
+    MmDot4,
+    RowScale,
     MvQ,
+    MvDot4,
     RowsQ,
     RmsNorm,
     LayerNorm,
@@ -62,9 +69,14 @@ pub(crate) enum File {
 
 impl File {
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 19] = [
+    pub(crate) const ALL: [Self; 24] = [
         Self::MmQ,
+        Self::MmHalf,
+        Self::MmMatrix,
+        Self::MmDot4,
+        Self::RowScale,
         Self::MvQ,
+        Self::MvDot4,
         Self::RowsQ,
         Self::RmsNorm,
         Self::LayerNorm,
@@ -87,7 +99,12 @@ impl File {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::MmQ => "mm_q",
+            Self::MmHalf => "mm_half",
+            Self::MmMatrix => "mm_half by matrix units",
+            Self::MmDot4 => "mm_dot4",
+            Self::RowScale => "row_scale",
             Self::MvQ => "mv_q",
+            Self::MvDot4 => "mv_dot4",
             Self::RowsQ => "rows_q",
             Self::RmsNorm => "rms_norm",
             Self::LayerNorm => "layer_norm",
@@ -112,7 +129,11 @@ impl File {
     pub(crate) fn text(self) -> &'static str {
         match self {
             Self::MmQ => include_str!("mm_q.wgsl"),
+            Self::MmHalf | Self::MmMatrix => include_str!("mm_half.wgsl"),
+            Self::MmDot4 => include_str!("mm_dot4.wgsl"),
+            Self::RowScale => include_str!("row_scale.wgsl"),
             Self::MvQ => include_str!("mv_q.wgsl"),
+            Self::MvDot4 => include_str!("mv_dot4.wgsl"),
             Self::RowsQ => include_str!("rows_q.wgsl"),
             Self::RmsNorm => include_str!("rms_norm.wgsl"),
             Self::LayerNorm => include_str!("layer_norm.wgsl"),
@@ -133,7 +154,26 @@ impl File {
         }
     }
 
-    /// Functions that several files use.
+    /// What a device must have for it; most kernels need nothing that not every device has.
+    #[cfg(test)]
+    pub(crate) fn needs(self) -> wgpu::Features {
+        match self {
+            Self::MmHalf => Arithmetic::Half.needs(),
+            Self::MmMatrix => Arithmetic::Matrix.needs(),
+            _ => wgpu::Features::empty(),
+        }
+    }
+
+    /// The extensions of WGSL that it uses.
+    pub(crate) fn extensions(self) -> &'static str {
+        match self {
+            Self::MmHalf => "enable f16;\n",
+            Self::MmMatrix => "enable f16;\nenable wgpu_cooperative_matrix;\n",
+            _ => "",
+        }
+    }
+
+    /// Functions that several files use, or that differ where the rest does not.
     pub(crate) fn prelude(self) -> &'static str {
         match self {
             Self::RmsNorm
@@ -142,6 +182,9 @@ impl File {
             | Self::SumSquares
             | Self::AttentionThin => include_str!("reduce.wgsl"),
             Self::Swiglu | Self::QuickGelu => include_str!("sigmoid.wgsl"),
+            Self::MmDot4 | Self::MvDot4 => include_str!("round.wgsl"),
+            Self::MmHalf => include_str!("threads.wgsl"),
+            Self::MmMatrix => include_str!("units.wgsl"),
             _ => "",
         }
     }
@@ -149,8 +192,9 @@ impl File {
     #[cfg(test)]
     pub(crate) fn entries(self) -> &'static [&'static str] {
         match self {
-            Self::MmQ => &["forward", "backward"],
-            Self::MvQ => &["forward"],
+            Self::MmQ | Self::MmHalf | Self::MmMatrix => &["forward", "backward"],
+            Self::RowScale => &["forward"],
+            Self::MmDot4 | Self::MvQ | Self::MvDot4 => &["forward"],
             Self::RowsQ => &["forward"],
             Self::RmsNorm => &["forward", "backward"],
             Self::LayerNorm => &["forward", "backward"],
@@ -174,16 +218,18 @@ impl File {
     /// Arrays that the file numbers, each with its offset at the head of the immediate data.
     pub(crate) fn arrays(self) -> usize {
         match self {
-            Self::Rope | Self::Elementwise | Self::Bf16 | Self::Bias => 2,
+            Self::Rope | Self::Elementwise | Self::Bf16 | Self::Bias | Self::RowScale => 2,
             Self::MmQ
+            | Self::MmDot4
             | Self::MvQ
+            | Self::MvDot4
             | Self::RowsQ
             | Self::Gelu
             | Self::QuickGelu
             | Self::Gather
             | Self::LowRank
             | Self::SumSquares => 3,
-            Self::SoftmaxCrossEntropy | Self::AdamW => 4,
+            Self::MmHalf | Self::MmMatrix | Self::SoftmaxCrossEntropy | Self::AdamW => 4,
             Self::RmsNorm | Self::Swiglu | Self::AttentionThin => 5,
             Self::LayerNorm => 6,
             Self::Attention => 10,
@@ -193,18 +239,24 @@ impl File {
     /// A constant that its variants differ in.
     pub(crate) fn constant(self) -> Option<&'static str> {
         match self {
-            Self::MmQ => Some("LINES"),
-            Self::MvQ => Some("TOKENS"),
+            Self::MmQ | Self::MmDot4 => Some("LINES"),
+            Self::MmHalf | Self::MmMatrix => Some("SUBGROUPS"),
+            Self::MvQ | Self::MvDot4 => Some("TOKENS"),
             Self::LowRank => Some("KEEP"),
             Self::Attention | Self::AttentionThin => Some("HEAD_WIDTH"),
             _ => None,
         }
     }
 
-    /// Whether array 0 is a stored matrix.
+    /// Whether array 0 is a stored matrix of this type.
     #[cfg(test)]
-    pub(crate) fn reads_weights(self) -> bool {
-        matches!(self, Self::MmQ | Self::MvQ | Self::RowsQ)
+    pub(crate) fn reads(self, ty: QuantType) -> bool {
+        match self {
+            Self::MmQ | Self::MvQ | Self::RowsQ => true,
+            Self::MmHalf | Self::MmMatrix => !matches!(ty, QuantType::F32 | QuantType::BF16),
+            Self::MmDot4 | Self::MvDot4 => are_integers(ty),
+            _ => false,
+        }
     }
 }
 
@@ -224,7 +276,28 @@ fn scratch(op: &'static str, scratch: &Tensor, floats: usize) -> Result<Tensor> 
     })
 }
 
-/// The text that reads weights of a type: `decode4(row, i)`, from an array bound with `access`.
+/// All text that products with a type are put together from, to tell versions of it apart.
+pub(crate) fn trial_text(ty: QuantType) -> String {
+    let products = [
+        File::MmQ,
+        File::MmHalf,
+        File::MmMatrix,
+        File::RowScale,
+        File::MmDot4,
+        File::MvQ,
+        File::MvDot4,
+    ];
+    let texts = products.map(|file| [file.prelude(), file.text()].concat());
+    texts.concat() + &decode(ty, "read")
+}
+
+/// Whether weights of a type are stored as integers and scales.
+pub(crate) fn are_integers(ty: QuantType) -> bool {
+    !matches!(ty, QuantType::F32 | QuantType::F16 | QuantType::BF16)
+}
+
+/// The text that reads weights of a type: `decode4(row, i)`, from an array bound with `access`; and what
+/// `blocks/integers.wgsl` says, if they are integers.
 pub(crate) fn decode(ty: QuantType, access: &str) -> String {
     let text = match ty {
         QuantType::F32 => include_str!("blocks/f32.wgsl"),
@@ -244,5 +317,9 @@ pub(crate) fn decode(ty: QuantType, access: &str) -> String {
         QuantType::IQ4XS => include_str!("blocks/iq4_xs.wgsl"),
     };
     let words = include_str!("blocks/words.wgsl").replace("ACCESS", access);
-    words + text
+    let integers = match are_integers(ty) {
+        true => include_str!("blocks/integers.wgsl"),
+        false => "",
+    };
+    words + integers + text
 }

@@ -1,12 +1,14 @@
 //! Products of a stored matrix with a few tokens, as when text is generated.
 
 use super::File;
-use super::mm_q::Weights;
+use super::mm_q::{Weights, words};
+use crate::arithmetic::{Arithmetic, Product};
 use crate::recorder::{Call, Groups, same, shaped};
 use crate::{Recorder, Result, Tensor};
 
-/// Rows of a group.
+/// Rows of a group, in f32 and in integers.
 const ROWS: usize = 8;
+const ROWS_OF_INTEGERS: usize = 16;
 
 impl Recorder {
     /// The most tokens [`Recorder::mv_q`] takes.
@@ -23,21 +25,18 @@ impl Recorder {
         same(op, "inputs", x.width(), w.inputs())?;
         let tokens = x.rows();
         same(op, "tokens", tokens, tokens.min(Self::THIN_TOKENS))?;
+        let (file, rows) = match self.arithmetic(Product::Thin, w.ty()) {
+            Arithmetic::Dot4 => (File::MvDot4, ROWS_OF_INTEGERS),
+            _ => (File::MvQ, ROWS),
+        };
         for part in w.parts() {
             self.run(&Call {
                 op,
-                key: w.key(File::MvQ, "forward", tokens.next_power_of_two() as u32),
+                key: w.key(file, "forward", tokens.next_power_of_two() as u32),
                 arrays: &[(1, y.into()), (2, x.into()), (0, part.binding)],
                 written: 1,
-                words: &[
-                    tokens as u32,
-                    part.rows as u32,
-                    w.inputs() as u32,
-                    w.row_bytes() as u32,
-                    part.first as u32,
-                    y.width() as u32,
-                ],
-                groups: Groups::Line(part.rows.div_ceil(ROWS)),
+                words: &words([y, x], &part, w),
+                groups: Groups::Line(part.rows.div_ceil(rows)),
             })?;
         }
         Ok(())

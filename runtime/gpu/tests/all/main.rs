@@ -2,6 +2,7 @@
 //!
 //! What kernels compute is compared with the portable operators of `graft-kernels`.
 
+mod arithmetic;
 mod arrays;
 mod attention;
 mod elements;

@@ -1,16 +1,28 @@
 // IQ4_NL: 32 weights in 18 bytes. See blocks/iq4_nl.rs of the kernels.
 
+const BLOCK = 32u;
+const BLOCK_BYTES = 18u;
+const RUN = 32u;
+const OFFSETS = false;
+
 // The grid of IQ4_NL: -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113, four to a
 // word.
 const GRID = vec4(0xbfad9881u, 0xf6eaddcfu, 0x26190d01u, 0x71594535u);
 
-fn on_grid(q: u32) -> f32 {
-    return signed_byte((GRID[q >> 2u] >> (8u * (q & 3u))) & 255u);
+fn on_grid(q: u32) -> u32 {
+    return (GRID[q >> 2u] >> (8u * (q & 3u))) & 255u;
 }
 
-// Four weights of a row, `i` on; `i` is a multiple of 4 and the row begins at byte `row`.
-fn decode4(row: u32, i: u32) -> vec4<f32> {
-    let block = row + i / 32u * 18u;
-    let q = fields(word_at(block + 2u + i % 16u), i % 32u / 16u * 4u, 15u);
-    return half_at(block) * vec4(on_grid(q.x), on_grid(q.y), on_grid(q.z), on_grid(q.w));
+// The grid's numbers for a word of four nibbles, each in a byte.
+fn on_grid4(q: u32) -> u32 {
+    let low = on_grid(q & 15u) | (on_grid((q >> 8u) & 15u) << 8u);
+    return low | (on_grid((q >> 16u) & 15u) << 16u) | (on_grid(q >> 24u) << 24u);
+}
+
+fn integers4(block: u32, j: u32) -> u32 {
+    return on_grid4(nibbles(word_at(block + 2u + j % 16u), j / 16u));
+}
+
+fn scale_offset(block: u32, j: u32) -> vec2<f32> {
+    return vec2(half_at(block), 0.0);
 }

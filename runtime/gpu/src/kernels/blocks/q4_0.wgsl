@@ -1,8 +1,14 @@
 // Q4_0: 32 weights in 18 bytes. See blocks/q4_0.rs of the kernels.
 
-// Four weights of a row, `i` on; `i` is a multiple of 4 and the row begins at byte `row`.
-fn decode4(row: u32, i: u32) -> vec4<f32> {
-    let block = row + i / 32u * 18u;
-    let q = fields(word_at(block + 2u + i % 16u), i % 32u / 16u * 4u, 15u);
-    return half_at(block) * (vec4<f32>(q) - 8.0);
+const BLOCK = 32u;
+const BLOCK_BYTES = 18u;
+const RUN = 32u;
+const OFFSETS = false;
+
+fn integers4(block: u32, j: u32) -> u32 {
+    return less(nibbles(word_at(block + 2u + j % 16u), j / 16u), 0x08080808u);
+}
+
+fn scale_offset(block: u32, j: u32) -> vec2<f32> {
+    return vec2(half_at(block), 0.0);
 }

@@ -1,23 +1,27 @@
 // Q4_K: 256 weights in 144 bytes. See blocks/q4_k.rs of the kernels.
 
-// Scale and minimum of sub-block `sub`, whose packed bytes begin at `at`; as integers.
-fn scale_min(at: u32, sub: u32) -> vec2<f32> {
-    if sub < 4u {
-        return vec2(f32(byte_at(at + sub) & 63u), f32(byte_at(at + sub + 4u) & 63u));
+const BLOCK = 256u;
+const BLOCK_BYTES = 144u;
+const RUN = 32u;
+const OFFSETS = true;
+
+fn integers4(block: u32, j: u32) -> u32 {
+    let run = j / 32u;
+    return nibbles(word_at(block + 16u + run / 2u * 32u + j % 32u), run % 2u);
+}
+
+// Scale and minimum of run `run`, whose packed bytes begin at `at`; as integers.
+fn scale_min(at: u32, run: u32) -> vec2<f32> {
+    if run < 4u {
+        return vec2(f32(byte_at(at + run) & 63u), f32(byte_at(at + run + 4u) & 63u));
     }
-    let low = byte_at(at + sub + 4u);
-    let scale = (low & 15u) | ((byte_at(at + sub - 4u) >> 6u) << 4u);
-    let least = (low >> 4u) | ((byte_at(at + sub) >> 6u) << 4u);
+    let low = byte_at(at + run + 4u);
+    let scale = (low & 15u) | ((byte_at(at + run - 4u) >> 6u) << 4u);
+    let least = (low >> 4u) | ((byte_at(at + run) >> 6u) << 4u);
     return vec2(f32(scale), f32(least));
 }
 
-// Four weights of a row, `i` on; `i` is a multiple of 4 and the row begins at byte `row`.
-fn decode4(row: u32, i: u32) -> vec4<f32> {
-    let block = row + i / 256u * 144u;
-    let sub = i % 256u / 32u;
-    let packed = scale_min(block + 4u, sub);
-    let q = fields(word_at(block + 16u + sub / 2u * 32u + i % 32u), sub % 2u * 4u, 15u);
-    let scale = half_at(block) * packed.x;
-    let least = half_at(block + 2u) * packed.y;
-    return scale * vec4<f32>(q) - least;
+fn scale_offset(block: u32, j: u32) -> vec2<f32> {
+    let packed = scale_min(block + 4u, j / 32u);
+    return vec2(half_at(block) * packed.x, -half_at(block + 2u) * packed.y);
 }

@@ -1,9 +1,15 @@
 // Q5_1: 32 weights in 24 bytes. See blocks/q5_1.rs of the kernels.
 
-// Four weights of a row, `i` on; `i` is a multiple of 4 and the row begins at byte `row`.
-fn decode4(row: u32, i: u32) -> vec4<f32> {
-    let block = row + i / 32u * 24u;
-    let low = fields(word_at(block + 8u + i % 16u), i % 32u / 16u * 4u, 15u);
-    let high = (vec4(word_at(block + 4u) >> (i % 32u)) >> vec4(0u, 1u, 2u, 3u)) & vec4(1u);
-    return half_at(block) * vec4<f32>(low | (high << vec4(4u))) + half_at(block + 2u);
+const BLOCK = 32u;
+const BLOCK_BYTES = 24u;
+const RUN = 32u;
+const OFFSETS = true;
+
+fn integers4(block: u32, j: u32) -> u32 {
+    let low = nibbles(word_at(block + 8u + j % 16u), j / 16u);
+    return low | (spread(word_at(block + 4u) >> j) << 4u);
+}
+
+fn scale_offset(block: u32, j: u32) -> vec2<f32> {
+    return vec2(half_at(block), half_at(block + 2u));
 }

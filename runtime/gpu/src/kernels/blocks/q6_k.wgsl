@@ -1,13 +1,18 @@
 // Q6_K: 256 weights in 210 bytes. See blocks/q6_k.rs of the kernels.
 
-// Four weights of a row, `i` on; `i` is a multiple of 4 and the row begins at byte `row`.
-fn decode4(row: u32, i: u32) -> vec4<f32> {
-    let block = row + i / 256u * 210u;
-    let j = i % 256u;
+const BLOCK = 256u;
+const BLOCK_BYTES = 210u;
+const RUN = 16u;
+const OFFSETS = false;
+
+fn integers4(block: u32, j: u32) -> u32 {
     let half = j / 128u;
     let k = j / 32u % 4u;
-    let scale = half_at(block + 208u) * signed_byte(byte_at(block + 192u + j / 16u));
-    let low = fields(word_at(block + 64u * half + k % 2u * 32u + j % 32u), k / 2u * 4u, 15u);
-    let high = fields(word_at(block + 128u + 32u * half + j % 32u), 2u * k, 3u);
-    return scale * (vec4<f32>(low | (high << vec4(4u))) - 32.0);
+    let low = nibbles(word_at(block + 64u * half + k % 2u * 32u + j % 32u), k / 2u);
+    let high = (word_at(block + 128u + 32u * half + j % 32u) >> (2u * k)) & 0x03030303u;
+    return less(low | (high << 4u), 0x20202020u);
+}
+
+fn scale_offset(block: u32, j: u32) -> vec2<f32> {
+    return vec2(half_at(block + 208u) * signed_byte(byte_at(block + 192u + j / 16u)), 0.0);
 }

@@ -37,11 +37,6 @@ fn half_at(at: u32) -> f32 {
     return half_value(pair_at(at));
 }
 
-// The four fields of a word's bytes that begin at bit `shift` of each.
-fn fields(word: u32, shift: u32, mask: u32) -> vec4<u32> {
-    return (vec4(word) >> (vec4(0u, 8u, 16u, 24u) + shift)) & vec4(mask);
-}
-
 fn signed_byte(value: u32) -> f32 {
     return f32(bitcast<i32>(value << 24u) >> 24u);
 }
