@@ -25,13 +25,21 @@ pub fn memory() -> Option<Memory> {
         Some(kib << 10)
     };
     let (total, available) = (field("MemTotal")?, field("MemAvailable")?);
-    let limit = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok();
-    let limit = limit
-        .and_then(|text| text.trim().parse().ok())
-        .unwrap_or(u64::MAX);
+    let of_container = |name: &str| {
+        let text = std::fs::read_to_string(format!("/sys/fs/cgroup/memory.{name}"));
+        text.unwrap_or_default()
+    };
+    let number = |text: String| text.trim().parse::<u64>().ok();
+    let limit = number(of_container("max")).unwrap_or(u64::MAX);
+    // Pages of files that nobody used lately go before the limit is felt.
+    let stat = of_container("stat");
+    let cached = stat.lines().find_map(|l| l.strip_prefix("inactive_file "));
+    let cached = cached.and_then(|value| number(value.to_owned()));
+    let used = number(of_container("current")).unwrap_or(0);
+    let used = used.saturating_sub(cached.unwrap_or(0));
     Some(Memory {
         total: total.min(limit),
-        available: available.min(limit),
+        available: available.min(limit.saturating_sub(used)),
     })
 }
 
