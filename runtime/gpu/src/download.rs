@@ -135,6 +135,12 @@ impl Drop for Download {
 }
 
 impl Device {
+    /// Floats that one slot on the way down holds. There are four for all who read: a program that lets downloads wait
+    /// while it records more leaves the others some if each takes one.
+    pub fn slot_floats(&self) -> usize {
+        (self.0.downloads.slot_bytes / 4) as usize
+    }
+
     /// Reads an array of any size, and waits for it and all that was submitted before.
     ///
     /// # Errors
@@ -147,7 +153,7 @@ impl Device {
             });
         }
         let column = from.reshape(from.len(), 1)?;
-        let at_once = (self.0.downloads.slot_bytes / 4) as usize;
+        let at_once = self.slot_floats();
         for (i, out) in out.chunks_mut(at_once).enumerate() {
             let mut recorder = Recorder::new(self)?;
             let piece = column.slice(i * at_once..i * at_once + out.len())?;

@@ -90,6 +90,16 @@ impl Inner {
             };
             self.failure.check().err().unwrap_or(refused)
         })?;
+        // wgpu takes a device for lost whose driver answers what it does not expect.
+        if let Err(GpuError::Lost { reason, .. }) = self.failure.check()
+            && reason.starts_with("Unexpected")
+        {
+            return Err(GpuError::Shader {
+                kernel: key.name(),
+                adapter: self.adapter_name().to_owned(),
+                reason,
+            });
+        }
         let pipeline = Arc::new(pipeline);
         pipelines.insert(key, pipeline.clone());
         Ok(pipeline)
