@@ -88,7 +88,7 @@ struct Step {
 
 impl Step {
     fn new(model: &Model, planned: usize) -> graft::Result<Self> {
-        let plan = ActivationPlan {
+        let mut plan = ActivationPlan {
             tokens: planned,
             layers: model.llama().own_layers().len(),
             lowest: 0,
@@ -100,7 +100,13 @@ impl Step {
             half_inputs: false,
             loss_on_device: false,
             offloaded: 0,
+            host_inputs: 0,
         };
+        if let Some(device) = model.llama().device() {
+            let layers = model.llama().layers().len();
+            let host_inputs = plan.clone().beside(device.kept(&plan), layers).host_inputs;
+            plan.host_inputs = host_inputs;
+        }
         let lora = Lora::new(model);
         Ok(Self {
             activations: Activations::new(model.llama(), &plan, &Arena::unlimited())?,

@@ -1034,8 +1034,9 @@ GRAFT_API graft_status graft_plan_session(const graft_model *model, uint32_t n_c
                                           uint64_t memory_budget, graft_plan *out, graft_buffer **details GRAFT_OPT,
                                           graft_error **err GRAFT_OPT) GRAFT_NOEXCEPT;
 /* A training as graft_trainer_create would begin it. Every sample is tokenized; images are not opened, and nothing
- * large is allocated. If nothing fits options->memory_budget, `fits` is 0 and the plan is the leanest one. `details`
- * gets the bytes of each part, what was chosen, and what each choice saves. */
+ * large is allocated, but for the weights that a model's graphics device takes for it, until the plan is made. If
+ * nothing fits options->memory_budget, `fits` is 0 and the plan is the leanest one. `details` gets the bytes of each
+ * part, what was chosen, and what each choice saves. */
 GRAFT_API graft_status graft_plan_training(const graft_model *model, const graft_dataset *data,
                                            const graft_dataset *eval_data GRAFT_OPT,
                                            const graft_train_options *options GRAFT_OPT, graft_plan *out,
@@ -1085,7 +1086,9 @@ typedef int32_t (*graft_train_fn)(void *userdata, const graft_train_metrics *met
 /* Prepares every sample - images go through the vision tower, which takes its time - and the values that learn. The
  * memory of the plan is reserved before: GRAFT_E_BUDGET if it does not fit memory_budget or the runtime's limit. A
  * run folder must be new, or be the one that resume_from goes on in; one trainer at a time uses it (GRAFT_E_BUSY).
- * What is learned depends on options, data and model alone, not on how often it is paused, cancelled or resumed. */
+ * What is learned depends on options, data and model alone, not on how often it is paused, cancelled or resumed. On a
+ * graphics device that runs the model it takes what is left of device_memory, weights that do not fit are read for each
+ * pass; a device that is lost (GRAFT_E_DEVICE) takes nothing with it, graft_trainer_checkpoint still works. */
 GRAFT_API graft_status graft_trainer_create(graft_model *model, const graft_dataset *data,
                                             const graft_dataset *eval_data GRAFT_OPT,
                                             const graft_train_options *options GRAFT_OPT, graft_trainer **out,

@@ -88,9 +88,13 @@ impl graft_plan {
     }
 }
 
-/// The plan, or for a budget that is too small the leanest.
+/// The plan, or the leanest for a budget that is too small, or a system with too little memory.
 fn training(setup: &mut Setup, work: &Workload) -> Result<TrainPlan, Fault> {
     match setup.plan(work) {
+        Err(graft::Error::Train(TrainError::SystemMemory { .. })) => {
+            setup.budget = Some(0);
+            training(setup, work)
+        }
         Err(graft::Error::Train(TrainError::Budget { smallest, .. })) => {
             setup.budget = Some(smallest);
             Ok(setup.plan(work)?)
@@ -154,6 +158,7 @@ pub extern "C" fn graft_plan_training(
         let mut setup = setup(&model, data, eval_data, &options.read()?)?;
         let budget = setup.budget;
         let work = setup.workload()?;
+        setup.place(None, &work)?;
         let plan = training(&mut setup, &work)?;
         details(&parts, || json!({ "plan": plan, "work": work }))?;
         let runtime = model.runtime();

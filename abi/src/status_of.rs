@@ -301,6 +301,7 @@ fn train(error: &TrainError) -> Sorted {
                 ("smallest", smallest.to_string()),
             ],
         ),
+        E::SystemMemory { needed, .. } => about(status::GRAFT_E_MEMORY, "needed", needed),
         E::NotFinite { step, tensor } => (
             status::GRAFT_E_NUMERIC,
             vec![("step", step.to_string()), ("tensor", tensor.clone())],

@@ -82,6 +82,7 @@ pub fn setup(
     let initial = options.initial.optional()?;
     let cache = options.feature_cache.optional_path("feature_cache")?;
     let held_out = eval_data.optional()?;
+    let budget = model.runtime().budget();
     Ok(Setup {
         model: Arc::clone(model.model()),
         template: model.model().chat_template(name)?,
@@ -90,6 +91,7 @@ pub fn setup(
         initial: initial.map(|adapter| adapter.shared()),
         options: options.train_options()?,
         budget: (options.memory_budget > 0).then_some(options.memory_budget),
+        system: Some(budget.limit().saturating_sub(budget.reserved())),
         feature_cache: cache.map(Path::to_owned),
     })
 }
@@ -118,7 +120,9 @@ impl TrainerObject {
         }
         // Before images go through the tower.
         let resume = resume.map(checkpoint::latest).transpose()?;
-        let plan = setup.plan(&setup.workload()?)?;
+        let work = setup.workload()?;
+        setup.place(None, &work)?;
+        let plan = setup.plan(&work)?;
         let budget = model.runtime().budget();
         let memory = budget.reserve(plan.memory.anonymous_peak())?;
         let progress = Progress::new(options.progress, options.progress_userdata);

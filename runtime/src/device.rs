@@ -116,7 +116,8 @@ pub struct TrainingRoom {
     pub rank: usize,
 }
 
-/// Has a device run what it is to run of a model that was just bound, and leaves room there for its images.
+/// Has a device run what it is to run of a model that was just bound, and leaves room there for its images. Where the
+/// choice is left open and the processor runs it, says why.
 ///
 /// # Errors
 /// If a graphics device was asked for by name and is not to be had, or what was asked for does not fit it.
@@ -125,22 +126,23 @@ pub(crate) fn attach(
     llama: &mut Llama,
     vision: Option<&Vision>,
     options: &DeviceOptions,
-) -> Result<()> {
+) -> Result<Option<String>> {
     match options.device {
-        DeviceChoice::Cpu => Ok(()),
+        DeviceChoice::Cpu => Ok(None),
         #[cfg(not(feature = "gpu"))]
-        DeviceChoice::Auto => Ok(()),
+        DeviceChoice::Auto => Ok(Some(DeviceError::NotBuilt.to_string())),
         #[cfg(not(feature = "gpu"))]
         DeviceChoice::Gpu(_) => Err(DeviceError::NotBuilt.into()),
         #[cfg(feature = "gpu")]
         DeviceChoice::Auto => {
-            if let Err(error) = give_layers(llama, vision, options) {
+            let refused = give_layers(llama, vision, options).err();
+            if let Some(error) = &refused {
                 tracing::info!(%error, "the processor runs the model");
             }
-            Ok(())
+            Ok(refused.map(|error| error.to_string()))
         }
         #[cfg(feature = "gpu")]
-        DeviceChoice::Gpu(_) => give_layers(llama, vision, options),
+        DeviceChoice::Gpu(_) => give_layers(llama, vision, options).map(|()| None),
     }
 }
 

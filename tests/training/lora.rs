@@ -123,11 +123,16 @@ pub fn differentiate_packed(
         lowest: 0,
         kept,
         offloaded: 0,
+        host_inputs: 0,
         max_rank: RANK,
         dropout: lora.dropout > 0.0,
         stream_weights: false,
         inputs_in: None,
         half_inputs: false,
+    };
+    let plan = match llama.device() {
+        Some(device) => plan.clone().beside(device.kept(&plan), shape.layers),
+        None => plan,
     };
     let mut activations = Activations::new(llama, &plan, &Arena::unlimited()).unwrap();
     let mut stream = rows.to_vec();

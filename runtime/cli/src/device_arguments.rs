@@ -39,7 +39,10 @@ impl DeviceArguments {
         let layers = model.llama().layers().len();
         match (&self.device, model.llama().device()) {
             (DeviceChoice::Cpu, _) => {}
-            (_, None) => eprintln!("the processor runs the model"),
+            (_, None) => match model.passed_over() {
+                Some(reason) => eprintln!("the processor runs the model: {reason}"),
+                None => eprintln!("the processor runs the model"),
+            },
             (_, Some(device)) => {
                 let report = device.report();
                 let held: u64 = report.parts.iter().map(|(_, bytes)| bytes).sum();

@@ -41,6 +41,18 @@ impl Failure {
     }
 }
 
+/// Keeps the words of one panic from people: wgpu panics where a driver loses its device while it is waited for. That
+/// is caught, and said as an error.
+pub fn leave_out_lost_devices() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let said = panic.payload_as_str().unwrap_or_default();
+        if !said.starts_with("Error in Device::poll") {
+            usual(panic);
+        }
+    }));
+}
+
 impl From<graft::Error> for Failure {
     fn from(error: graft::Error) -> Self {
         match error {

@@ -102,6 +102,7 @@ fn main() -> ExitCode {
         .with_env_filter(tracing_subscriber::EnvFilter::from_env("GRAFT_LOG"))
         .with_writer(std::io::stderr)
         .init();
+    failure::leave_out_lost_devices();
     let setting = Setting {
         json: arguments.json,
         cancel: Cancel::new(),

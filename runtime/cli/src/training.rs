@@ -6,7 +6,7 @@ use std::sync::Arc;
 use graft::adapter::Adapter;
 use graft::cancel::Cancel;
 use graft::dataset::DataSet;
-use graft::device::DeviceChoice;
+use graft::device::DeviceError;
 use graft::model::ModelOptions;
 use graft::train::{
     Best, DataPart, Evaluation, Lack, Run, RunEnd, RunEvent, RunFolder, Setup, SetupEvent,
@@ -43,21 +43,9 @@ pub fn open(config: &RunConfig, threads: usize) -> Result<Setup, Failure> {
         initial,
         options: config.options.clone(),
         budget: config.memory,
+        system: None,
         feature_cache: config.feature_cache.clone(),
     })
-}
-
-/// Has the device that was asked for run the model, with room for the run that was planned.
-pub fn on_device(
-    setup: &mut Setup,
-    plan: &TrainPlan,
-    device: &DeviceArguments,
-) -> Result<(), Failure> {
-    if device.device != DeviceChoice::Cpu {
-        setup.run_on(&device.options(0), plan)?;
-        device.tell(&setup.model);
-    }
-    Ok(())
 }
 
 /// What there is to learn, without looking at the images; a failure says in which file.
@@ -70,14 +58,31 @@ pub fn workload(setup: &Setup) -> Result<Workload, Failure> {
     })
 }
 
+/// Has the device that was asked for run the model, with room for the run.
+pub fn on_device(
+    setup: &mut Setup,
+    work: &Workload,
+    device: &DeviceArguments,
+) -> Result<(), Failure> {
+    let placed = setup.place(Some(&device.options(0)), work);
+    placed.map_err(|error| of_data(setup, error))?;
+    device.tell(&setup.model);
+    Ok(())
+}
+
 /// What a run will take.
 pub fn planned(setup: &Setup, work: &Workload) -> Result<TrainPlan, Failure> {
-    setup.plan(work).map_err(|error| match error {
+    setup.plan(work).map_err(|error| of_data(setup, error))
+}
+
+/// A failure that says in which file, if it is about the data.
+fn of_data(setup: &Setup, error: graft::Error) -> Failure {
+    match error {
         graft::Error::Train(TrainError::NothingToLearn { .. } | TrainError::NoImages) => {
             about(&setup.data.path, error)
         }
         other => other.into(),
-    })
+    }
 }
 
 /// Shows how far the making of examples is; warnings go to stderr.
@@ -138,11 +143,8 @@ pub fn train(
     cancel: &Cancel,
 ) -> Result<Trained, Failure> {
     let work = workload(setup)?;
-    let mut plan = planned(setup, &work)?;
-    on_device(setup, &plan, device)?;
-    if setup.model.llama().device().is_some() {
-        plan = planned(setup, &work)?;
-    }
+    on_device(setup, &work, device)?;
+    let plan = planned(setup, &work)?;
     let ready = setup.trainer(&plan, Some(folder), cancel, &mut preparing())?;
     let mut trainer = ready.trainer;
     let mut folder = match resume {
@@ -200,7 +202,8 @@ pub fn train(
         }
         RunEvent::WentOn => progress.say("there is room again, the run goes on"),
         _ => {}
-    })?;
+    });
+    let end = end.map_err(|error| ended(error, &run, &resume_with))?;
     let (tally, trainer) = (run.tally(), run.trainer());
     let standing = trainer.standing();
     let early = standing.is_over(config.stop()) && trainer.done() < trainer.steps();
@@ -215,6 +218,18 @@ pub fn train(
         steps: trainer.done(),
         tokens: tally.tokens,
         seconds: progress.finish().as_secs_f64(),
+    })
+}
+
+/// Why a run ended before its time; where it goes on, if it lost its device.
+fn ended(error: graft::Error, run: &Run, resume_with: &str) -> Failure {
+    let graft::Error::Device(DeviceError::Lost(_)) = error else {
+        return error.into();
+    };
+    let folder = run.folder().map_or(Path::new(""), RunFolder::path);
+    Failure::Work(match checkpoint::latest(folder) {
+        Ok(kept) => format!("{error}; `{resume_with}` goes on from {}", kept.display()),
+        Err(_) => format!("{error}; nothing was saved yet, the same command begins again"),
     })
 }
 

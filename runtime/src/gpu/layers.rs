@@ -11,14 +11,15 @@ use super::encoder::GpuEncoder;
 use super::layer::adapted;
 use super::loss::LossPlace;
 use super::pairs::{PairStore, Resident};
-use super::placement::{OUTPUT_ROWS, Placement};
+use super::placement::{OUTPUT_ROWS, Placement, There};
 use super::sequence::GpuSequence;
 use super::training::{self, GpuTraining};
 use super::weights::{LayerSource, LayerWeights};
 use crate::Result;
-use crate::device::{DeviceChoice, DeviceError, DeviceOptions};
+use crate::device::{DeviceChoice, DeviceError, DeviceOptions, TrainingRoom};
+use crate::memory;
 use crate::model::{
-    ActivationPlan, AdapterView, DeviceEncoder, DeviceKv, DeviceLayers, DeviceReport,
+    ActivationPlan, AdapterView, DeviceEncoder, DeviceKept, DeviceKv, DeviceLayers, DeviceReport,
     DeviceTraining, Llama, LlamaShape, Site, Vision, Weight,
 };
 
@@ -36,8 +37,10 @@ pub struct GpuLayers {
     rope_factors: Vec<f32>,
     /// Bytes that encoders leave free: [`Placement::reserved`].
     reserved: u64,
+    /// How many layers were asked for.
+    asked: Option<usize>,
     pairs: PairStore,
-    work: Mutex<PassBuffers>,
+    work: Arc<Mutex<PassBuffers>>,
 }
 
 /// What comes after the last layer.
@@ -72,6 +75,20 @@ pub(super) struct PassBuffers {
     pub lora: LoraScratch,
 }
 
+impl PassBuffers {
+    /// For passes of so many rows.
+    fn new(device: &Device, shape: &LlamaShape, tokens: usize) -> Result<Self> {
+        let x = device.tensor_bytes(tokens, shape.width);
+        let x = device.arena(Part::LayerBuffers, x)?;
+        Ok(Self {
+            x: x.tensor(tokens, shape.width)?,
+            saved: Saved::new(device, shape, tokens)?,
+            scratch: Scratch::new(device, shape, tokens)?,
+            lora: LoraScratch::default(),
+        })
+    }
+}
+
 impl GpuLayers {
     /// Opens a device and writes as much of the model to it as was asked for, or as fits beside what its images
     /// need; `None` if no layer was asked for.
@@ -83,22 +100,34 @@ impl GpuLayers {
         vision: Option<&Vision>,
         options: &DeviceOptions,
     ) -> Result<Option<Self>> {
-        let device = open(options)?;
-        let Some(placement) = Placement::choose(&device, llama, vision, options)? else {
+        Self::place(open(options)?, llama, vision, options, None)
+    }
+
+    /// The same on a device that is open, beside what `there` holds on it.
+    fn place(
+        device: Device,
+        llama: &Llama,
+        vision: Option<&Vision>,
+        options: &DeviceOptions,
+        there: Option<&Self>,
+    ) -> Result<Option<Self>> {
+        let held = there.map(Self::there);
+        let Some(placement) = Placement::choose(&device, llama, vision, options, held)? else {
             return Ok(None);
         };
         let (shape, first) = (llama.shape().clone(), placement.first);
         let layers = &llama.layers()[first..];
-        // The top ones stay.
+        // The top ones stay, and some of them may be there.
         let streamed = placement.streamed;
+        let held = held.map_or(layers.len(), |there| there.first.saturating_sub(first));
+        let held = held.clamp(streamed, layers.len());
         let bytes = layers
             .iter()
             .map(|layer| LayerWeights::bytes(&device, layer));
         let bytes: Vec<u64> = bytes.collect();
-        let matrices = device.arena_of(Part::Weights, bytes[streamed..].iter().copied())?;
+        let matrices = device.arena_of(Part::Weights, bytes[streamed..held].iter().copied())?;
         let norm = LayerWeights::norm_bytes(&device, shape.width);
-        let stay = (layers.len() - streamed) as u64;
-        let norms = device.arena(Part::Norms, norm * stay)?;
+        let norms = device.arena(Part::Norms, norm * (held - streamed) as u64)?;
         let room = |&largest: &u64| -> Result<_> {
             let room = || -> Result<_> {
                 let matrices = device.arena(Part::StreamedWeights, largest)?;
@@ -110,9 +139,11 @@ impl GpuLayers {
         let mut weights = Vec::with_capacity(layers.len());
         for (i, layer) in layers.iter().enumerate() {
             let source = LayerSource::of(layer);
-            weights.push(match i < streamed {
-                true => Place::Streamed(source),
-                false => {
+            let there = there.and_then(|there| there.resident(first + i));
+            weights.push(match there {
+                Some(there) => Place::Resident(there.clone()),
+                None if i < streamed => Place::Streamed(source),
+                None => {
                     let mut recorder = Recorder::new(&device)?;
                     let written = source.write(&mut recorder, (&matrices, &norms))?;
                     recorder.submit()?;
@@ -121,27 +152,31 @@ impl GpuLayers {
                 }
             });
         }
-        let resident = placement.output.then(|| output(&device, llama));
+        let resident = match there.and_then(|there| there.head.resident.clone()) {
+            None if placement.output => Some(output(&device, llama)?),
+            there => there,
+        };
         let head = Head {
             norm: llama.output_norm().to_vec(),
             weight: llama.output().weight().clone(),
-            resident: resident.transpose()?,
+            resident,
             loss: placement.loss,
         };
-        let x = device.tensor_bytes(placement.tokens, shape.width);
-        let x = device.arena(Part::LayerBuffers, x)?;
-        let work = PassBuffers {
-            x: x.tensor(placement.tokens, shape.width)?,
-            saved: Saved::new(&device, &shape, placement.tokens)?,
-            scratch: Scratch::new(&device, &shape, placement.tokens)?,
-            lora: LoraScratch::default(),
+        let work = match there {
+            Some(there) => Arc::clone(&there.work),
+            None => {
+                let work = PassBuffers::new(&device, &shape, placement.tokens)?;
+                Arc::new(Mutex::new(work))
+            }
         };
         Ok(Some(Self {
             attention: shape.attention(),
             rope_factors: llama.rope_factors().to_vec(),
             reserved: placement.reserved,
+            asked: options.layers,
+            // Not shared: of what layers an adapter has pairs there depends on the first of them.
             pairs: PairStore::default(),
-            work: Mutex::new(work),
+            work,
             device,
             shape,
             first,
@@ -149,6 +184,24 @@ impl GpuLayers {
             passing,
             head,
         }))
+    }
+
+    /// What another placement of the same model finds on the device.
+    fn there(&self) -> There {
+        let streamed = |place: &&Place| matches!(place, Place::Streamed(_));
+        There {
+            first: self.first + self.weights.iter().take_while(streamed).count(),
+            output: self.head.resident.is_some(),
+            tokens: self.work().x.rows(),
+        }
+    }
+
+    /// The weights of a layer that stays on the device.
+    fn resident(&self, number: usize) -> Option<&LayerWeights> {
+        match self.weights.get(number.checked_sub(self.first)?)? {
+            Place::Resident(weights) => Some(weights),
+            Place::Streamed(_) => None,
+        }
     }
 
     /// The pass's buffers, as soon as no other pass has them.
@@ -231,12 +284,33 @@ impl DeviceLayers for GpuLayers {
         Ok(Box::new(GpuSequence::new(self, capacity)?))
     }
 
-    fn open_training(self: Arc<Self>, plan: &ActivationPlan) -> Result<Box<dyn DeviceTraining>> {
-        Ok(Box::new(GpuTraining::new(self, plan)?))
+    fn for_training(
+        &self,
+        llama: &Llama,
+        vision: Option<&Vision>,
+        room: TrainingRoom,
+    ) -> Result<Arc<dyn DeviceLayers>> {
+        let options = DeviceOptions {
+            layers: self.asked,
+            training: Some(room),
+            ..DeviceOptions::CPU
+        };
+        let device = self.device.clone();
+        let layers = Self::place(device, llama, vision, &options, Some(self))?;
+        let none = || DeviceError::Refused("no layer was to be on the device".to_owned());
+        Ok(Arc::new(layers.ok_or_else(none)?))
     }
 
-    fn kept_layers(&self, plan: &ActivationPlan) -> usize {
-        training::kept_layers(self, plan)
+    fn open_training(
+        self: Arc<Self>,
+        plan: &ActivationPlan,
+        arena: &memory::Arena,
+    ) -> Result<Box<dyn DeviceTraining>> {
+        Ok(Box::new(GpuTraining::new(self, plan, arena)?))
+    }
+
+    fn kept(&self, plan: &ActivationPlan) -> DeviceKept {
+        training::kept(self, plan)
     }
 
     fn open_encoder(&self, vision: &Vision) -> Result<Box<dyn DeviceEncoder>> {
@@ -269,6 +343,10 @@ impl DeviceLayers for GpuLayers {
             self.device.read(&y, logits)?;
         }
         Ok(())
+    }
+
+    fn give_up(&self) {
+        self.device.destroy();
     }
 
     fn report(&self) -> DeviceReport {

@@ -6,6 +6,7 @@
 //! pairs       adapters there
 //! buffers     what a pass writes
 //! layer       a layer, forward and backward
+//! gradients   a layer's gradients, and their way to the processor
 //! sequence    keys and values of one sequence, and its passes
 //! encoder     vision tower and projector
 //! loss        the loss of training and its gradient
@@ -17,6 +18,7 @@
 
 mod buffers;
 mod encoder;
+mod gradients;
 mod layer;
 mod layers;
 mod loss;

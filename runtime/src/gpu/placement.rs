@@ -35,7 +35,8 @@ pub(super) struct Placement {
 }
 
 impl Placement {
-    /// As many of the upper layers as the device has room for, or as were asked for; `None` if none was.
+    /// As many of the upper layers as the device has room for beside what is there, or as were asked for; `None` if none
+    /// was.
     ///
     /// # Errors
     /// If what was asked for does not fit, or not one layer does.
@@ -44,6 +45,7 @@ impl Placement {
         llama: &Llama,
         vision: Option<&Vision>,
         options: &DeviceOptions,
+        there: Option<There>,
     ) -> Result<Option<Self>> {
         if options.layers == Some(0) {
             return Ok(None);
@@ -53,8 +55,11 @@ impl Placement {
         let free = memory.limit.saturating_sub(memory.held);
         let tokens = [512, 128, 32].into_iter();
         let mut tokens = tokens.filter(|&tokens| pass_bytes(device, shape, tokens) <= free / 8);
-        let tokens = tokens.next().unwrap_or(8);
-        let sizes = Sizes::of(device, llama, vision, options, tokens);
+        let tokens = match there {
+            Some(there) => there.tokens,
+            None => tokens.next().unwrap_or(8),
+        };
+        let sizes = Sizes::of(device, llama, vision, options, tokens, there);
         let count = match (options.layers, options.training) {
             (Some(asked), _) => asked.min(layers),
             (None, Some(_)) => layers,
@@ -63,7 +68,11 @@ impl Placement {
                 (1..=layers).rev().find(fits).unwrap_or(1)
             }
         };
-        let most = if options.training.is_some() { count } else { 0 };
+        let most = match (options.training, there) {
+            (None, _) => 0,
+            (Some(_), None) => count,
+            (Some(_), Some(there)) => there.first.saturating_sub(layers - count),
+        };
         // As many layers as possible stay; of the ways of the loss that leave them there, the fastest is taken.
         let with_loss = (0..=most).find_map(|streamed| {
             let layers = sizes.needed(count, streamed);
@@ -103,12 +112,21 @@ impl Placement {
     }
 }
 
-/// What the parts of a placement take, in bytes.
+/// What a device holds of a model already.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct There {
+    /// The layers from this one on.
+    pub first: usize,
+    /// The output matrix, with the logits of sessions.
+    pub output: bool,
+    /// Rows of a pass.
+    pub tokens: usize,
+}
+
+/// What the parts of a placement take, in bytes; nothing for what is there.
 struct Sizes {
-    /// The matrices of each layer of the model, bottom up.
+    /// The matrices and norms of each layer of the model, bottom up.
     layers: Vec<u64>,
-    /// The norms of a layer.
-    norms: u64,
     /// A layer's keys and values of one sequence; none in training.
     kv: u64,
     /// What one sequence or training takes besides.
@@ -136,6 +154,7 @@ impl Sizes {
         vision: Option<&Vision>,
         options: &DeviceOptions,
         tokens: usize,
+        there: Option<There>,
     ) -> Self {
         let shape = llama.shape();
         let images = vision.map_or(0, |vision| encoder::smallest_bytes(device, vision));
@@ -152,7 +171,10 @@ impl Sizes {
                 (kv, rope, rope + images)
             }
         };
-        let output = output_bytes(device, llama);
+        let output = match there {
+            Some(There { output: true, .. }) => Some(0),
+            _ => output_bytes(device, llama),
+        };
         let ty = llama.output().weight().quant_type();
         let losses = options.training.map(|room| {
             let ways = LossPlace::ways(shape, room.tokens).filter_map(|way| {
@@ -162,15 +184,22 @@ impl Sizes {
             });
             ways.collect()
         });
-        let layers = llama.layers().iter();
+        let norms = LayerWeights::norm_bytes(device, shape.width);
+        let first_there = there.map_or(usize::MAX, |there| there.first);
+        let layers = llama.layers().iter().enumerate();
+        let layers = layers.map(|(i, layer)| match i < first_there {
+            true => LayerWeights::bytes(device, layer) + norms,
+            false => 0,
+        });
+        let passes = match there {
+            Some(_) => 0,
+            None => pass_bytes(device, shape, tokens),
+        };
         Self {
-            layers: layers
-                .map(|layer| LayerWeights::bytes(device, layer))
-                .collect(),
-            norms: LayerWeights::norm_bytes(device, shape.width),
+            layers: layers.collect(),
             kv,
             single,
-            fixed: beside + pass_bytes(device, shape, tokens),
+            fixed: beside + passes,
             output,
             losses: losses.unwrap_or_default(),
         }
@@ -180,10 +209,10 @@ impl Sizes {
     fn needed(&self, count: usize, streamed: usize) -> u64 {
         let (passing, stay) = self.layers[self.layers.len() - count..].split_at(streamed);
         let ring = match passing.iter().max() {
-            Some(largest) => 2 * (largest + self.norms),
+            Some(largest) => 2 * largest,
             None => 0,
         };
-        self.fixed + (self.norms + self.kv) * count as u64 + stay.iter().sum::<u64>() + ring
+        self.fixed + self.kv * count as u64 + stay.iter().sum::<u64>() + ring
     }
 }
 

@@ -63,11 +63,16 @@ impl Room {
             Some(left) => (true, left),
             None => (false, free.saturating_sub(row)),
         };
-        let slots = usize::try_from(left / slot.max(1)).unwrap_or(usize::MAX);
         Self {
             inputs,
-            slots: slots.max(1),
+            slots: Self::slots(device, shape, tokens, left).max(1),
         }
+    }
+
+    /// How many slots fit `free` bytes.
+    pub fn slots(device: &Device, shape: &LlamaShape, tokens: usize, free: u64) -> usize {
+        let slot = Slot::bytes(device, shape, tokens);
+        usize::try_from(free / slot.max(1)).unwrap_or(usize::MAX)
     }
 }
 
@@ -83,7 +88,8 @@ pub(super) struct Slots {
 }
 
 impl Slots {
-    /// Slots for the layers below number `last`, for passes of up to `tokens` rows; `away` layers leave theirs.
+    /// Slots for the layers below number `last`, for passes of up to `tokens` rows; `away` layers leave theirs in
+    /// memory of `system`.
     ///
     /// # Errors
     /// If the budget, the device or the system has no room.
@@ -93,12 +99,13 @@ impl Slots {
         tokens: usize,
         (slots, away): (usize, usize),
         last: usize,
+        system: &Arena,
     ) -> Result<Self> {
         let slots = (0..slots).map(|_| Slot::new(device, shape, tokens));
         let floats = Saved::floats(shape, tokens) + KeysAndValues::floats(shape, tokens);
         Ok(Self {
             slots: slots.collect::<Result<_>>()?,
-            away: in_system_memory(away, floats)?,
+            away: in_system_memory(system, away, floats)?,
             last,
         })
     }
@@ -168,9 +175,12 @@ impl Slots {
 /// As many arrays of zeros, of the system's memory.
 ///
 /// # Errors
-/// If it has none left.
-pub(super) fn in_system_memory(arrays: usize, floats: usize) -> Result<Vec<Floats>> {
-    let memory = Arena::unlimited();
-    let arrays = (0..arrays).map(|_| memory.floats(Part::SavedActivations, floats));
+/// If they were not planned, or it has none left.
+pub(super) fn in_system_memory(
+    system: &Arena,
+    arrays: usize,
+    floats: usize,
+) -> Result<Vec<Floats>> {
+    let arrays = (0..arrays).map(|_| system.floats(Part::SavedActivations, floats));
     Ok(arrays.collect::<Result<_, _>>()?)
 }

@@ -7,11 +7,13 @@
 //! there is room for; the others leave it in the processor's memory, where the plan has room for it, or are computed
 //! again, as [`crate::model::Activations`] does.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
-use graft_gpu::{Arena, Device, Part, Recorder, RopeTurns, Submission, Tensor};
+use graft_gpu::{Arena, Device, Download, Part, Recorder, RopeTurns, Submission, Tensor};
 
 use super::buffers::{BackwardScratch, LoraScratch, Scratch};
+use super::gradients::{LayerGradients, Learning};
 use super::layer::{LayerAt, Pass, Read, Work};
 use super::layers::GpuLayers;
 use super::loss::GpuLoss;
@@ -19,9 +21,10 @@ use super::pairs::{Pairs, Resident};
 use super::slots::{Room, Slot, Slots, in_system_memory};
 use crate::Result;
 use crate::device::DeviceError;
-use crate::memory::Floats;
+use crate::memory::{self, Floats};
 use crate::model::{
-    ActivationPlan, AdapterView, DeviceTraining, GradientView, LlamaShape, Site, SiteKind,
+    ActivationPlan, AdapterView, DeviceKept, DeviceTraining, GradientView, LlamaShape, Site,
+    SiteKind,
 };
 
 /// One pass after the other, each with forward and perhaps backward.
@@ -39,13 +42,12 @@ pub(super) struct GpuTraining {
     back: BackwardScratch,
     lora: LoraScratch,
     rope: RopeTurns,
-    /// A layer's pairs and their gradients.
+    /// Layers' pairs.
     pairs: Arena,
+    gradients: LayerGradients,
     loss: Option<GpuLoss>,
     /// Rows of the last forward.
     tokens: usize,
-    /// What was read back of a layer.
-    read: Vec<f32>,
 }
 
 /// Inputs of layers, `[T, W]` each.
@@ -70,10 +72,11 @@ pub(super) fn training_bytes(
         + LoraScratch::bytes(device, LoraScratch::widest(shape), tokens, rank)
         + device.tensor_bytes(tokens, shape.head_width)
         + pair_bytes(device, shape, rank)
+        + LayerGradients::bytes(device, shape, rank)
 }
 
-/// How many of the top layers would have slots of their own in what is free now.
-pub(super) fn kept_layers(layers: &GpuLayers, plan: &ActivationPlan) -> usize {
+/// What would have room in what is free now.
+pub(super) fn kept(layers: &GpuLayers, plan: &ActivationPlan) -> DeviceKept {
     let (device, shape, tokens) = (&layers.device, &layers.shape, plan.tokens);
     let last = layers.first + layers.weights.len();
     let visited = last - plan.lowest.max(layers.first).min(last);
@@ -85,16 +88,18 @@ pub(super) fn kept_layers(layers: &GpuLayers, plan: &ActivationPlan) -> usize {
     let memory = device.memory();
     let taken = memory.held + fixed + loss.unwrap_or(0);
     let free = memory.limit.saturating_sub(taken);
-    Room::of(device, shape, tokens, free, visited)
-        .slots
-        .min(visited)
+    let room = Room::of(device, shape, tokens, free, visited);
+    DeviceKept {
+        inputs: room.inputs,
+        layers: room.slots.min(visited),
+    }
 }
 
-/// Bytes of a layer's pairs and their gradients.
+/// Bytes of a layer's pairs; those of the layer before leave their place when they are recorded.
 fn pair_bytes(device: &Device, shape: &LlamaShape, rank: usize) -> u64 {
     let pairs = SiteKind::ALL.map(|kind| {
         let (outputs, inputs) = shape.linear(kind);
-        2 * (device.tensor_bytes(rank, inputs) + device.tensor_bytes(outputs, rank))
+        device.tensor_bytes(rank, inputs) + device.tensor_bytes(outputs, rank)
     });
     pairs.iter().sum()
 }
@@ -104,7 +109,11 @@ impl GpuTraining {
     ///
     /// # Errors
     /// If the budget, the device or the system has none.
-    pub fn new(layers: Arc<GpuLayers>, plan: &ActivationPlan) -> Result<Self> {
+    pub fn new(
+        layers: Arc<GpuLayers>,
+        plan: &ActivationPlan,
+        system: &memory::Arena,
+    ) -> Result<Self> {
         let (device, shape, tokens) = (&layers.device, &layers.shape, plan.tokens);
         let last = layers.first + layers.weights.len();
         let lowest = plan.lowest.max(layers.first).min(last);
@@ -113,7 +122,10 @@ impl GpuTraining {
         let rows = device.arena(Part::LayerBuffers, 2 * row)?;
         let mut lora = LoraScratch::default();
         lora.reserve(device, LoraScratch::widest(shape), tokens, plan.max_rank)?;
-        let pairs = device.arena(Part::Trained, pair_bytes(device, shape, plan.max_rank))?;
+        let rank = plan.max_rank;
+        let pairs = device.arena(Part::Trained, pair_bytes(device, shape, rank))?;
+        let sums = LayerGradients::bytes(device, shape, rank);
+        let sums = device.arena(Part::Trained, sums)?;
         let (scratch, back) = (
             Scratch::new(device, shape, tokens)?,
             BackwardScratch::new(device, shape, tokens)?,
@@ -122,29 +134,28 @@ impl GpuTraining {
         let loss = plan.loss_on_device;
         let loss = loss.then(|| GpuLoss::new(&layers, tokens, plan.stream_weights));
         let loss = loss.transpose()?;
-        let memory = device.memory();
-        let free = memory.limit.saturating_sub(memory.held);
-        let room = Room::of(device, shape, tokens, free, visited);
-        let inputs = match room.inputs {
-            true => {
+        let inputs = match plan.host_inputs {
+            0 => {
                 let runs = std::iter::repeat_n(row, visited);
                 let arena = device.arena_of(Part::SavedActivations, runs)?;
                 let inputs = (0..visited).map(|_| arena.tensor(tokens, shape.width));
                 Inputs::Device(inputs.collect::<Result<_, _>>()?)
             }
-            false => {
+            _ => {
                 let arena = device.arena(Part::SavedActivations, row)?;
-                let inputs = in_system_memory(visited, tokens * shape.width)?;
+                let inputs = in_system_memory(system, visited, tokens * shape.width)?;
                 Inputs::Host(inputs, arena.tensor(tokens, shape.width)?)
             }
         };
+        let memory = device.memory();
+        let free = memory.limit.saturating_sub(memory.held);
         let kept = plan.kept.min(visited);
-        let slots = kept.min(room.slots).max(1);
+        let slots = kept.min(Room::slots(device, shape, tokens, free)).max(1);
         let away = plan.offloaded.min(kept.saturating_sub(slots));
         Ok(Self {
             lowest,
             inputs,
-            slots: Slots::new(device, shape, tokens, (slots, away), last)?,
+            slots: Slots::new(device, shape, tokens, (slots, away), last, system)?,
             x: rows.tensor(tokens, shape.width)?,
             dx: rows.tensor(tokens, shape.width)?,
             scratch,
@@ -152,9 +163,9 @@ impl GpuTraining {
             lora,
             rope,
             pairs,
+            gradients: LayerGradients::cut(&sums, shape, rank)?,
             loss,
             tokens: 0,
-            read: Vec::new(),
             layers,
         })
     }
@@ -205,15 +216,20 @@ impl DeviceTraining for GpuTraining {
         let device = self.layers.device.clone();
         let tokens = rows.len() / self.layers.shape.width;
         self.tokens = tokens;
+        self.gradients.forget();
         let x = self.x.slice(0..tokens)?;
         let mut recorder = Recorder::new(&device)?;
         recorder.write(&x, rows)?;
         let mut before: Option<Submission> = None;
+        let mut coming = VecDeque::new();
         for number in self.layers.first..self.last() {
             check()?;
             if let Some(input) = number.checked_sub(self.lowest) {
                 match &mut self.inputs {
                     Inputs::Device(all) => recorder.copy(&all[input].slice(0..tokens)?, &x)?,
+                    Inputs::Host(..) if x.len() <= device.slot_floats() => {
+                        coming.push_back((input, recorder.read(&x)?));
+                    }
                     Inputs::Host(all, _) => {
                         let next = Recorder::new(&device)?;
                         std::mem::replace(&mut recorder, next).submit()?;
@@ -238,12 +254,19 @@ impl DeviceTraining for GpuTraining {
             if let Some(before) = before.replace(now) {
                 before.wait()?;
             }
+            // The latest is on its way while the next layer is recorded.
+            while coming.len() > 1 {
+                self.inputs.take(&mut coming, rows.len())?;
+            }
             if number >= self.lowest {
                 self.slots
                     .leave(&device, &self.layers.shape, number, tokens)?;
             }
         }
         drop(recorder);
+        while !coming.is_empty() {
+            self.inputs.take(&mut coming, rows.len())?;
+        }
         if self.loss.is_none() {
             device.read(&x, rows)?;
         }
@@ -301,52 +324,50 @@ impl DeviceTraining for GpuTraining {
             recorder.copy(&stream, &input)?;
             layer.attend(&mut recorder, &stream, saved, read, &pass)?;
         }
-        let mut found = Vec::new();
+        let mut learning: Vec<Learning> = Vec::new();
         for linear in SiteKind::ALL {
             let site = Site::Layer {
                 layer: number,
                 linear,
             };
-            let (Some(term), Some((outputs, inputs)), true) = (
-                resident.terms(site).next(),
-                shape.sizes(site),
-                gradients.at(site).is_some(),
-            ) else {
-                continue;
-            };
-            let arrays = [
-                self.pairs.tensor(term.rank, inputs)?,
-                self.pairs.tensor(outputs, term.rank)?,
-            ];
-            for array in &arrays {
-                recorder.fill(array, 0.0)?;
+            if let (Some(term), Some(sizes)) = (resident.terms(site).next(), shape.sizes(site))
+                && gradients.at(site).is_some()
+            {
+                learning.push((site, term.rank, sizes));
             }
-            found.push((site, arrays));
         }
+        let sums = self.gradients.begin(&mut recorder, &learning)?;
         let work = Work {
             back: &self.back,
             gradients: &|site| {
-                let array = found.iter().find(|(at, _)| *at == site);
-                array.map(|(_, arrays)| arrays.clone())
+                let sums = sums.iter().find(|(at, _)| *at == site);
+                sums.map(|(_, sums)| sums.clone())
             },
             needs_input,
         };
         layer.backward(&mut recorder, (&dx, &input), saved, read, &pass, &work)?;
-        recorder.submit()?;
-        for (site, [da, db]) in &found {
-            let Some(gradient) = gradients.at(*site) else {
-                continue;
-            };
-            for (to, from) in [(gradient.da, da), (gradient.db, db)] {
-                self.read.resize(from.len(), 0.0);
-                device.read(from, &mut self.read)?;
-                to.iter_mut()
-                    .zip(&self.read)
-                    .for_each(|(to, more)| *to += more);
-            }
-        }
+        self.gradients.submit(recorder, number, &learning)?;
         if number == self.lowest && needs_input {
             device.read(&dx, drows)?;
+        }
+        Ok(())
+    }
+
+    fn complete(
+        &mut self,
+        layer: usize,
+        gradients: &mut dyn GradientView,
+    ) -> Result<Option<usize>> {
+        let ahead = if layer > self.lowest { 1 } else { 0 };
+        self.gradients.take(ahead, gradients)
+    }
+}
+
+impl Inputs {
+    /// Waits for the first of those that are under way to the processor.
+    fn take(&mut self, coming: &mut VecDeque<(usize, Download)>, len: usize) -> Result<()> {
+        if let (Self::Host(all, _), Some((input, download))) = (self, coming.pop_front()) {
+            download.wait(&mut all[input][..len])?;
         }
         Ok(())
     }

@@ -16,8 +16,8 @@ use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 
 use super::layer::{Kept, Work};
 use super::{
-    AdapterView, BackwardScratch, DeviceTraining, GradientView, Layer, Llama, LlamaShape, Pass,
-    Saved, Scratch,
+    AdapterView, BackwardScratch, DeviceKept, DeviceTraining, GradientView, Layer, Llama,
+    LlamaShape, Pass, Saved, Scratch,
 };
 use crate::Result;
 use crate::cancel::Cancel;
@@ -45,7 +45,9 @@ pub struct Activations {
     /// What a device keeps of the layers that it runs.
     device: Option<Box<dyn DeviceTraining>>,
     loss_on_device: bool,
-    _counted: [Hold; 3],
+    /// The layer that the processor's backward has just left.
+    complete: Option<usize>,
+    _counted: [Hold; 2],
 }
 
 /// Inputs of layers, `[T, W]` each.
@@ -85,6 +87,9 @@ pub struct ActivationPlan {
     pub kept: usize,
     /// How many of these, if a device runs them and has no room, leave it in the system's memory.
     pub offloaded: usize,
+    /// How many of the layers that a device runs have their inputs in the system's memory, because it has no room for
+    /// them: all that are visited, or none.
+    pub host_inputs: usize,
     /// Largest rank of any attached term.
     pub max_rank: usize,
     /// Whether any term has dropout.
@@ -98,6 +103,17 @@ pub struct ActivationPlan {
 }
 
 impl ActivationPlan {
+    /// The same for a model with `layers` layers, the upper of which a device runs: what this has no room for goes to
+    /// the system's memory.
+    pub fn beside(self, device: DeviceKept, layers: usize) -> Self {
+        let visited = layers.saturating_sub(self.layers.max(self.lowest));
+        Self {
+            offloaded: self.kept.min(visited).saturating_sub(device.layers),
+            host_inputs: if device.inputs { 0 } else { visited },
+            ..self
+        }
+    }
+
     fn visited(&self) -> usize {
         self.layers - self.lowest.min(self.layers)
     }
@@ -107,12 +123,14 @@ impl ActivationPlan {
         self.kept.min(self.visited()).max(self.layers.min(1))
     }
 
-    /// What lies inside a layer: what `Saved` of a device holds, and keys and values.
-    fn offloaded_bytes(&self, shape: &LlamaShape) -> usize {
+    /// What a device leaves in the system's memory: what lies inside a layer, as its `Saved` holds it and keys and
+    /// values, and inputs.
+    pub fn host_bytes(&self, shape: &LlamaShape) -> usize {
         let (query, kv) = (shape.query_width(), shape.kv_width());
         let norms = 2;
-        let token = norms + 2 * (query + kv + shape.feed_forward) + shape.heads + shape.width;
-        self.offloaded * self.tokens * token * size_of::<f32>()
+        let inside = norms + 2 * (query + kv + shape.feed_forward) + shape.heads + shape.width;
+        let floats = self.offloaded * inside + self.host_inputs * shape.width;
+        self.tokens * floats * size_of::<f32>()
     }
 
     fn stream_floats(&self, shape: &LlamaShape) -> usize {
@@ -164,17 +182,17 @@ impl Activations {
             _counted: [
                 lora,
                 arena.hold(Part::LayerBuffers, rope_bytes(shape, tokens))?,
-                arena.hold(Part::SavedActivations, plan.offloaded_bytes(shape))?,
             ],
             rope: llama.rope_table(tokens),
             scratch,
             back: BackwardScratch::new(shape, tokens, arena)?,
             stream: arena.floats(Part::RecomputeScratch, plan.stream_floats(shape))?,
             device: match llama.device() {
-                Some(device) => Some(Arc::clone(device).open_training(plan)?),
+                Some(device) => Some(Arc::clone(device).open_training(plan, arena)?),
                 None => None,
             },
             loss_on_device: plan.loss_on_device,
+            complete: None,
         })
     }
 
@@ -191,7 +209,7 @@ impl Activations {
         let slots = plan.slots();
         memory.add(
             Part::SavedActivations,
-            inputs + slots * Saved::bytes(shape, tokens) + plan.offloaded_bytes(shape),
+            inputs + slots * Saved::bytes(shape, tokens) + plan.host_bytes(shape),
         );
         memory.add(Part::KeysAndValues, slots * Slot::kv_bytes(shape, tokens));
         memory.add(Part::RecomputeScratch, plan.stream_floats(shape) * float);
@@ -214,6 +232,23 @@ impl Activations {
         match self.loss_on_device {
             true => self.device.as_deref_mut().map(|device| device as _),
             false => None,
+        }
+    }
+
+    /// A layer whose gradients are complete and were not said to be before, once [`Llama::backward_layer`] is done
+    /// with `layer`; to be asked until there is none. A device's gradients are added here, and may be one layer late.
+    ///
+    /// # Errors
+    /// If the device is lost.
+    pub fn complete(
+        &mut self,
+        layer: usize,
+        gradients: &mut dyn GradientView,
+    ) -> Result<Option<usize>> {
+        match (&mut self.device, self.complete.take()) {
+            (_, Some(layer)) => Ok(Some(layer)),
+            (Some(device), None) => device.complete(layer, gradients),
+            (None, None) => Ok(None),
         }
     }
 
@@ -391,12 +426,13 @@ impl Llama {
                 needs_rows,
                 activations,
             )?;
+            while activations.complete(layer, gradients)?.is_some() {}
         }
         Ok(())
     }
 
     /// One layer's part of [`Llama::backward`], for whoever has something to do in between. The layers
-    /// come in the order of [`Activations::visited`], the top one first.
+    /// come in the order of [`Activations::visited`], the top one first; [`Activations::complete`] is asked after each.
     ///
     /// # Errors
     /// As [`Llama::backward`].
@@ -433,8 +469,9 @@ impl Llama {
         let below = below.map(|below| &self.layers()[below]);
         let needs_input = needs_rows || layer > lowest;
         let number = layer - lowest;
-        let layer = &self.layers()[layer];
         activations.cancel.check()?;
+        activations.complete = Some(layer);
+        let layer = &self.layers()[layer];
         self.pool().run(|| {
             let pass = Pass {
                 start: 0,

@@ -8,8 +8,10 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use super::{ActivationPlan, AdapterView, DeviceEncoder, GradientView, Vision};
+use super::{ActivationPlan, AdapterView, DeviceEncoder, GradientView, Llama, Vision};
 use crate::Result;
+use crate::device::TrainingRoom;
+use crate::memory::Arena;
 
 /// The upper layers of a model, on a device; shared by any number of sessions and trainers.
 pub trait DeviceLayers: Debug + Send + Sync {
@@ -34,21 +36,42 @@ pub trait DeviceLayers: Debug + Send + Sync {
     /// If it does not hold the output, or is lost.
     fn logits(&self, logits: &mut [f32], normed: &[f32], adapters: &dyn AdapterView) -> Result<()>;
 
-    /// Of how many of the top layers training would keep on the device all that lies inside, with the memory that is
-    /// free now and no regard to `kept` and `offloaded`.
-    fn kept_layers(&self, plan: &ActivationPlan) -> usize;
-
-    /// Room for what training keeps of the layers that it holds.
+    /// The same device with room for training: what it holds stays there, and layers that it has no room for beside
+    /// that are written to it for each pass.
     ///
     /// # Errors
     /// If its memory or its budget has no room, or it is lost.
-    fn open_training(self: Arc<Self>, plan: &ActivationPlan) -> Result<Box<dyn DeviceTraining>>;
+    fn for_training(
+        &self,
+        llama: &Llama,
+        vision: Option<&Vision>,
+        room: TrainingRoom,
+    ) -> Result<Arc<dyn DeviceLayers>>;
+
+    /// What training would keep on the device with the memory that is free now, with no regard to the plan's `kept`,
+    /// `offloaded` and `host_inputs`.
+    fn kept(&self, plan: &ActivationPlan) -> DeviceKept;
+
+    /// Room for what training keeps of the layers that it holds; what lies in the system's memory is `arena`'s.
+    ///
+    /// # Errors
+    /// If its memory, its budget or the arena has no room, or it is lost.
+    fn open_training(
+        self: Arc<Self>,
+        plan: &ActivationPlan,
+        arena: &Arena,
+    ) -> Result<Box<dyn DeviceTraining>>;
 
     /// Room for encoding images of the model's vision half.
     ///
     /// # Errors
     /// If its memory or its budget has no room, or it is lost.
     fn open_encoder(&self, vision: &Vision) -> Result<Box<dyn DeviceEncoder>>;
+
+    /// Leaves the device at once, as if it were unplugged, for a program that another needs it more than: calls under
+    /// way end, and they and all later ones are errors ([`DeviceError::Lost`](crate::device::DeviceError::Lost)). The
+    /// memory there is free again when everything that had some is dropped.
+    fn give_up(&self);
 
     /// What it is and what its memory holds, for people.
     fn report(&self) -> DeviceReport;
@@ -99,9 +122,10 @@ pub trait DeviceTraining: Debug + Send {
     /// If the loss is not planned on the device, a position or a label is none, or the device is lost.
     fn loss(&mut self, targets: &[(usize, i32)], scale: Option<f32>) -> Result<f64>;
 
-    /// One layer's part of the backward of the last forward: adds to the gradients of adapter 0. The layers come from
-    /// the top; the first takes the gradient of forward's result from `drows` `[T, W]` unless the loss left it on the
-    /// device, and the lowest that is visited, if `needs_input`, leaves the gradient of its input there.
+    /// One layer's part of the backward of the last forward, for the pairs of adapter 0 that `gradients` has; what it
+    /// adds to them, [`DeviceTraining::complete`] adds. The layers come from the top; the first takes the gradient of
+    /// forward's result from `drows` `[T, W]` unless the loss left it on the device, and the lowest that is visited, if
+    /// `needs_input`, leaves the gradient of its input there.
     ///
     /// # Errors
     /// If the device is lost.
@@ -114,6 +138,24 @@ pub trait DeviceTraining: Debug + Send {
         gradients: &mut dyn GradientView,
         needs_input: bool,
     ) -> Result<()>;
+
+    /// Adds the gradients of the highest layer whose gradients are under way, and says which it is. After the backward
+    /// of `layer` those of one layer may stay under way, so that the device is at work meanwhile; after that of the
+    /// lowest, `None` means that none are.
+    ///
+    /// # Errors
+    /// If the device is lost.
+    fn complete(&mut self, layer: usize, gradients: &mut dyn GradientView)
+    -> Result<Option<usize>>;
+}
+
+/// What a device has room for between forward and backward.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct DeviceKept {
+    /// Whether the inputs of all visited layers stay there.
+    pub inputs: bool,
+    /// Of how many of the top layers all that lies inside does.
+    pub layers: usize,
 }
 
 /// What a device holds of a model.

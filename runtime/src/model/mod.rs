@@ -29,7 +29,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use crate::device::{self, DeviceOptions};
+use crate::device::{self, DeviceOptions, TrainingRoom};
 use crate::gguf::Gguf;
 use crate::threads::Pool;
 use crate::tokenizer::Tokenizer;
@@ -37,7 +37,7 @@ use crate::tokenizer::Tokenizer;
 pub use activations::{ActivationPlan, Activations};
 pub use adapted::{Adapted, LoraScratch};
 pub use batch::{FreshKv, Lane};
-pub use device_layers::{DeviceKv, DeviceLayers, DeviceReport, DeviceTraining};
+pub use device_layers::{DeviceKept, DeviceKv, DeviceLayers, DeviceReport, DeviceTraining};
 pub use error::ModelError;
 pub use graft_kernels::low_rank::LowRank;
 pub use graft_kernels::ops::dropout::Dropout;
@@ -78,6 +78,7 @@ pub struct Model {
     vision: Option<Vision>,
     tokenizer: Option<Tokenizer>,
     fingerprint: String,
+    passed_over: Option<String>,
 }
 
 impl Model {
@@ -110,6 +111,18 @@ impl Model {
         pool: Pool,
         device: &DeviceOptions,
     ) -> crate::Result<Arc<Self>> {
+        Self::bind(gguf, vision, pool, |llama, vision| {
+            device::attach(llama, vision, device)
+        })
+    }
+
+    /// The same with what `attach` has run it, which may say why it is the processor.
+    fn bind(
+        gguf: Arc<Gguf>,
+        vision: Option<Arc<Gguf>>,
+        pool: Pool,
+        attach: impl FnOnce(&mut Llama, Option<&Vision>) -> crate::Result<Option<String>>,
+    ) -> crate::Result<Arc<Self>> {
         let mut llama = Llama::bind(&gguf, pool)?;
         let width = llama.shape().width;
         let vision = vision.map(|gguf| Vision::new(gguf, width)).transpose()?;
@@ -125,8 +138,9 @@ impl Model {
             let reason = format!("{tokens} tokens, but embeddings of {rows} only");
             return Err(ModelError::Inconsistent(reason).into());
         }
-        device::attach(&mut llama, vision.as_ref(), device)?;
+        let passed_over = attach(&mut llama, vision.as_ref())?;
         Ok(Arc::new(Self {
+            passed_over,
             tokenizer,
             fingerprint: fingerprint(&gguf),
             vision,
@@ -143,6 +157,30 @@ impl Model {
         let vision = self.vision.as_ref().map(|vision| Arc::clone(vision.gguf()));
         let pool = self.llama.pool().clone();
         Self::from_parts(Arc::clone(&self.gguf), vision, pool, device)
+    }
+
+    /// The same model on the same device, which has room there for training from now on: what the device holds is
+    /// shared, layers that had no room are written to it for each pass, and it computes the loss if it can. Without a
+    /// device it is the model itself, bound anew.
+    ///
+    /// # Errors
+    /// If the device has no room beside what it holds, or is lost.
+    pub fn for_training(&self, room: TrainingRoom) -> crate::Result<Arc<Self>> {
+        let vision = self.vision.as_ref().map(|vision| Arc::clone(vision.gguf()));
+        let pool = self.llama.pool().clone();
+        let gguf = Arc::clone(&self.gguf);
+        Self::bind(gguf, vision, pool, |llama, vision| {
+            if let Some(device) = self.llama.device() {
+                let device = device.for_training(llama, vision, room)?;
+                llama.set_device(device);
+            }
+            Ok(None)
+        })
+    }
+
+    /// Why no device runs it, where that was left open ([`DeviceChoice::Auto`](crate::device::DeviceChoice::Auto)).
+    pub fn passed_over(&self) -> Option<&str> {
+        self.passed_over.as_deref()
     }
 
     /// The file.

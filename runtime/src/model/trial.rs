@@ -107,6 +107,7 @@ impl Trial {
             lowest: 0,
             kept: 1,
             offloaded: 0,
+            host_inputs: 0,
             max_rank: self.terms.rank,
             dropout: false,
             stream_weights: false,

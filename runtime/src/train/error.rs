@@ -60,6 +60,11 @@ pub enum TrainError {
         ways: Vec<(String, u64)>,
     },
     #[error(
+        "this run leaves values in the system's memory that the device has no room for and needs {:.1} MiB there; {:.1} MiB are free for it: close other programs, give the device more memory, or train shorter samples with --max-len",
+        mib(.needed), mib(.available)
+    )]
+    SystemMemory { needed: u64, available: u64 },
+    #[error(
         "update {step} stopped half-way and what was learned is no longer whole: go on from the last checkpoint"
     )]
     Torn { step: u64 },

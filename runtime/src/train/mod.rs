@@ -39,7 +39,7 @@ pub use options::{OptimizerKind, SavedKind, TrainOptions};
 pub use pace::{Pace, PacePart, pace};
 pub use packs::{Extent, Pack, packs};
 pub use parameters::{DropoutStream, Gradients, Group, Parameters, Training};
-pub use plan::{PLAN_SLACK, Savings, TrainPlan, plan};
+pub use plan::{Limit, PLAN_SLACK, Savings, TrainPlan, device_room, plan, plan_within};
 pub use prepare::{Preparation, PrepareProgress, Prepared, prepare};
 pub use room::{BETWEEN_TRIES, Lack, Room, when_there_is_room};
 pub use run::{Advance, Evaluation, Run, RunEnd, RunEvent, Tally, Watch};

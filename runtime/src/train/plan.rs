@@ -11,8 +11,11 @@ use super::{
 };
 use crate::Result;
 use crate::adapter::Adapter;
-use crate::memory::{MemoryPlan, PROGRAM_BYTES, Part};
-use crate::model::{ActivationPlan, LlamaShape, Model, Site, SiteKind, VisionWork, worker_bytes};
+use crate::device::TrainingRoom;
+use crate::memory::{self, MemoryPlan, PROGRAM_BYTES, Part};
+use crate::model::{
+    ActivationPlan, DeviceKept, LlamaShape, Model, Site, SiteKind, VisionWork, worker_bytes,
+};
 
 /// What a run will take, and what was chosen so that it fits.
 #[derive(Clone, Debug, Serialize)]
@@ -48,6 +51,8 @@ pub struct TrainPlan {
     /// Bytes that an average update reads from and writes to the disk, without the weights, which are
     /// read while the processor works.
     pub disk_bytes_per_step: f64,
+    /// Bytes of the system's memory that a device leaves values in: inputs of its layers, and what lies inside them.
+    pub beside_device_bytes: u64,
     /// Sizes of the buffers of a sequence.
     #[serde(skip)]
     pub(super) activations: ActivationPlan,
@@ -68,9 +73,43 @@ pub struct Savings {
     pub moments: u64,
 }
 
+/// What a run must stay within.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Limit {
+    /// No limit: all stays in memory.
+    None,
+    /// Most bytes at once, those of mapped files included.
+    Budget(u64),
+    /// Most bytes at once that are no pages of a file, where a device leaves values in the system's memory.
+    System(u64),
+}
+
+impl Limit {
+    /// The budget, if there is one; otherwise, for a model that a device runs, what the system has available but for an
+    /// eighth, or `most` if that is less.
+    pub fn of(budget: Option<u64>, model: &Model, most: Option<u64>) -> Self {
+        if let Some(budget) = budget {
+            return Self::Budget(budget);
+        }
+        let available = memory::memory().map(|memory| memory.available / 8 * 7);
+        match available.into_iter().chain(most).min() {
+            Some(bytes) if model.llama().device().is_some() => Self::System(bytes),
+            _ => Self::None,
+        }
+    }
+
+    fn holds(self, plan: &MemoryPlan) -> bool {
+        match self {
+            Self::None => true,
+            Self::Budget(budget) => plan.peak() <= budget,
+            Self::System(bytes) => plan.anonymous_peak() <= bytes,
+        }
+    }
+}
+
 /// Plans a run. Levers that `options` leave free are chosen: of everything that fits in `budget`
-/// bytes what takes the least time; without a budget all stays in memory. `initial` is the adapter that
-/// training goes on from, if it is no new one.
+/// bytes what takes the least time; without a budget all stays in memory, as far as the system has some where a device
+/// leaves values there. `initial` is the adapter that training goes on from, if it is no new one.
 ///
 /// # Errors
 /// If the options are impossible, or no choice fits the budget: the message says what would.
@@ -81,6 +120,21 @@ pub fn plan(
     initial: Option<&Adapter>,
     budget: Option<u64>,
 ) -> Result<TrainPlan> {
+    let limit = Limit::of(budget, model, None);
+    plan_within(model, options, work, initial, limit)
+}
+
+/// The same within a limit.
+///
+/// # Errors
+/// As [`plan()`].
+pub fn plan_within(
+    model: &Model,
+    options: &TrainOptions,
+    work: &Workload,
+    initial: Option<&Adapter>,
+    limit: Limit,
+) -> Result<TrainPlan> {
     options.check()?;
     let subject = Subject::new(model, options, work, initial)?;
     let mut choices = subject.choices(&options.levers);
@@ -88,13 +142,23 @@ pub fn plan(
     let peak = |levers: &Levers| subject.memory(levers).peak();
     let smallest_bytes = choices.iter().map(peak).min().unwrap_or(0);
     let fastest_bytes = choices.first().map_or(0, peak);
-    let fits = |levers: &&Levers| budget.is_none_or(|budget| peak(levers) <= budget);
+    let fits = |levers: &&Levers| limit.holds(&subject.memory(levers));
     let Some(levers) = choices.iter().find(fits) else {
-        return Err(TrainError::Budget {
-            needed: fastest_bytes,
-            budget: budget.unwrap_or(u64::MAX),
-            smallest: smallest_bytes,
-            ways: ways(&subject, initial, smallest_bytes),
+        return Err(match limit {
+            Limit::System(available) => {
+                let own = |levers| subject.memory(levers).anonymous_peak();
+                TrainError::SystemMemory {
+                    needed: choices.iter().map(own).min().unwrap_or(0),
+                    available,
+                }
+            }
+            Limit::Budget(budget) => TrainError::Budget {
+                needed: fastest_bytes,
+                budget,
+                smallest: smallest_bytes,
+                ways: ways(&subject, initial, smallest_bytes),
+            },
+            Limit::None => unreachable!("there is a choice, and no limit"),
         }
         .into());
     };
@@ -114,9 +178,28 @@ pub fn plan(
         parameters: subject.parameters(),
         flops_per_step: subject.flops(levers),
         disk_bytes_per_step: subject.disk_bytes(levers),
+        beside_device_bytes: subject.activations(levers).host_bytes(subject.shape) as u64,
         levers: levers.clone(),
         activations: subject.activations(levers),
         images: subject.images(levers),
+    })
+}
+
+/// What a run needs of a device, whatever its memory.
+///
+/// # Errors
+/// If the options are impossible, or there is nothing to learn.
+pub fn device_room(
+    model: &Model,
+    options: &TrainOptions,
+    work: &Workload,
+    initial: Option<&Adapter>,
+) -> Result<TrainingRoom> {
+    options.check()?;
+    let subject = Subject::new(model, options, work, initial)?;
+    Ok(TrainingRoom {
+        tokens: subject.load.rows,
+        rank: subject.rank,
     })
 }
 
@@ -189,8 +272,8 @@ struct Subject<'a> {
     lowest: usize,
     /// Largest rank of a pair.
     rank: usize,
-    /// Layers that keep everything on a device, if they may.
-    kept_on_device: usize,
+    /// What a device has room for, if one runs layers.
+    device: Option<DeviceKept>,
     /// Values of the adapter.
     adapter: usize,
     /// Values of the largest pair of each kind of site.
@@ -247,14 +330,14 @@ impl<'a> Subject<'a> {
                     .unwrap_or(0),
             },
             rank: pairs.iter().map(|&(_, rank)| rank).max().unwrap_or(0),
-            kept_on_device: 0,
+            device: None,
             adapter,
             layer: largest.iter().sum(),
             lengths,
         };
         if let Some(device) = model.llama().device() {
             let plan = subject.activations(&Levers::default());
-            subject.kept_on_device = device.kept_layers(&plan);
+            subject.device = Some(device.kept(&plan));
         }
         Ok(subject)
     }
@@ -385,23 +468,23 @@ impl<'a> Subject<'a> {
     }
 
     fn activations(&self, levers: &Levers) -> ActivationPlan {
-        ActivationPlan {
+        let plan = ActivationPlan {
             tokens: self.load.rows,
             layers: self.model.llama().own_layers().len(),
             loss_on_device: self.model.llama().loss_on_device(),
             lowest: self.lowest,
             kept: self.kept(levers),
-            offloaded: {
-                let own = self.model.llama().own_layers().len();
-                let visited = self.shape.layers - own.max(self.lowest);
-                let kept = self.kept(levers).min(visited);
-                kept.saturating_sub(self.kept_on_device)
-            },
+            offloaded: 0,
+            host_inputs: 0,
             max_rank: self.rank,
             dropout: self.options.dropout > 0.0,
             stream_weights: levers.stream_weights(),
             inputs_in: levers.inputs_in(),
             half_inputs: self.options.saved == SavedKind::Bf16,
+        };
+        match self.device {
+            Some(device) => plan.beside(device, self.shape.layers),
+            None => plan,
         }
     }
 

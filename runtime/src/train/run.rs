@@ -11,6 +11,7 @@ use super::run_folder::Entry;
 use super::trainer::Look;
 use super::{Best, EarlyStop, Example, RunFolder, Standing, StepReport, TrainError, Trainer};
 use crate::cancel::Cancel;
+use crate::device::DeviceError;
 use crate::{Error, Result};
 
 /// What happened in a run, for whoever watches.
@@ -261,7 +262,7 @@ impl Run {
     /// it saves a checkpoint.
     ///
     /// # Errors
-    /// If a step fails or the disk refuses; the last checkpoint is kept.
+    /// If a step fails or the disk refuses; the last checkpoint is kept. If a device is lost, it saves one first.
     pub fn to_end(&mut self, cancel: &Cancel, watch: &mut Watch<'_>) -> Result<RunEnd> {
         loop {
             if cancel.is_raised() && !self.is_over() {
@@ -276,8 +277,24 @@ impl Run {
                 Ok(Advance::NoRoom) => return Ok(self.no_room()),
                 // Nothing has changed since the last update; its evaluation goes on to its end.
                 Err(Error::Cancelled) if cancel.is_raised() => self.look(&Cancel::new())?,
-                Err(error) => return Err(error),
+                Err(error) => {
+                    if matches!(error, Error::Device(DeviceError::Lost(_))) {
+                        self.save_after_loss(cancel, watch);
+                    }
+                    return Err(error);
+                }
             }
+        }
+    }
+
+    /// Saves what is learned when a device was lost: that is the processor's. What the latest update still owes may
+    /// need the device; the run goes on from the checkpoint before it then.
+    fn save_after_loss(&mut self, cancel: &Cancel, watch: &mut Watch<'_>) {
+        if self.owed.is_none()
+            && self.saved != self.trainer.done()
+            && let Err(error) = self.checkpoint(cancel, watch)
+        {
+            tracing::warn!(%error, "what was learned since the last checkpoint is not saved");
         }
     }
 

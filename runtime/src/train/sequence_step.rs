@@ -232,8 +232,10 @@ pub fn run(
             learns,
             activations,
         )?;
-        if let Some(after) = &mut after_layer {
-            after(layer, parameters, gradients)?;
+        while let Some(complete) = activations.complete(layer, gradients)? {
+            if let Some(after) = &mut after_layer {
+                after(complete, parameters, gradients)?;
+            }
         }
     }
     if let (Some(projector), Some(dprojector)) = (&parameters.projector, &mut gradients.projector) {

@@ -4,17 +4,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{
-    Example, FeatureCache, Place, Preparation, Prepared, TrainError, TrainOptions, TrainPlan,
-    Trainer, Workload, plan, prepare,
+    Example, FeatureCache, Limit, Place, Preparation, Prepared, TrainError, TrainOptions,
+    TrainPlan, Trainer, Workload, device_room, plan_within, prepare,
 };
-use crate::Result;
 use crate::adapter::Adapter;
 use crate::cancel::Cancel;
 use crate::dataset::DataSet;
-use crate::device::{DeviceOptions, TrainingRoom};
+use crate::device::{DeviceChoice, DeviceError, DeviceOptions};
 use crate::memory::Arena;
 use crate::model::Model;
 use crate::tokenizer::ChatTemplate;
+use crate::{Error, Result};
 
 /// What a run begins with, nothing prepared yet.
 #[derive(Debug)]
@@ -33,6 +33,9 @@ pub struct Setup {
     pub options: TrainOptions,
     /// Most bytes at once.
     pub budget: Option<u64>,
+    /// Without a budget, where a device leaves values in the system's memory: most bytes that are no pages of a file,
+    /// if less than what the system has.
+    pub system: Option<u64>,
     /// Where features of images are kept for later runs.
     pub feature_cache: Option<PathBuf>,
 }
@@ -104,25 +107,39 @@ impl Setup {
     /// What the run will take; levers that are free are chosen.
     ///
     /// # Errors
-    /// As [`plan()`].
+    /// As [`super::plan()`].
     pub fn plan(&self, work: &Workload) -> Result<TrainPlan> {
         let (options, initial) = (&self.options, self.initial.as_deref());
-        plan(&self.model, options, work, initial, self.budget)
+        let limit = Limit::of(self.budget, &self.model, self.system);
+        plan_within(&self.model, options, work, initial, limit)
     }
 
-    /// Has a device run the model from now on, with room for a run that was planned; it is to be planned anew then.
+    /// Has a device run the model from now on, with room for this work: the one that was asked for, or that which runs
+    /// the model already, if it has room for more than that. Without either, nothing changes. Plans are made afterwards.
     ///
     /// # Errors
-    /// As [`Model::on_device`].
-    pub fn run_on(&mut self, device: &DeviceOptions, plan: &TrainPlan) -> Result<()> {
-        let room = TrainingRoom {
-            tokens: plan.activations.tokens,
-            rank: plan.activations.max_rank,
+    /// If the options are impossible, there is nothing to learn, or as [`Model::on_device`] and
+    /// [`Model::for_training`].
+    pub fn place(&mut self, device: Option<&DeviceOptions>, work: &Workload) -> Result<()> {
+        let device = device.filter(|device| device.device != DeviceChoice::Cpu);
+        if device.is_none() && self.model.llama().device().is_none() {
+            return Ok(());
+        }
+        let (options, initial) = (&self.options, self.initial.as_deref());
+        let room = device_room(&self.model, options, work, initial)?;
+        self.model = match device {
+            Some(device) => self.model.on_device(&DeviceOptions {
+                training: Some(room),
+                ..device.clone()
+            })?,
+            None => match self.model.for_training(room) {
+                // It may have some for the layers that are there.
+                Err(Error::Device(DeviceError::NoRoom { .. } | DeviceError::NoMemory(_))) => {
+                    return Ok(());
+                }
+                placed => placed?,
+            },
         };
-        self.model = self.model.on_device(&DeviceOptions {
-            training: Some(room),
-            ..device.clone()
-        })?;
         Ok(())
     }
 

@@ -12,7 +12,8 @@ use super::schedule::Schedule;
 use super::sequence_step::{self, Example, Learning, Packed, SequenceBuffers};
 use super::update::{Update, clipped};
 use super::{
-    Features, GradientPlace, Place, Standing, TrainError, TrainOptions, TrainPlan, Workload, plan,
+    Features, GradientPlace, Limit, Place, Standing, TrainError, TrainOptions, TrainPlan, Workload,
+    plan_within,
 };
 use crate::Result;
 use crate::adapter::{Adapter, BaseIdentity, LoraPair};
@@ -348,10 +349,10 @@ impl Trainer {
             return Ok(());
         }
         self.work = self.work.clone().with_evaluation(&more);
+        // The old ones go first: a device has room for more without them.
+        self.buffers = None;
         let adapter = &self.parameters.adapter;
         self.plan = own_plan(&self.model, &self.options, &self.work, examples, adapter)?;
-        // The old ones go first.
-        self.buffers = None;
         self.arena.replan(self.plan.memory);
         self.make_buffers()
     }
@@ -509,7 +510,8 @@ fn begin(model: &Model, options: &TrainOptions) -> Result<Adapter> {
     )?)
 }
 
-/// The plan of a run whose levers are set; those that are not keep everything in memory.
+/// The plan of a run whose levers are set; those that are not keep everything in memory, as far as a device that leaves
+/// values there finds some.
 fn own_plan(
     model: &Model,
     options: &TrainOptions,
@@ -525,7 +527,12 @@ fn own_plan(
     {
         options.levers.features = Some(Place::Disk);
     }
-    plan(model, &options, work, Some(adapter), None)
+    // Whoever set it has asked what the system has.
+    let limit = match options.levers.kept_layers {
+        Some(_) => Limit::None,
+        None => Limit::of(None, model, None),
+    };
+    plan_within(model, &options, work, Some(adapter), limit)
 }
 
 fn buffers(model: &Model, plan: &TrainPlan, arena: &Arena) -> Result<SequenceBuffers> {

@@ -17,7 +17,7 @@ use closeness::relative_error;
 use graft::device::DeviceOptions;
 use graft::memory::Part;
 use graft::model::Model;
-use graft::train::{Levers, TrainOptions, Trainer};
+use graft::train::{GradientPlace, Levers, TrainOptions, Trainer};
 use graft_kernels::QuantType;
 use lessons::{LONGEST, examples, trainer};
 use lora::{Lora, Outcome, differentiate_packed};
@@ -204,4 +204,38 @@ fn what_leaves_the_device_between_forward_and_backward_comes_back_as_the_same_bi
     // A layer that has no slot of its own leaves what it has.
     assert!(again.1 == 0 && away.1 > 0);
     assert!(again.0 == away.0);
+}
+
+#[test]
+fn gradients_that_are_used_layer_by_layer_are_those_of_the_whole() {
+    let Some(device) = device() else { return };
+    let models = Models::write(&|_| QuantType::Q4K);
+    for layers in [Some(2), None] {
+        let options = training(&DeviceOptions {
+            layers,
+            ..device.clone()
+        });
+        let model = models.open("stored", &options);
+        let learned = |gradients| {
+            let options = TrainOptions {
+                rank: 4,
+                steps: Some(3),
+                clip: 0.0,
+                max_len: LONGEST,
+                levers: Levers {
+                    gradients: Some(gradients),
+                    ..Levers::default()
+                },
+                ..TrainOptions::default()
+            };
+            let mut trainer = trainer(&model, options, examples(3, SIZES.vocabulary));
+            let begin = trainer.parameters().arrays().concat();
+            while trainer.step().unwrap().is_some() {}
+            let end = trainer.parameters().arrays().concat();
+            assert!(begin.iter().zip(&end).all(|(begin, end)| begin != end));
+            end
+        };
+        let [whole, by_layer] = [GradientPlace::Whole, GradientPlace::Layer].map(learned);
+        assert!(whole == by_layer, "{layers:?} layers");
+    }
 }

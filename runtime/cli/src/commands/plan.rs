@@ -47,17 +47,14 @@ pub fn run(arguments: &PlanArguments, setting: &Setting) -> Result<(), Failure> 
     let config = run.config(std::path::Path::new(""), run.options(0, 0));
     let mut setup = open(&config, run.threads)?;
     let work = workload(&setup)?;
-    let mut planned = plan_of(&setup, &work)?;
-    on_device(&mut setup, &planned, &run.device)?;
+    on_device(&mut setup, &work, &run.device)?;
+    let planned = plan_of(&setup, &work)?;
     let device = setup.model.llama().device().map(|device| device.report());
     // What is measured is the processor.
     let pace = match device {
         Some(_) => None,
         None => Some(pace(&setup.model, &setup.options, &work, &planned)?),
     };
-    if device.is_some() {
-        planned = plan_of(&setup, &work)?;
-    }
     let mut out = std::io::stdout().lock();
     if setting.json {
         let bottleneck = pace.as_ref().and_then(Pace::bottleneck);
@@ -80,7 +77,7 @@ pub fn run(arguments: &PlanArguments, setting: &Setting) -> Result<(), Failure> 
     let peak = short_bytes(planned.peak_bytes);
     writeln!(out, "{:44}{peak:>12}{budget}\n", "peak")?;
     if let Some(device) = &device {
-        write_device(&mut out, device)?;
+        write_device(&mut out, device, &planned)?;
     }
     if let Some(pace) = &pace {
         write_pace(&mut out, pace, &planned, &work)?;
@@ -215,7 +212,11 @@ fn report_document(report: &DeviceReport) -> serde_json::Value {
 }
 
 /// What a device's memory holds once the model is there, one part a line.
-fn write_device(out: &mut impl Write, report: &DeviceReport) -> std::io::Result<()> {
+fn write_device(
+    out: &mut impl Write,
+    report: &DeviceReport,
+    planned: &TrainPlan,
+) -> std::io::Result<()> {
     writeln!(
         out,
         "on {}, which runs {} layers:",
@@ -228,9 +229,15 @@ fn write_device(out: &mut impl Write, report: &DeviceReport) -> std::io::Result<
     let (held, budget) = (short_bytes(held), short_bytes(report.budget));
     writeln!(
         out,
-        "{:44}{held:>12} of {budget}; the run takes the rest\n",
+        "{:44}{held:>12} of {budget}; the run takes the rest",
         "the model there"
-    )
+    )?;
+    if planned.beside_device_bytes > 0 {
+        let bytes = short_bytes(planned.beside_device_bytes);
+        let what = "what it leaves in the system's memory";
+        writeln!(out, "{what:44}{bytes:>12}")?;
+    }
+    writeln!(out)
 }
 
 /// Where the time goes, one part a line.
