@@ -82,24 +82,20 @@ impl Inner {
             return Ok(pipeline.clone());
         }
         let made = self.scoped(|| self.compile(key));
-        let pipeline = made.map_err(|e| {
-            let refused = GpuError::Shader {
-                kernel: key.name(),
-                adapter: self.adapter_name().to_owned(),
-                reason: e.to_string(),
-            };
-            self.failure.check().err().unwrap_or(refused)
-        })?;
-        // wgpu takes a device for lost whose driver answers what it does not expect.
-        if let Err(GpuError::Lost { reason, .. }) = self.failure.check()
-            && reason.starts_with("Unexpected")
-        {
-            return Err(GpuError::Shader {
-                kernel: key.name(),
-                adapter: self.adapter_name().to_owned(),
-                reason,
-            });
-        }
+        let refused = |reason| GpuError::Shader {
+            kernel: key.name(),
+            adapter: self.adapter_name().to_owned(),
+            reason,
+        };
+        let pipeline = match (made, self.failure.check()) {
+            (Ok(pipeline), Ok(())) => pipeline,
+            // wgpu takes a device for lost whose driver answers what it does not expect.
+            (_, Err(GpuError::Lost { reason, .. })) if reason.starts_with("Unexpected") => {
+                return Err(refused(reason));
+            }
+            (_, Err(failure)) => return Err(failure),
+            (Err(error), Ok(())) => return Err(refused(error.to_string())),
+        };
         let pipeline = Arc::new(pipeline);
         pipelines.insert(key, pipeline.clone());
         Ok(pipeline)
