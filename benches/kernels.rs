@@ -207,7 +207,7 @@ fn linear_rows(kernels: &Kernels, limits: &Limits) {
                     let cols = 256.min(inputs - col);
                     let mut dx = MatMut::new(&mut dx, TOKENS, inputs);
                     let (dx, dy) = (dx.col_range(col, cols), Mat::new(&y, TOKENS, outputs));
-                    kernels.linear_backward(dx, dy, &weight, col, &mut scratch);
+                    kernels.linear_backward(dx, true, dy, &weight, col, &mut scratch);
                 }
             });
             let name = format!("linear {ty} {TOKENS} x {inputs} -> {outputs}, backward");

@@ -1,6 +1,6 @@
 //! A frozen linear layer whose weight stays as the file stores it, for many tokens.
 //!
-//! `y = x W^T` and `dx += dy W`: a tile of the weight is decoded into a panel that fits the
+//! `y = x W^T` and `dx (+)= dy W`: a tile of the weight is decoded into a panel that fits the
 //! second-level cache and multiplied with every token before the next is decoded, so decoding
 //! costs one over the number of tokens of the arithmetic. `ops/linear.rs` says what is computed.
 
@@ -35,26 +35,34 @@ pub struct Stored<'a> {
     pub inputs: usize,
 }
 
-impl Stored<'_> {
-    /// Bytes of that many elements, whole blocks, of a row.
-    fn row_bytes(&self, weights: usize) -> usize {
-        self.quant_type.row_bytes(weights).expect("whole blocks")
+impl<'a> Stored<'a> {
+    /// Elements `cols`, whole blocks, of every row.
+    fn columns(&self, cols: Range<usize>) -> Columns<'a> {
+        let bytes = |weights| self.quant_type.row_bytes(weights).expect("whole blocks");
+        Columns {
+            quant_type: self.quant_type,
+            rows: self.bytes,
+            row_bytes: bytes(self.inputs),
+            at: bytes(cols.start)..bytes(cols.end),
+        }
     }
+}
 
-    /// Decodes elements `cols`, whole blocks, of a row, and asks for those of the row that lies `ahead` rows
-    /// behind it, in another piece perhaps.
-    fn decode(
-        &self,
-        kernels: &Kernels,
-        out: &mut [f32],
-        row: usize,
-        cols: Range<usize>,
-        ahead: usize,
-    ) {
-        let row_bytes = self.row_bytes(self.inputs);
-        let row = &self.bytes[row * row_bytes..];
-        let bytes = &row[self.row_bytes(cols.start)..self.row_bytes(cols.end)];
-        kernels.ask_for(bytes, ahead * row_bytes);
+/// The same elements of every row of a stored matrix.
+struct Columns<'a> {
+    quant_type: QuantType,
+    rows: &'a [u8],
+    row_bytes: usize,
+    /// Where they lie in a row.
+    at: Range<usize>,
+}
+
+impl Columns<'_> {
+    /// Decodes those of a row, and asks for those of the row that lies `ahead` rows behind it, in another piece
+    /// perhaps.
+    fn decode(&self, kernels: &Kernels, out: &mut [f32], row: usize, ahead: usize) {
+        let bytes = &self.rows[row * self.row_bytes..][self.at.clone()];
+        kernels.ask_for(bytes, ahead * self.row_bytes);
         kernels.decode(self.quant_type, bytes, out);
     }
 }
@@ -86,8 +94,9 @@ impl Kernels {
                 let runs = (from..from + depth).step_by(RUN);
                 for (col, panel) in runs.zip(panel.chunks_mut(RUN * strip)) {
                     let cols = RUN.min(from + depth - col);
+                    let weight = weight.columns(col..col + cols);
                     for (i, out) in decoded.chunks_mut(RUN_STRIDE).take(rows).enumerate() {
-                        weight.decode(self, &mut out[..cols], row + i, col..col + cols, strip);
+                        weight.decode(self, &mut out[..cols], row + i, strip);
                     }
                     let decoded = Mat::strided(decoded, rows, cols, RUN_STRIDE, 1);
                     self.pack_panel(panel, decoded.t());
@@ -97,8 +106,8 @@ impl Kernels {
         }
     }
 
-    /// [`ops::linear::backward`](crate::ops::linear::backward) for some columns: adds to `dx`
-    /// `[T, cols]` what `dy` `[T, outputs]` and columns `first..first + cols` of the weight make;
+    /// [`ops::linear::backward`](crate::ops::linear::backward) for some columns: writes to `dx`
+    /// `[T, cols]`, or adds to it, what `dy` `[T, outputs]` and columns `first..first + cols` of the weight make;
     /// both are whole blocks. `scratch` holds at least [`SCRATCH`] floats.
     ///
     /// # Panics
@@ -107,6 +116,7 @@ impl Kernels {
     pub fn linear_backward(
         &self,
         mut dx: MatMut<'_>,
+        accumulate: bool,
         dy: Mat<'_>,
         weight: &Stored<'_>,
         first: usize,
@@ -116,15 +126,21 @@ impl Kernels {
         assert!(cols <= MOST_COLS, "{cols} columns at once");
         let (panel, decoded) = scratch.split_at_mut(PANEL);
         let decoded = &mut decoded[..cols];
-        let depth = PANEL / cols.next_multiple_of(strip);
-        for from in (0..dy.cols()).step_by(depth) {
-            let depth = depth.min(dy.cols() - from);
-            let panel = &mut panel[..self.panel_len(depth, cols)];
+        let weight = weight.columns(first..first + cols);
+        // A row goes to as many places as there are strips; an odd height keeps these from sharing cache sets.
+        let most = PANEL / cols.next_multiple_of(strip) - 1;
+        let outputs = dy.cols();
+        let depth = outputs.div_ceil(outputs.div_ceil(most).max(1));
+        let height = depth | 1;
+        let panel = &mut panel[..self.panel_len(height, cols)];
+        for from in (0..outputs).step_by(depth.max(1)) {
+            let depth = depth.min(outputs - from);
             for row in 0..depth {
-                weight.decode(self, decoded, from + row, first..first + cols, ROWS_AHEAD);
-                self.pack_row(panel, depth, row, decoded);
+                weight.decode(self, decoded, from + row, ROWS_AHEAD);
+                self.pack_row(panel, height, row, decoded);
             }
-            self.product_panel(dx.reborrow(), true, dy.col_range(from, depth), panel);
+            let accumulate = accumulate || from > 0;
+            self.product_panel(dx.reborrow(), accumulate, dy.col_range(from, depth), panel);
         }
     }
 }
@@ -163,6 +179,7 @@ mod tests {
             };
             for kernels in Kernels::available() {
                 let (mut y, mut dx) = (vec![f32::NAN; y64.len()], vec![1.0; dx64.len()]);
+                let mut written = vec![f32::NAN; dx64.len()];
                 let x = Mat::new(&x, tokens, inputs);
                 kernels.linear_forward(
                     MatMut::new(&mut y, tokens, outputs),
@@ -171,15 +188,19 @@ mod tests {
                     &mut scratch,
                 );
                 assert_close(&y, &y64, 2e-6);
-                let mut dx_view = MatMut::new(&mut dx, tokens, inputs);
                 let dy = Mat::new(&dy, tokens, outputs);
                 let block = ty.block_len();
                 let half = (inputs / 2).next_multiple_of(block);
-                for (first, cols) in [(0, half), (half, inputs - half)] {
-                    let part = dx_view.col_range(first, cols);
-                    kernels.linear_backward(part, dy, &weight, first, &mut scratch);
+                for (dx, accumulate) in [(&mut dx, true), (&mut written, false)] {
+                    let mut dx = MatMut::new(dx, tokens, inputs);
+                    for (first, cols) in [(0, half), (half, inputs - half)] {
+                        let part = dx.col_range(first, cols);
+                        kernels.linear_backward(part, accumulate, dy, &weight, first, &mut scratch);
+                    }
                 }
                 assert_close(&dx, &dx64, 2e-6);
+                let new: Vec<f64> = dx64.iter().map(|dx| dx - 1.0).collect();
+                assert_close(&written, &new, 2e-6);
             }
         }
     }
