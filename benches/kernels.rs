@@ -156,7 +156,7 @@ fn rounded_rows(kernels: &Kernels, limits: &Limits) {
                     let bytes = &w[row * w.len() / outputs..][..256 * w.len() / outputs];
                     let weight = linear::Stored { bytes, ..weight };
                     let x = Mat::new(x, tokens, inputs);
-                    kernels.linear_forward(y.col_range(row, 256), x, &weight, &mut scratch);
+                    kernels.linear_forward(y.col_range(row, 256), x, &weight, &[], &mut scratch);
                 }
             });
             print_row(
@@ -195,7 +195,7 @@ fn linear_rows(kernels: &Kernels, limits: &Limits) {
                     let weight = linear::Stored { bytes, ..weight };
                     let mut y = MatMut::new(&mut y, TOKENS, outputs);
                     let x = Mat::new(&x, TOKENS, inputs);
-                    kernels.linear_forward(y.col_range(row, rows), x, &weight, &mut scratch);
+                    kernels.linear_forward(y.col_range(row, rows), x, &weight, &[], &mut scratch);
                 }
             });
             let flop = Work::Flop((2 * TOKENS * inputs * outputs) as f64);

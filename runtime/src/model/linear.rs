@@ -335,13 +335,12 @@ impl<'a> Rows<'a> {
             self.halve(y, piece, &|rows, y| rows.thick(y, x));
             return;
         }
-        let weight = self.stored(y.cols());
+        let (weight, bias) = (self.stored(y.cols()), self.bias(&y));
         with_floats(SCRATCH, |scratch| {
             let kernels = self.linear.kernels;
-            kernels.linear_forward(y.reborrow(), x, &weight, scratch);
+            kernels.linear_forward(y.reborrow(), x, &weight, bias, scratch);
         });
-        self.add_terms(y.reborrow());
-        self.add_bias(y);
+        self.add_terms(y);
     }
 
     /// Adds the terms to outputs from the first on.
@@ -355,9 +354,15 @@ impl<'a> Rows<'a> {
         }
     }
 
+    /// What is added to the outputs of `y`; empty without a bias.
+    fn bias(self, y: &MatMut<'_>) -> &'a [f32] {
+        let bias = self.linear.bias.as_deref();
+        bias.map_or(&[], |bias| &bias[self.first..][..y.cols()])
+    }
+
     fn add_bias(self, mut y: MatMut<'_>) {
-        if let Some(bias) = &self.linear.bias {
-            let bias = &bias[self.first..][..y.cols()];
+        let bias = self.bias(&y);
+        if !bias.is_empty() {
             for token in 0..y.rows() {
                 self.linear.kernels.add(y.row_mut(token), bias);
             }

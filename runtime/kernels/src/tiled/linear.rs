@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 
+use crate::panel::Before;
 use crate::product::{Mat, MatMut};
 use crate::{Kernels, QuantType};
 
@@ -68,8 +69,8 @@ impl Columns<'_> {
 }
 
 impl Kernels {
-    /// [`ops::linear::forward`](crate::ops::linear::forward) without a bias: writes `y`
-    /// `[T, outputs]` from `x` `[T, inputs]`. Efficient for outputs in multiples of 64, 64 to 512
+    /// [`ops::linear::forward`](crate::ops::linear::forward): writes `y` `[T, outputs]` from `x` `[T, inputs]` and
+    /// `bias` `[outputs]`, which may be empty. Efficient for outputs in multiples of 64, 64 to 512
     /// of them. `scratch` holds at least [`SCRATCH`] floats.
     ///
     /// # Panics
@@ -79,6 +80,7 @@ impl Kernels {
         mut y: MatMut<'_>,
         x: Mat<'_>,
         weight: &Stored<'_>,
+        bias: &[f32],
         scratch: &mut [f32],
     ) {
         let (outputs, inputs, strip) = (y.cols(), weight.inputs, self.strip());
@@ -102,7 +104,12 @@ impl Kernels {
                     self.pack_panel(panel, decoded.t());
                 }
             }
-            self.product_panel(y.reborrow(), from > 0, x.col_range(from, depth), panel);
+            let before = match from {
+                0 if bias.is_empty() => Before::Nothing,
+                0 => Before::Row(bias),
+                _ => Before::Result,
+            };
+            self.product_panel_onto(y.reborrow(), before, x.col_range(from, depth), panel);
         }
     }
 
@@ -169,8 +176,15 @@ mod tests {
             let (x, dy) = (random(2, tokens * inputs), random(3, tokens * outputs));
             let wide = |x: &[f32]| x.iter().map(|&x| x as f64).collect::<Vec<_>>();
             let (w64, x64, dy64) = (wide(&decoded), wide(&x), wide(&dy));
-            let (mut y64, mut dx64) = (vec![0.0; tokens * outputs], vec![1.0; tokens * inputs]);
-            reference::forward(&mut y64, &x64, &w64, &[], inputs);
+            let mut dx64 = vec![1.0; tokens * inputs];
+            let bias = random(4, outputs);
+            let bias64 = wide(&bias);
+            let forward = |bias: &[f64]| {
+                let mut y64 = vec![0.0; tokens * outputs];
+                reference::forward(&mut y64, &x64, &w64, bias, inputs);
+                y64
+            };
+            let [y64, biased64] = [&[], &bias64[..]].map(forward);
             reference::backward(&mut dx64, &dy64, &w64, inputs);
             let weight = Stored {
                 quant_type: ty,
@@ -181,13 +195,11 @@ mod tests {
                 let (mut y, mut dx) = (vec![f32::NAN; y64.len()], vec![1.0; dx64.len()]);
                 let mut written = vec![f32::NAN; dx64.len()];
                 let x = Mat::new(&x, tokens, inputs);
-                kernels.linear_forward(
-                    MatMut::new(&mut y, tokens, outputs),
-                    x,
-                    &weight,
-                    &mut scratch,
-                );
-                assert_close(&y, &y64, 2e-6);
+                for (bias, want) in [(&[][..], &y64), (&bias, &biased64)] {
+                    let y_view = MatMut::new(&mut y, tokens, outputs);
+                    kernels.linear_forward(y_view, x, &weight, bias, &mut scratch);
+                    assert_close(&y, want, 2e-6);
+                }
                 let dy = Mat::new(&dy, tokens, outputs);
                 let block = ty.block_len();
                 let half = (inputs / 2).next_multiple_of(block);
