@@ -226,7 +226,7 @@ pub(crate) fn tiles(rows: usize) -> impl Iterator<Item = std::ops::Range<usize>>
 /// Copies a row of at most a strip, and zeros behind it. Whole strips are copied in registers.
 #[inline(always)]
 fn copy_padded(out: &mut [f32], row: &[f32]) {
-    if row.len() == out.len() {
+    if row.len() == out.len() && out.len().is_multiple_of(NARROW) {
         let outs = out.as_chunks_mut::<NARROW>().0;
         for (out, row) in outs.iter_mut().zip(row.as_chunks().0) {
             *out = *row;
