@@ -33,6 +33,9 @@ fn main() {
     if wanted("rounded") {
         rounded_rows(kernels, &limits);
     }
+    if wanted("halves") {
+        halves_rows(kernels, &limits);
+    }
     if wanted("attention") {
         attention_rows(kernels, &limits);
     }
@@ -170,6 +173,40 @@ fn rounded_rows(kernels: &Kernels, limits: &Limits) {
         }
     }
 }
+
+/// BF16 with activations as they are and, where the processor can, rounded to BF16.
+fn halves_rows(kernels: &Kernels, limits: &Limits) {
+    let (inputs, outputs, ty) = (2048, 2048, QuantType::BF16);
+    let (x, mut y) = (random(1, TOKENS * inputs), vec![0.0; TOKENS * outputs]);
+    let w = vec![0x11; outputs * ty.row_bytes(inputs).expect("whole blocks")];
+    let mut scratch = vec![0.0; linear::SCRATCH];
+    let floats: Multiply = Kernels::linear_forward;
+    let halves: Multiply = Kernels::linear_halves;
+    for tokens in [9, 32, 128, 512] {
+        for (name, multiply) in [("floats", floats), ("halves", halves)] {
+            if name == "halves" && !kernels.multiplies_halves(ty, inputs) {
+                continue;
+            }
+            let took = time(|| {
+                let mut y = MatMut::new(&mut y[..tokens * outputs], tokens, outputs);
+                for row in (0..outputs).step_by(128) {
+                    let weight = linear::Stored {
+                        quant_type: ty,
+                        bytes: &w[row * w.len() / outputs..][..128 * w.len() / outputs],
+                        inputs,
+                    };
+                    let x = Mat::new(&x[..tokens * inputs], tokens, inputs);
+                    let y = y.col_range(row, 128);
+                    multiply(kernels, y, x, &weight, &[], &mut scratch);
+                }
+            });
+            let flop = Work::Flop((2 * tokens * inputs * outputs) as f64);
+            print_row(&format!("{name} {ty} {tokens}"), took, flop, 1, limits, "");
+        }
+    }
+}
+
+type Multiply = fn(&Kernels, MatMut<'_>, Mat<'_>, &linear::Stored<'_>, &[f32], &mut [f32]);
 
 fn linear_rows(kernels: &Kernels, limits: &Limits) {
     for ty in [

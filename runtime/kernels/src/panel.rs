@@ -35,6 +35,20 @@ pub(crate) enum Before<'a> {
     Row(&'a [f32]),
 }
 
+impl<'a> Before<'a> {
+    /// What the product from depth `from` on is added to in a layer with a bias, which may be empty.
+    pub(crate) fn first(from: usize, bias: &'a [f32]) -> Self {
+        match from {
+            0 if bias.is_empty() => Self::Nothing,
+            0 => Self::Row(bias),
+            _ => Self::Result,
+        }
+    }
+}
+
+/// Multiplies rows with one strip.
+type ProductStrip = fn(&Kernels, MatMut<'_>, bool, Mat<'_>, &[f32]);
+
 impl Kernels {
     /// Columns of one strip.
     pub fn strip(&self) -> usize {
@@ -106,10 +120,35 @@ impl Kernels {
     /// As there, or if a row has another length than those of `c`.
     pub(crate) fn product_panel_onto(
         &self,
+        c: MatMut<'_>,
+        before: Before<'_>,
+        a: Mat<'_>,
+        panel: &[f32],
+    ) {
+        self.product_strips(c, before, a, panel, Self::product_strip);
+    }
+
+    /// The same for `a` and a panel of cells of two BF16 numbers each: see [`crate::halves`].
+    ///
+    /// # Panics
+    /// As there.
+    pub(crate) fn product_halves(
+        &self,
+        c: MatMut<'_>,
+        before: Before<'_>,
+        a: Mat<'_>,
+        panel: &[f32],
+    ) {
+        self.product_strips(c, before, a, panel, Self::product_strip_halves);
+    }
+
+    fn product_strips(
+        &self,
         mut c: MatMut<'_>,
         before: Before<'_>,
         a: Mat<'_>,
         panel: &[f32],
+        product_strip: ProductStrip,
     ) {
         let (m, n, k) = (c.rows(), c.cols(), a.cols());
         assert_eq!(a.rows(), m, "rows of a and c");
@@ -152,7 +191,7 @@ impl Kernels {
                         (0..rows).for_each(|i| copy_padded(c.row_mut(i), &row[col..][..cols]));
                     }
                     let accumulate = depth > 0 || !matches!(before, Before::Nothing);
-                    self.product_strip(c, accumulate, a, b);
+                    product_strip(self, c, accumulate, a, b);
                 }
             }
         }

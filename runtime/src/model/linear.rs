@@ -125,6 +125,10 @@ impl Linear {
         let y = MatMut::new(y, tokens, self.outputs());
         match &x.rounded {
             Some(rounded) if self.multiplies_rounded() => rows.rounded(y, rounded),
+            _ if x.coarse && tokens > Kernels::THIN_TOKENS && self.multiplies_halves() => {
+                let x = Mat::new(x.floats, tokens, self.inputs());
+                rows.thick(y, x, Kernels::linear_halves);
+            }
             _ => rows.floats(y, x.floats),
         }
     }
@@ -132,6 +136,12 @@ impl Linear {
     /// Whether [`Linear::forward_input`] can use rounded activations.
     pub fn multiplies_rounded(&self) -> bool {
         self.kernels.multiplies_rounded(self.weight.quant_type())
+    }
+
+    /// Whether [`Linear::forward_input`] rounds the activations of more than a few tokens to BF16 where it may.
+    fn multiplies_halves(&self) -> bool {
+        let ty = self.weight.quant_type();
+        self.kernels.multiplies_halves(ty, self.inputs())
     }
 
     /// [`Linear::forward`] into columns of a wider matrix.
@@ -224,6 +234,9 @@ impl Linear {
     }
 }
 
+/// A product of the kernels with many tokens.
+type Multiply = fn(&Kernels, MatMut<'_>, Mat<'_>, &Stored<'_>, &[f32], &mut [f32]);
+
 /// Some outputs of a layer, from `first` on, while its forward is cut into pieces.
 #[derive(Clone, Copy)]
 struct Rows<'a> {
@@ -258,7 +271,10 @@ impl<'a> Rows<'a> {
         match y.rows() {
             0 => {}
             1..=Kernels::THIN_TOKENS => self.thin(y, x),
-            tokens => self.thick(y, Mat::new(x, tokens, self.linear.inputs())),
+            tokens => {
+                let x = Mat::new(x, tokens, self.linear.inputs());
+                self.thick(y, x, Kernels::linear_forward);
+            }
         }
     }
 
@@ -329,16 +345,16 @@ impl<'a> Rows<'a> {
     }
 
     /// Many tokens: decoded tiles, each multiplied with all tokens.
-    fn thick(self, mut y: MatMut<'_>, x: Mat<'_>) {
+    fn thick(self, mut y: MatMut<'_>, x: Mat<'_>, multiply: Multiply) {
         let piece = thick_rows(self.linear.outputs()).min(FLOAT_ROWS);
         if y.cols() > piece {
-            self.halve(y, piece, &|rows, y| rows.thick(y, x));
+            self.halve(y, piece, &|rows, y| rows.thick(y, x, multiply));
             return;
         }
         let (weight, bias) = (self.stored(y.cols()), self.bias(&y));
         with_floats(SCRATCH, |scratch| {
             let kernels = self.linear.kernels;
-            kernels.linear_forward(y.reborrow(), x, &weight, bias, scratch);
+            multiply(kernels, y.reborrow(), x, &weight, bias, scratch);
         });
         self.add_terms(y);
     }

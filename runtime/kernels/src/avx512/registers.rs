@@ -157,3 +157,19 @@ pub(super) const fn levels_repeating<const N: usize>(first: i8, step: i8) -> [f3
     }
     levels
 }
+
+/// The same bits as pairs of BF16.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bf16")]
+pub(super) fn as_halves(cells: __m512) -> __m512bh {
+    // SAFETY: both are 64 bytes of which any are valid.
+    unsafe { core::mem::transmute(cells) }
+}
+
+/// Rounded to BF16, the elements of `low` before those of `high`: sixteen cells.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bf16")]
+pub(super) fn round_to_halves(low: __m512, high: __m512) -> __m512 {
+    // SAFETY: as in `as_halves`.
+    unsafe { core::mem::transmute(_mm512_cvtne2ps_pbh(high, low)) }
+}

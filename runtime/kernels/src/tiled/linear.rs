@@ -83,13 +83,28 @@ impl Kernels {
         bias: &[f32],
         scratch: &mut [f32],
     ) {
-        let (outputs, inputs, strip) = (y.cols(), weight.inputs, self.strip());
-        let (panel, decoded) = scratch.split_at_mut(PANEL);
-        let depth = PANEL / outputs.next_multiple_of(strip) / RUN * RUN;
+        let (outputs, inputs) = (y.cols(), weight.inputs);
+        let depth = PANEL / outputs.next_multiple_of(self.strip()) / RUN * RUN;
         assert!(depth > 0, "{outputs} outputs at once");
         for from in (0..inputs).step_by(depth) {
             let depth = depth.min(inputs - from);
-            let panel = &mut panel[..self.panel_len(depth, outputs)];
+            let panel = self.forward_panel(scratch, weight, (outputs, from..from + depth));
+            let before = Before::first(from, bias);
+            self.product_panel_onto(y.reborrow(), before, x.col_range(from, depth), panel);
+        }
+    }
+
+    /// The panel of columns `cols`, at most as many as fit, of the first `outputs` rows of a weight.
+    pub(crate) fn forward_panel<'s>(
+        &self,
+        scratch: &'s mut [f32],
+        weight: &Stored<'_>,
+        (outputs, cols): (usize, Range<usize>),
+    ) -> &'s [f32] {
+        let (from, depth, strip) = (cols.start, cols.len(), self.strip());
+        let len = self.panel_len(depth, outputs);
+        let (panel, decoded) = scratch.split_at_mut(len);
+        {
             let strips = panel.chunks_exact_mut(depth * strip);
             for (row, panel) in (0..outputs).step_by(strip).zip(strips) {
                 let rows = strip.min(outputs - row);
@@ -104,13 +119,8 @@ impl Kernels {
                     self.pack_panel(panel, decoded.t());
                 }
             }
-            let before = match from {
-                0 if bias.is_empty() => Before::Nothing,
-                0 => Before::Row(bias),
-                _ => Before::Result,
-            };
-            self.product_panel_onto(y.reborrow(), before, x.col_range(from, depth), panel);
         }
+        panel
     }
 
     /// [`ops::linear::backward`](crate::ops::linear::backward) for some columns: writes to `dx`
