@@ -10,13 +10,14 @@
 //! once. Denormal numbers count as 0, in what is read and in what is written. This is what `vdpbf16ps` does; the
 //! functions here say the same without it.
 
-use crate::panel::{Before, NARROW, store_cols};
+use crate::panel::{Before, WIDE, store_cols};
 use crate::product::{Mat, MatMut};
 use crate::tiled::linear::Stored;
 use crate::{Kernels, QuantType};
 
-/// Tokens whose rounded activations lie beside a panel.
-pub(crate) const TOKENS: usize = 96;
+/// Tokens whose rounded activations lie beside a panel, and their cells.
+const TOKENS: usize = 96;
+const DEPTH: usize = 256;
 
 impl Kernels {
     /// Whether this table multiplies matrices of this type, with rows of `inputs` elements, in halves.
@@ -43,10 +44,9 @@ impl Kernels {
             inputs: inputs / 2,
             ..*weight
         };
-        let (scratch, rounded) = scratch.split_at_mut(scratch.len() - self.halves_len());
-        let depth = self.halves_len() / TOKENS;
-        for from in (0..cells.inputs).step_by(depth) {
-            let depth = depth.min(cells.inputs - from);
+        let (rounded, scratch) = scratch.split_at_mut(TOKENS * DEPTH);
+        for from in (0..cells.inputs).step_by(DEPTH) {
+            let depth = DEPTH.min(cells.inputs - from);
             let panel = self.forward_panel(scratch, &cells, (outputs, from..from + depth));
             for token in (0..x.rows()).step_by(TOKENS) {
                 let tokens = TOKENS.min(x.rows() - token);
@@ -60,11 +60,6 @@ impl Kernels {
                 self.product_halves(y.row_range(token, tokens), before, rounded, panel);
             }
         }
-    }
-
-    /// Floats of scratch that rounded activations take.
-    fn halves_len(&self) -> usize {
-        TOKENS * 256
     }
 
     /// Writes `x` rounded to BF16 as cells.
@@ -139,7 +134,7 @@ pub(crate) fn product_strip(
     strip: usize,
 ) {
     for i in 0..c.rows() {
-        let mut sums = [0.0; crate::panel::WIDE];
+        let mut sums = [0.0; WIDE];
         for (&a, b) in a.row(i).iter().zip(b.chunks_exact(strip)) {
             let [a_low, a_high] = halves(a);
             for (sum, &b) in sums.iter_mut().zip(b) {
@@ -152,8 +147,6 @@ pub(crate) fn product_strip(
         store_cols(c.row_mut(i), accumulate, &sums[..cols]);
     }
 }
-
-const _: () = assert!(NARROW <= crate::panel::WIDE, "sums of any strip");
 
 #[cfg(test)]
 mod tests {

@@ -11,7 +11,7 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 pub mod blocks;
-pub mod halves;
+mod halves;
 pub mod low_rank;
 #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
 mod neon;

@@ -97,18 +97,21 @@ pub(super) fn elementwise(y: &mut [f32], x: &[f32], work: fn(&Kernels, &mut [f32
         .for_each(|(y, x)| work(kernels, y, x));
 }
 
-/// The summed loss of rows of logits `[T, V]`, which become its gradient times `scale`: see
+/// The loss of each row of logits `[T, V]`, which become the gradient times `scale`: see
 /// [`Kernels::softmax_cross_entropy`]. Runs in the calling thread's pool.
 ///
 /// # Panics
 /// If a label is neither `IGNORED` nor below `vocabulary`.
-pub fn cross_entropy(logits: &mut [f32], labels: &[i32], vocabulary: usize, scale: f32) -> f64 {
+pub fn cross_entropy(
+    logits: &mut [f32],
+    labels: &[i32],
+    vocabulary: usize,
+    scale: f32,
+) -> Vec<f64> {
     let kernels = Kernels::detect();
     let rows = logits.par_chunks_mut(vocabulary).zip(labels.par_chunks(1));
-    let losses =
-        rows.map(|(row, label)| kernels.softmax_cross_entropy(row, label, vocabulary, scale));
-    // Added up in the order of the rows, whatever thread had them.
-    losses.collect::<Vec<f64>>().iter().sum()
+    rows.map(|(row, label)| kernels.softmax_cross_entropy(row, label, vocabulary, scale))
+        .collect()
 }
 
 /// Tokens that one piece of an elementwise operator works on.

@@ -123,9 +123,11 @@ pub fn loss(
             .zip(chunk)
             .for_each(|(l, &(_, label))| *l = label);
         let (labels, vocabulary) = (&labels[..n], shape.vocabulary);
-        sum += llama
+        let losses = llama
             .pool()
             .run(|| cross_entropy(logits, labels, vocabulary, scale));
+        // Row after row, so that the sum does not depend on chunks and threads.
+        losses.into_iter().for_each(|loss| sum += loss);
         let Some(dhidden) = &mut dhidden else {
             continue;
         };
