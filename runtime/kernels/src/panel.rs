@@ -215,6 +215,35 @@ impl Kernels {
         }
     }
 
+    /// Writes `x` rounded to BF16 as cells.
+    #[allow(unsafe_code)] // calls code compiled for an instruction set
+    pub(crate) fn round_to_halves(&self, out: &mut [f32], x: &[f32]) {
+        #[cfg(target_arch = "x86_64")]
+        if self.halves {
+            // SAFETY: a table with halves leaves the crate only after the processor was seen to have them
+            // (`Kernels::available`).
+            return unsafe { crate::avx512::halves::round(out, x) };
+        }
+        crate::halves::round(out, x);
+    }
+
+    /// `c (+)= a b` for one strip of cells.
+    #[allow(unsafe_code)] // calls code compiled for an instruction set
+    pub(crate) fn product_strip_halves(
+        &self,
+        c: MatMut<'_>,
+        accumulate: bool,
+        a: Mat<'_>,
+        b: &[f32],
+    ) {
+        #[cfg(target_arch = "x86_64")]
+        if self.halves {
+            // SAFETY: as in `round_to_halves`.
+            return unsafe { crate::avx512::halves::product_strip(c, accumulate, a, b) };
+        }
+        crate::halves::product_strip(c, accumulate, a, b, self.strip());
+    }
+
     /// Brings what lies `ahead` of `bytes`, behind their end perhaps, closer. Only a hint.
     #[allow(unsafe_code)] // calls code compiled for an instruction set
     pub(crate) fn ask_for(&self, bytes: &[u8], ahead: usize) {
