@@ -174,7 +174,7 @@ fn rounded_rows(kernels: &Kernels, limits: &Limits) {
     }
 }
 
-/// BF16 with activations as they are and, where the processor can, rounded to BF16.
+/// BF16 with activations as they are and, where the processor can, split in two BF16 numbers.
 fn halves_rows(kernels: &Kernels, limits: &Limits) {
     let (inputs, outputs, ty) = (2048, 2048, QuantType::BF16);
     let (x, mut y) = (random(1, TOKENS * inputs), vec![0.0; TOKENS * outputs]);
@@ -182,7 +182,7 @@ fn halves_rows(kernels: &Kernels, limits: &Limits) {
     let mut scratch = vec![0.0; linear::SCRATCH];
     let floats: Multiply = Kernels::linear_forward;
     let halves: Multiply = Kernels::linear_halves;
-    for tokens in [9, 32, 128, 512] {
+    for tokens in [9, 16, 32, 64, 128, 512] {
         for (name, multiply) in [("floats", floats), ("halves", halves)] {
             if name == "halves" && !kernels.multiplies_halves(ty, inputs) {
                 continue;

@@ -215,16 +215,16 @@ impl Kernels {
         }
     }
 
-    /// Writes `x` rounded to BF16 as cells.
+    /// Writes `x` rounded to BF16 as cells to `out`, and what that leaves of it, rounded as well, to `rest`.
     #[allow(unsafe_code)] // calls code compiled for an instruction set
-    pub(crate) fn round_to_halves(&self, out: &mut [f32], x: &[f32]) {
+    pub(crate) fn split_in_halves(&self, out: &mut [f32], rest: &mut [f32], x: &[f32]) {
         #[cfg(target_arch = "x86_64")]
         if self.halves {
             // SAFETY: a table with halves leaves the crate only after the processor was seen to have them
             // (`Kernels::available`).
-            return unsafe { crate::avx512::halves::round(out, x) };
+            return unsafe { crate::avx512::halves::split(out, rest, x) };
         }
-        crate::halves::round(out, x);
+        crate::halves::split(out, rest, x);
     }
 
     /// `c (+)= a b` for one strip of cells.
@@ -238,7 +238,7 @@ impl Kernels {
     ) {
         #[cfg(target_arch = "x86_64")]
         if self.halves {
-            // SAFETY: as in `round_to_halves`.
+            // SAFETY: as in `split_in_halves`.
             return unsafe { crate::avx512::halves::product_strip(c, accumulate, a, b) };
         }
         crate::halves::product_strip(c, accumulate, a, b, self.strip());

@@ -125,7 +125,7 @@ impl Linear {
         let y = MatMut::new(y, tokens, self.outputs());
         match &x.rounded {
             Some(rounded) if self.multiplies_rounded() => rows.rounded(y, rounded),
-            _ if x.coarse && tokens > Kernels::THIN_TOKENS && self.multiplies_halves() => {
+            _ if x.coarse && self.multiplies_halves(tokens) => {
                 let x = Mat::new(x.floats, tokens, self.inputs());
                 rows.thick(y, x, Kernels::linear_halves);
             }
@@ -138,10 +138,11 @@ impl Linear {
         self.kernels.multiplies_rounded(self.weight.quant_type())
     }
 
-    /// Whether [`Linear::forward_input`] rounds the activations of more than a few tokens to BF16 where it may.
-    fn multiplies_halves(&self) -> bool {
+    /// Whether [`Linear::forward_input`] splits the activations of so many tokens where it may round.
+    fn multiplies_halves(&self, tokens: usize) -> bool {
         let ty = self.weight.quant_type();
-        self.kernels.multiplies_halves(ty, self.inputs())
+        (Kernels::THIN_TOKENS + 1..=Kernels::HALVES_TOKENS).contains(&tokens)
+            && self.kernels.multiplies_halves(ty, self.inputs())
     }
 
     /// [`Linear::forward`] into columns of a wider matrix.

@@ -3,7 +3,7 @@
 use core::arch::x86_64::*;
 
 use super::panel::kernel;
-use super::registers::{as_halves, load, round_to_halves, store};
+use super::registers::{as_halves, load, round_to_halves, store, widen_halves};
 
 /// A cell of `a`, spread, times those of `b`, added to the sums.
 #[inline]
@@ -16,13 +16,22 @@ kernel!("avx512f,avx512bf16", multiply_add);
 
 /// See [`crate::halves`].
 #[target_feature(enable = "avx512f,avx512bf16")]
-pub(crate) fn round(out: &mut [f32], x: &[f32]) {
-    let (pairs, rest) = x.as_chunks::<32>();
-    let (cells, last) = out.as_chunks_mut::<16>();
-    for (out, x) in cells.iter_mut().zip(pairs) {
-        let (low, high) = x.split_at(16);
-        let [low, high] = [low, high].map(|half| load(half.first_chunk().expect("sixteen")));
-        store(out, round_to_halves(low, high));
+pub(crate) fn split(out: &mut [f32], rest: &mut [f32], x: &[f32]) {
+    let (pairs, x_last) = x.as_chunks::<32>();
+    let (outs, out_last) = out.as_chunks_mut::<16>();
+    let (rests, rest_last) = rest.as_chunks_mut::<16>();
+    for ((out, rest), x) in outs.iter_mut().zip(rests).zip(pairs) {
+        let (first, second) = x.split_at(16);
+        let [first, second] =
+            [first, second].map(|part| load(part.first_chunk().expect("sixteen")));
+        let cells = round_to_halves(first, second);
+        let [near_first, near_second] = widen_halves(cells);
+        let [first, second] = [
+            _mm512_sub_ps(first, near_first),
+            _mm512_sub_ps(second, near_second),
+        ];
+        store(out, cells);
+        store(rest, round_to_halves(first, second));
     }
-    crate::halves::round(last, rest);
+    crate::halves::split(out_last, rest_last, x_last);
 }
