@@ -33,6 +33,9 @@ fn main() {
     if wanted("rounded") {
         rounded_rows(kernels, &limits);
     }
+    if wanted("halves") {
+        halves_rows(kernels, &limits);
+    }
     if wanted("attention") {
         attention_rows(kernels, &limits);
     }
@@ -156,7 +159,7 @@ fn rounded_rows(kernels: &Kernels, limits: &Limits) {
                     let bytes = &w[row * w.len() / outputs..][..256 * w.len() / outputs];
                     let weight = linear::Stored { bytes, ..weight };
                     let x = Mat::new(x, tokens, inputs);
-                    kernels.linear_forward(y.col_range(row, 256), x, &weight, &mut scratch);
+                    kernels.linear_forward(y.col_range(row, 256), x, &weight, &[], &mut scratch);
                 }
             });
             print_row(
@@ -170,6 +173,40 @@ fn rounded_rows(kernels: &Kernels, limits: &Limits) {
         }
     }
 }
+
+/// BF16 with activations as they are and, where the processor can, split in two BF16 numbers.
+fn halves_rows(kernels: &Kernels, limits: &Limits) {
+    let (inputs, outputs, ty) = (2048, 2048, QuantType::BF16);
+    let (x, mut y) = (random(1, TOKENS * inputs), vec![0.0; TOKENS * outputs]);
+    let w = vec![0x11; outputs * ty.row_bytes(inputs).expect("whole blocks")];
+    let mut scratch = vec![0.0; linear::SCRATCH];
+    let floats: Multiply = Kernels::linear_forward;
+    let halves: Multiply = Kernels::linear_halves;
+    for tokens in [9, 16, 32, 64, 128, 512] {
+        for (name, multiply) in [("floats", floats), ("halves", halves)] {
+            if name == "halves" && !kernels.multiplies_halves(ty, inputs) {
+                continue;
+            }
+            let took = time(|| {
+                let mut y = MatMut::new(&mut y[..tokens * outputs], tokens, outputs);
+                for row in (0..outputs).step_by(128) {
+                    let weight = linear::Stored {
+                        quant_type: ty,
+                        bytes: &w[row * w.len() / outputs..][..128 * w.len() / outputs],
+                        inputs,
+                    };
+                    let x = Mat::new(&x[..tokens * inputs], tokens, inputs);
+                    let y = y.col_range(row, 128);
+                    multiply(kernels, y, x, &weight, &[], &mut scratch);
+                }
+            });
+            let flop = Work::Flop((2 * tokens * inputs * outputs) as f64);
+            print_row(&format!("{name} {ty} {tokens}"), took, flop, 1, limits, "");
+        }
+    }
+}
+
+type Multiply = fn(&Kernels, MatMut<'_>, Mat<'_>, &linear::Stored<'_>, &[f32], &mut [f32]);
 
 fn linear_rows(kernels: &Kernels, limits: &Limits) {
     for ty in [
@@ -195,7 +232,7 @@ fn linear_rows(kernels: &Kernels, limits: &Limits) {
                     let weight = linear::Stored { bytes, ..weight };
                     let mut y = MatMut::new(&mut y, TOKENS, outputs);
                     let x = Mat::new(&x, TOKENS, inputs);
-                    kernels.linear_forward(y.col_range(row, rows), x, &weight, &mut scratch);
+                    kernels.linear_forward(y.col_range(row, rows), x, &weight, &[], &mut scratch);
                 }
             });
             let flop = Work::Flop((2 * TOKENS * inputs * outputs) as f64);
@@ -207,7 +244,7 @@ fn linear_rows(kernels: &Kernels, limits: &Limits) {
                     let cols = 256.min(inputs - col);
                     let mut dx = MatMut::new(&mut dx, TOKENS, inputs);
                     let (dx, dy) = (dx.col_range(col, cols), Mat::new(&y, TOKENS, outputs));
-                    kernels.linear_backward(dx, dy, &weight, col, &mut scratch);
+                    kernels.linear_backward(dx, true, dy, &weight, col, &mut scratch);
                 }
             });
             let name = format!("linear {ty} {TOKENS} x {inputs} -> {outputs}, backward");

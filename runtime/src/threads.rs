@@ -1,6 +1,6 @@
 //! The worker pool: a fixed number of threads that sleep when there is nothing to do.
 //!
-//! Work is cut into the same pieces for any number of threads, so results do not
+//! Sums are cut into the same pieces for any number of threads, so results do not
 //! depend on it.
 
 use std::sync::Arc;

@@ -11,6 +11,7 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 pub mod blocks;
+mod halves;
 pub mod low_rank;
 #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
 mod neon;
@@ -51,6 +52,8 @@ pub struct Kernels {
     product_thin: product_thin::ProductThin,
     /// None: this table multiplies floats only.
     rounded: Option<&'static rounded::RoundedKernels>,
+    /// Whether the processor multiplies pairs of BF16.
+    halves: bool,
 }
 
 impl Kernels {
@@ -87,6 +90,7 @@ impl Kernels {
             Self::avx_vnni(),
             Self::avx512(),
             Self::avx512_vnni(),
+            Self::avx512_bf16(),
             Self::neon(),
             Self::neon_dotprod(),
             Self::neon_i8mm(),
@@ -154,6 +158,7 @@ impl Kernels {
             decode: blocks::decode,
             product_thin: product_thin::product_thin,
             rounded: None,
+            halves: false,
         };
         Some(&TABLE)
     }
@@ -170,6 +175,7 @@ impl Kernels {
                 decode: avx2::decode,
                 product_thin: avx2::product_thin,
                 rounded: Some(&avx2::rounded::KERNELS),
+                halves: false,
             };
             return Some(&TABLE);
         }
@@ -185,6 +191,7 @@ impl Kernels {
                 decode: avx2::decode,
                 product_thin: avx2::product_thin,
                 rounded: Some(&avx2::vnni::KERNELS),
+                halves: false,
             };
             return Some(&TABLE);
         }
@@ -206,6 +213,7 @@ impl Kernels {
                 product_thin: avx512::product_thin,
                 // Wider vectors of bytes pay with VNNI.
                 rounded: Some(&avx2::rounded::KERNELS),
+                halves: false,
             };
             return Some(&TABLE);
         }
@@ -221,6 +229,23 @@ impl Kernels {
                 decode: avx512::decode,
                 product_thin: avx512::product_thin,
                 rounded: Some(&avx512::vnni::KERNELS),
+                halves: false,
+            };
+            return Some(&TABLE);
+        }
+        None
+    }
+
+    fn avx512_bf16() -> Option<&'static Self> {
+        #[cfg(target_arch = "x86_64")]
+        if Self::avx512_vnni().is_some() && is_x86_feature_detected!("avx512bf16") {
+            static TABLE: Kernels = Kernels {
+                name: "avx512bf16",
+                isa: Isa::Avx512,
+                decode: avx512::decode,
+                product_thin: avx512::product_thin,
+                rounded: Some(&avx512::vnni::KERNELS),
+                halves: true,
             };
             return Some(&TABLE);
         }
@@ -236,6 +261,7 @@ impl Kernels {
                 decode: neon::decode,
                 product_thin: neon::product_thin,
                 rounded: Some(&neon::rounded::KERNELS),
+                halves: false,
             };
             return Some(&TABLE);
         }
@@ -251,6 +277,7 @@ impl Kernels {
                 decode: neon::decode,
                 product_thin: neon::product_thin,
                 rounded: Some(&neon::dotprod::KERNELS),
+                halves: false,
             };
             return Some(&TABLE);
         }
@@ -266,6 +293,7 @@ impl Kernels {
                 decode: neon::decode,
                 product_thin: neon::product_thin,
                 rounded: Some(&neon::i8mm::KERNELS),
+                halves: false,
             };
             return Some(&TABLE);
         }

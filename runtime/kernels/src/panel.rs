@@ -24,6 +24,31 @@ pub(crate) const NARROW: usize = 16;
 /// Columns of a strip with AVX-512: four vectors.
 pub(crate) const WIDE: usize = 64;
 
+/// What a product is added to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Before<'a> {
+    /// Nothing: it is written.
+    Nothing,
+    /// What is there.
+    Result,
+    /// A row that stands for every row, with an element for each column.
+    Row(&'a [f32]),
+}
+
+impl<'a> Before<'a> {
+    /// What the product from depth `from` on is added to in a layer with a bias, which may be empty.
+    pub(crate) fn first(from: usize, bias: &'a [f32]) -> Self {
+        match from {
+            0 if bias.is_empty() => Self::Nothing,
+            0 => Self::Row(bias),
+            _ => Self::Result,
+        }
+    }
+}
+
+/// Multiplies rows with one strip.
+type ProductStrip = fn(&Kernels, MatMut<'_>, bool, Mat<'_>, &[f32]);
+
 impl Kernels {
     /// Columns of one strip.
     pub fn strip(&self) -> usize {
@@ -81,7 +106,50 @@ impl Kernels {
     ///
     /// # Panics
     /// If the sizes do not fit, or the columns of `a` or `c` are not adjacent.
-    pub fn product_panel(&self, mut c: MatMut<'_>, accumulate: bool, a: Mat<'_>, panel: &[f32]) {
+    pub fn product_panel(&self, c: MatMut<'_>, accumulate: bool, a: Mat<'_>, panel: &[f32]) {
+        let before = match accumulate {
+            true => Before::Result,
+            false => Before::Nothing,
+        };
+        self.product_panel_onto(c, before, a, panel);
+    }
+
+    /// [`Kernels::product_panel`] added to something.
+    ///
+    /// # Panics
+    /// As there, or if a row has another length than those of `c`.
+    pub(crate) fn product_panel_onto(
+        &self,
+        c: MatMut<'_>,
+        before: Before<'_>,
+        a: Mat<'_>,
+        panel: &[f32],
+    ) {
+        self.product_strips(c, before, a, panel, Self::product_strip);
+    }
+
+    /// The same for `a` and a panel of cells of two BF16 numbers each: see [`crate::halves`].
+    ///
+    /// # Panics
+    /// As there.
+    pub(crate) fn product_halves(
+        &self,
+        c: MatMut<'_>,
+        before: Before<'_>,
+        a: Mat<'_>,
+        panel: &[f32],
+    ) {
+        self.product_strips(c, before, a, panel, Self::product_strip_halves);
+    }
+
+    fn product_strips(
+        &self,
+        mut c: MatMut<'_>,
+        before: Before<'_>,
+        a: Mat<'_>,
+        panel: &[f32],
+        product_strip: ProductStrip,
+    ) {
         let (m, n, k) = (c.rows(), c.cols(), a.cols());
         assert_eq!(a.rows(), m, "rows of a and c");
         if n == 0 {
@@ -92,9 +160,14 @@ impl Kernels {
         let height = panel.len() / n.next_multiple_of(strip);
         assert_eq!(panel.len(), self.panel_len(height, n), "a panel of {n}");
         assert!(k <= height, "{k} rows of a panel of {height} x {n}");
+        if let Before::Row(row) = before {
+            assert_eq!(row.len(), n, "an element for each column");
+        }
         if k == 0 {
-            if !accumulate {
-                c.fill(0.0);
+            match before {
+                Before::Nothing => c.fill(0.0),
+                Before::Result => {}
+                Before::Row(row) => (0..m).for_each(|i| c.row_mut(i).copy_from_slice(row)),
             }
             return;
         }
@@ -112,7 +185,13 @@ impl Kernels {
                     let cols = strip.min(n - col);
                     let b = &b[depth * strip..][..depths * strip];
                     let mut c = c.row_range(row, rows);
-                    self.product_strip(c.col_range(col, cols), accumulate || depth > 0, a, b);
+                    let mut c = c.col_range(col, cols);
+                    if let (Before::Row(row), 0) = (before, depth) {
+                        // They are still in the first-level cache when the sums are added.
+                        (0..rows).for_each(|i| copy_padded(c.row_mut(i), &row[col..][..cols]));
+                    }
+                    let accumulate = depth > 0 || !matches!(before, Before::Nothing);
+                    product_strip(self, c, accumulate, a, b);
                 }
             }
         }
@@ -134,6 +213,35 @@ impl Kernels {
             Isa::Neon => unsafe { crate::neon::panel::product_strip(c, accumulate, a, b) },
             _ => product_strip(c, accumulate, a, b),
         }
+    }
+
+    /// Writes `x` rounded to BF16 as cells to `out`, and what that leaves of it, rounded as well, to `rest`.
+    #[allow(unsafe_code)] // calls code compiled for an instruction set
+    pub(crate) fn split_in_halves(&self, out: &mut [f32], rest: &mut [f32], x: &[f32]) {
+        #[cfg(target_arch = "x86_64")]
+        if self.halves {
+            // SAFETY: a table with halves leaves the crate only after the processor was seen to have them
+            // (`Kernels::available`).
+            return unsafe { crate::avx512::halves::split(out, rest, x) };
+        }
+        crate::halves::split(out, rest, x);
+    }
+
+    /// `c (+)= a b` for one strip of cells.
+    #[allow(unsafe_code)] // calls code compiled for an instruction set
+    pub(crate) fn product_strip_halves(
+        &self,
+        c: MatMut<'_>,
+        accumulate: bool,
+        a: Mat<'_>,
+        b: &[f32],
+    ) {
+        #[cfg(target_arch = "x86_64")]
+        if self.halves {
+            // SAFETY: as in `split_in_halves`.
+            return unsafe { crate::avx512::halves::product_strip(c, accumulate, a, b) };
+        }
+        crate::halves::product_strip(c, accumulate, a, b, self.strip());
     }
 
     /// Brings what lies `ahead` of `bytes`, behind their end perhaps, closer. Only a hint.
@@ -186,7 +294,7 @@ pub(crate) fn tiles(rows: usize) -> impl Iterator<Item = std::ops::Range<usize>>
 /// Copies a row of at most a strip, and zeros behind it. Whole strips are copied in registers.
 #[inline(always)]
 fn copy_padded(out: &mut [f32], row: &[f32]) {
-    if row.len() == out.len() {
+    if row.len() == out.len() && out.len().is_multiple_of(NARROW) {
         let outs = out.as_chunks_mut::<NARROW>().0;
         for (out, row) in outs.iter_mut().zip(row.as_chunks().0) {
             *out = *row;
@@ -241,7 +349,7 @@ mod tests {
     use crate::product::product;
     use crate::vector::tests::{assert_close, random};
 
-    /// Tails in every direction, both packings, writing and adding.
+    /// Tails in every direction, both packings, writing, adding, and adding to a row.
     #[test]
     fn a_panel_gives_the_product() {
         for (m, k, n) in [
@@ -277,6 +385,17 @@ mod tests {
                         kernels.product_panel(c, accumulate, a_view, &panel);
                         assert_close(&got, &wide(&want), 2e-6);
                     }
+                }
+                let row = random(3, n);
+                let mut want: Vec<f32> = (0..m).flat_map(|_| row.iter().copied()).collect();
+                product(MatMut::new(&mut want, m, n), true, 1.0, a_view, b_view);
+                for kernels in Kernels::available() {
+                    let mut panel = vec![f32::NAN; kernels.panel_len(k, n)];
+                    kernels.pack_panel(&mut panel, b_view);
+                    let mut got = vec![f32::NAN; m * n];
+                    let c = MatMut::new(&mut got, m, n);
+                    kernels.product_panel_onto(c, Before::Row(&row), a_view, &panel);
+                    assert_close(&got, &wide(&want), 2e-6);
                 }
             }
         }

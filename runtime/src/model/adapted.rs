@@ -98,21 +98,29 @@ impl Adapted {
         }
     }
 
-    /// Adds to `dx` (unless nothing below needs it) and to the gradients of the trained term.
+    /// Makes the gradient `dx` of the input and adds to those of the trained term.
     ///
     /// `dy` `[T, outputs]`, `x` and `dx` `[T, inputs]`.
     pub fn backward(
         &self,
-        mut dx: Option<&mut [f32]>,
+        dx: InputGradient<'_>,
         dy: &[f32],
         x: &[f32],
         adapters: &dyn AdapterView,
         gradients: &mut dyn GradientView,
         scratch: &mut LoraScratch,
     ) {
-        if let Some(dx) = &mut dx {
-            self.linear.backward(dx, dy);
-        }
+        let mut dx = match dx {
+            InputGradient::Unwanted => None,
+            InputGradient::First(dx) => {
+                self.linear.backward(dx, false, dy);
+                Some(dx)
+            }
+            InputGradient::Next(dx) => {
+                self.linear.backward(dx, true, dy);
+                Some(dx)
+            }
+        };
         for n in 0..adapters.count() {
             let Some(term) = adapters.term(n, self.site) else {
                 continue;
@@ -186,6 +194,17 @@ impl Adapted {
             Mat::new(term.b.floats(kernels, b, outputs * rank), outputs, rank),
         )
     }
+}
+
+/// Where the gradient of an input goes that several layers may read.
+#[derive(Debug)]
+pub enum InputGradient<'a> {
+    /// Nothing below needs it.
+    Unwanted,
+    /// Is written: what was there means nothing.
+    First(&'a mut [f32]),
+    /// Is added to.
+    Next(&'a mut [f32]),
 }
 
 /// Whether a term is added to pieces of the frozen product: it has few of a pass's tokens, or none, and no

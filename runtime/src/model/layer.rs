@@ -9,13 +9,14 @@
 
 use graft_kernels::Kernels;
 use graft_kernels::ops::attention::AttentionShape;
+use rayon::prelude::*;
 
 use super::attention::{self, Arrays};
-use super::rowwise::norm_again;
+use super::rowwise::{FLOATS_PER_PIECE, norm_again};
 use super::weights::LayerWeights;
 use super::{
-    Adapted, BackwardScratch, GradientView, Input, Linear, LlamaShape, Pass, Saved, Scratch, Site,
-    SiteKind,
+    Adapted, BackwardScratch, GradientView, Input, InputGradient, Linear, LlamaShape, Pass, Saved,
+    Scratch, Site, SiteKind,
 };
 use crate::kv_cache::KvSlice;
 use graft_kernels::rounded::Strip;
@@ -402,6 +403,7 @@ impl Layer {
             scratch,
             back,
         } = work;
+        use InputGradient::{First, Next, Unwanted};
         let adapters = pass.adapters;
         let lora = &mut scratch.lora;
 
@@ -411,28 +413,32 @@ impl Layer {
         );
         let active = &mut scratch.active[..tokens * feed_forward];
         self.activate(active, gate, up);
-        let dactive = zeroed(&mut back.dactive, tokens * feed_forward);
+        let dactive = &mut back.dactive[..tokens * feed_forward];
+        let first = First(&mut *dactive);
         self.down
-            .backward(Some(dactive), dx, active, adapters, gradients, lora);
-        let dgate = zeroed(&mut back.dgate, tokens * feed_forward);
-        let dup = zeroed(&mut back.dup, tokens * feed_forward);
+            .backward(first, dx, active, adapters, gradients, lora);
+        let dgate = &mut back.dgate[..tokens * feed_forward];
+        let dup = &mut back.dup[..tokens * feed_forward];
         self.activate_backward((dgate, dup), dactive, gate, up);
 
         let normed = &mut scratch.normed[..tokens * width];
         let middle = &saved.middle[..tokens * width];
         let inv_rms = &saved.inv_rms_middle[..tokens];
         norm_again(normed, inv_rms, middle, &self.feed_forward_norm);
-        let dnormed = zeroed(&mut back.dnormed, tokens * width);
+        let dnormed = &mut back.dnormed[..tokens * width];
+        let first = First(&mut *dnormed);
         self.gate
-            .backward(Some(dnormed), dgate, normed, adapters, gradients, lora);
+            .backward(first, dgate, normed, adapters, gradients, lora);
+        let next = Next(&mut *dnormed);
         self.up
-            .backward(Some(dnormed), dup, normed, adapters, gradients, lora);
+            .backward(next, dup, normed, adapters, gradients, lora);
         self.norm_backward(dx, dnormed, middle, &self.feed_forward_norm, inv_rms);
 
         let attended = &saved.attended[..tokens * query];
-        let dattended = zeroed(&mut back.dattended, tokens * query);
+        let dattended = &mut back.dattended[..tokens * query];
+        let first = First(&mut *dattended);
         self.o
-            .backward(Some(dattended), dx, attended, adapters, gradients, lora);
+            .backward(first, dx, attended, adapters, gradients, lora);
         let dq = zeroed(&mut back.dqueries, tokens * query);
         let dk = zeroed(&mut back.dkeys, tokens * kv_width);
         let dv = zeroed(&mut back.dvalues, tokens * kv_width);
@@ -450,9 +456,14 @@ impl Layer {
 
         let inv_rms = &saved.inv_rms_in[..tokens];
         norm_again(normed, inv_rms, x, &self.attention_norm);
-        let dnormed = zeroed(&mut back.dnormed, tokens * width);
-        for (linear, dy) in [(&self.q, &*dq), (&self.k, &*dk), (&self.v, &*dv)] {
-            let dnormed = needs_input.then_some(&mut *dnormed);
+        let dnormed = &mut back.dnormed[..tokens * width];
+        let readers = [(&self.q, &*dq), (&self.k, &*dk), (&self.v, &*dv)];
+        for (i, (linear, dy)) in readers.into_iter().enumerate() {
+            let dnormed = match (needs_input, i) {
+                (false, _) => Unwanted,
+                (true, 0) => First(&mut *dnormed),
+                (true, _) => Next(&mut *dnormed),
+            };
             linear.backward(dnormed, dy, normed, adapters, gradients, lora);
         }
         if needs_input {
@@ -540,7 +551,9 @@ pub fn worker_bytes(
 
 fn zeroed(buffer: &mut [f32], len: usize) -> &mut [f32] {
     let buffer = &mut buffer[..len];
-    buffer.fill(0.0);
+    buffer
+        .par_chunks_mut(FLOATS_PER_PIECE)
+        .for_each(|floats| floats.fill(0.0));
     buffer
 }
 

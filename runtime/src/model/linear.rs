@@ -4,8 +4,9 @@
 //! [`Kernels::product_thin`]; more tokens (prompts, training) decode it tile by tile into a panel
 //! that stays in a core's cache and is then multiplied with all of them; inference rounds its
 //! activations and multiplies integers ([`graft_kernels::rounded`]). The same panels serve
-//! `dx += dy W`. What is cut, and where, depends on the sizes alone, so the results are the
-//! same bits for any number of threads.
+//! `dx (+)= dy W`, whose tokens are cut for the number of threads. No sum is cut: what a row of results
+//! is does not depend on the rows and columns beside it, so the results are the same bits for any number of
+//! threads.
 
 use std::ops::Range;
 
@@ -124,6 +125,10 @@ impl Linear {
         let y = MatMut::new(y, tokens, self.outputs());
         match &x.rounded {
             Some(rounded) if self.multiplies_rounded() => rows.rounded(y, rounded),
+            _ if x.coarse && self.multiplies_halves(tokens) => {
+                let x = Mat::new(x.floats, tokens, self.inputs());
+                rows.thick(y, x, Kernels::linear_halves);
+            }
             _ => rows.floats(y, x.floats),
         }
     }
@@ -131,6 +136,13 @@ impl Linear {
     /// Whether [`Linear::forward_input`] can use rounded activations.
     pub fn multiplies_rounded(&self) -> bool {
         self.kernels.multiplies_rounded(self.weight.quant_type())
+    }
+
+    /// Whether [`Linear::forward_input`] splits the activations of so many tokens where it may round.
+    fn multiplies_halves(&self, tokens: usize) -> bool {
+        let ty = self.weight.quant_type();
+        (Kernels::THIN_TOKENS + 1..=Kernels::HALVES_TOKENS).contains(&tokens)
+            && self.kernels.multiplies_halves(ty, self.inputs())
     }
 
     /// [`Linear::forward`] into columns of a wider matrix.
@@ -148,58 +160,68 @@ impl Linear {
         rows.floats(y, x);
     }
 
-    /// Adds `dy W` to `dx`: `dx` `[T, inputs]`, `dy` `[T, outputs]`.
+    /// Writes `dy W` to `dx`, or adds it: `dx` `[T, inputs]`, `dy` `[T, outputs]`.
     ///
     /// # Panics
     /// If the lengths do not fit together.
-    pub fn backward(&self, dx: &mut [f32], dy: &[f32]) {
+    pub fn backward(&self, dx: &mut [f32], accumulate: bool, dy: &[f32]) {
         let tokens = tokens(dy.len(), self.outputs());
-        self.backward_from(dx, Mat::new(dy, tokens, self.outputs()));
+        self.backward_from(dx, accumulate, Mat::new(dy, tokens, self.outputs()));
     }
 
     /// The same from columns of a wider matrix.
     ///
     /// # Panics
     /// If the sizes do not fit together.
-    pub fn backward_from(&self, dx: &mut [f32], dy: Mat<'_>) {
+    pub fn backward_from(&self, dx: &mut [f32], accumulate: bool, dy: Mat<'_>) {
         assert_eq!(dy.cols(), self.outputs(), "a gradient for each output");
         if dy.rows() > 0 {
             let dx = MatMut::new(dx, dy.rows(), self.inputs());
-            self.backward_columns(dx, dy, 0);
+            let wanted = PIECES_PER_THREAD * rayon::current_num_threads();
+            let wanted = wanted.div_ceil(self.inputs().div_ceil(self.piece_cols()));
+            let pieces = wanted.min(dy.rows() / PIECE_TOKENS).max(1);
+            let most = dy.rows().div_ceil(pieces);
+            self.backward_columns(dx, accumulate, dy, (0, most));
         }
     }
 
-    /// Columns of `dx` from `first` on, cut into pieces of whole blocks; few columns and many tokens
-    /// are cut by tokens as well.
-    fn backward_columns(&self, dx: MatMut<'_>, dy: Mat<'_>, first: usize) {
+    /// Columns of `dx` from `first` on, cut into pieces of whole blocks, and of `most` tokens.
+    fn backward_columns(
+        &self,
+        dx: MatMut<'_>,
+        accumulate: bool,
+        dy: Mat<'_>,
+        (first, most): (usize, usize),
+    ) {
         let (tokens, cols) = (dx.rows(), dx.cols());
-        let piece = PIECE_COLS.next_multiple_of(self.weight.quant_type().block_len());
+        let piece = self.piece_cols();
         if cols > piece {
             let left = (cols / piece).div_ceil(2) * piece;
             let (a, b) = dx.split_columns(left);
             rayon::join(
-                || self.backward_columns(a, dy, first),
-                || self.backward_columns(b, dy, first + left),
+                || self.backward_columns(a, accumulate, dy, (first, most)),
+                || self.backward_columns(b, accumulate, dy, (first + left, most)),
             );
-        } else if tokens >= 2 * PIECE_TOKENS && self.inputs() < 16 * piece {
-            let half = tokens / 2;
+        } else if tokens > most {
+            let half = tokens.div_ceil(most).div_ceil(2) * most;
             let (a, b) = dx.split_rows(half);
             let (dy_a, dy_b) = (dy.row_range(0, half), dy.row_range(half, tokens - half));
             rayon::join(
-                || self.backward_columns(a, dy_a, first),
-                || self.backward_columns(b, dy_b, first),
+                || self.backward_columns(a, accumulate, dy_a, (first, most)),
+                || self.backward_columns(b, accumulate, dy_b, (first, most)),
             );
         } else {
-            self.backward_piece(dx, dy, first);
+            let weight = self.stored(0..self.outputs());
+            with_floats(SCRATCH, |scratch| {
+                self.kernels
+                    .linear_backward(dx, accumulate, dy, &weight, first, scratch);
+            });
         }
     }
 
-    fn backward_piece(&self, dx: MatMut<'_>, dy: Mat<'_>, first: usize) {
-        let weight = self.stored(0..self.outputs());
-        with_floats(SCRATCH, |scratch| {
-            self.kernels
-                .linear_backward(dx, dy, &weight, first, scratch);
-        });
+    /// Columns of `dx` that one piece of a backward computes: whole blocks.
+    fn piece_cols(&self) -> usize {
+        PIECE_COLS.next_multiple_of(self.weight.quant_type().block_len())
     }
 
     /// Some rows of the weight, for the kernels.
@@ -212,6 +234,9 @@ impl Linear {
         }
     }
 }
+
+/// A product of the kernels with many tokens.
+type Multiply = fn(&Kernels, MatMut<'_>, Mat<'_>, &Stored<'_>, &[f32], &mut [f32]);
 
 /// Some outputs of a layer, from `first` on, while its forward is cut into pieces.
 #[derive(Clone, Copy)]
@@ -247,7 +272,10 @@ impl<'a> Rows<'a> {
         match y.rows() {
             0 => {}
             1..=Kernels::THIN_TOKENS => self.thin(y, x),
-            tokens => self.thick(y, Mat::new(x, tokens, self.linear.inputs())),
+            tokens => {
+                let x = Mat::new(x, tokens, self.linear.inputs());
+                self.thick(y, x, Kernels::linear_forward);
+            }
         }
     }
 
@@ -318,19 +346,18 @@ impl<'a> Rows<'a> {
     }
 
     /// Many tokens: decoded tiles, each multiplied with all tokens.
-    fn thick(self, mut y: MatMut<'_>, x: Mat<'_>) {
+    fn thick(self, mut y: MatMut<'_>, x: Mat<'_>, multiply: Multiply) {
         let piece = thick_rows(self.linear.outputs()).min(FLOAT_ROWS);
         if y.cols() > piece {
-            self.halve(y, piece, &|rows, y| rows.thick(y, x));
+            self.halve(y, piece, &|rows, y| rows.thick(y, x, multiply));
             return;
         }
-        let weight = self.stored(y.cols());
+        let (weight, bias) = (self.stored(y.cols()), self.bias(&y));
         with_floats(SCRATCH, |scratch| {
             let kernels = self.linear.kernels;
-            kernels.linear_forward(y.reborrow(), x, &weight, scratch);
+            multiply(kernels, y.reborrow(), x, &weight, bias, scratch);
         });
-        self.add_terms(y.reborrow());
-        self.add_bias(y);
+        self.add_terms(y);
     }
 
     /// Adds the terms to outputs from the first on.
@@ -344,13 +371,17 @@ impl<'a> Rows<'a> {
         }
     }
 
+    /// What is added to the outputs of `y`; empty without a bias.
+    fn bias(self, y: &MatMut<'_>) -> &'a [f32] {
+        let bias = self.linear.bias.as_deref();
+        bias.map_or(&[], |bias| &bias[self.first..][..y.cols()])
+    }
+
     fn add_bias(self, mut y: MatMut<'_>) {
-        if let Some(bias) = &self.linear.bias {
-            let bias = &bias[self.first..][..y.cols()];
+        let bias = self.bias(&y);
+        if !bias.is_empty() {
             for token in 0..y.rows() {
-                for (y, b) in y.row_mut(token).iter_mut().zip(bias) {
-                    *y += b;
-                }
+                self.linear.kernels.add(y.row_mut(token), bias);
             }
         }
     }
@@ -384,7 +415,10 @@ pub fn product_parallel(c: MatMut<'_>, accumulate: bool, alpha: f32, a: Mat<'_>,
 const THIN_ROWS: usize = 128;
 /// Columns of `dx` that one piece of a backward computes, if the blocks allow.
 const PIECE_COLS: usize = 256;
-/// Fewest tokens for which a tile is decoded a second time to keep more threads busy.
+/// Pieces of a backward, each of which decodes what it multiplies, that keep a thread busy until the others
+/// are done.
+const PIECES_PER_THREAD: usize = 3;
+/// Fewest tokens that are worth a piece of their own.
 const PIECE_TOKENS: usize = 128;
 /// Multiplications worth a piece of their own in [`product_parallel`].
 const PIECE_PRODUCTS: usize = 1 << 20;

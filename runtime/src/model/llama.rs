@@ -359,7 +359,7 @@ impl Llama {
     /// If the lengths do not fit together.
     pub fn logits_backward(&self, dnormed: &mut [f32], dlogits: &[f32]) {
         self.pool
-            .run(|| self.output.linear.backward(dnormed, dlogits));
+            .run(|| self.output.linear.backward(dnormed, true, dlogits));
     }
 }
 

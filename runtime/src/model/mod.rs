@@ -35,7 +35,7 @@ use crate::threads::Pool;
 use crate::tokenizer::Tokenizer;
 
 pub use activations::{ActivationPlan, Activations};
-pub use adapted::{Adapted, LoraScratch};
+pub use adapted::{Adapted, InputGradient, LoraScratch};
 pub use batch::{FreshKv, Lane};
 pub use device_layers::{DeviceKept, DeviceKv, DeviceLayers, DeviceReport, DeviceTraining};
 pub use error::ModelError;
@@ -48,6 +48,7 @@ pub use llama::{Inference, Llama};
 pub use pass::{Pass, Wanted};
 pub use projector::{PROJECTOR_TENSORS, Projector, ProjectorParameters, ProjectorSaved};
 pub use rounding::{Input, Rounding};
+pub use rowwise::cross_entropy;
 pub use saved::{BackwardScratch, Saved, Scratch};
 pub use shape::LlamaShape;
 pub use site::{

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use graft_kernels::Kernels;
 use graft_kernels::product::{Mat, MatMut};
 
+use super::rowwise::elementwise;
 use super::{
     Adapted, AdapterView, Input, Linear, LoraScratch, ModelError, ProjectorKind, Rounding, Site,
     Unadapted, Weight, product_parallel, vector,
@@ -102,7 +103,7 @@ impl Projector {
         let (hidden, active) = (&mut hidden[..len], &mut active[..len]);
         let x = Input::rounded(x, rounding.as_mut(), [&self.first.linear]);
         self.first.forward(hidden, &x, adapters, lora);
-        Kernels::detect().gelu_forward(active, hidden);
+        elementwise(active, hidden, Kernels::gelu_forward);
         let active = Input::rounded(active, rounding.as_mut(), [&self.second.linear]);
         self.second.forward(y, &active, adapters, lora);
     }
@@ -249,7 +250,7 @@ impl ProjectorParameters {
         let [w1, b1, w2, b2] = &self.arrays;
         let (hidden, active) = saved.of(x.len() / self.inputs, self.width);
         affine(hidden, x, w1, b1);
-        Kernels::detect().gelu_forward(active, hidden);
+        elementwise(active, hidden, Kernels::gelu_forward);
         affine(y, active, w2, b2);
     }
 

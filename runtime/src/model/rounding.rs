@@ -14,6 +14,8 @@ use crate::memory::{Arena, ArenaError, Buffer, Floats, Part};
 pub struct Input<'a> {
     pub(super) floats: &'a [f32],
     pub(super) rounded: Option<Rounded<'a>>,
+    /// Whether a layer may round the floats itself.
+    pub(super) coarse: bool,
 }
 
 impl<'a> Input<'a> {
@@ -22,6 +24,7 @@ impl<'a> Input<'a> {
         Self {
             floats,
             rounded: None,
+            coarse: false,
         }
     }
 
@@ -35,12 +38,17 @@ impl<'a> Input<'a> {
         room: Option<&'a mut Rounding>,
         readers: impl IntoIterator<Item = &'b Linear>,
     ) -> Self {
+        let coarse = room.is_some();
         let mut readers = readers.into_iter();
         let reader = readers.find(|linear| linear.multiplies_rounded());
         let rounded = room
             .zip(reader)
             .map(|(room, reader)| room.round(floats, reader.inputs()));
-        Self { floats, rounded }
+        Self {
+            floats,
+            rounded,
+            coarse,
+        }
     }
 }
 

@@ -46,7 +46,7 @@ impl Layer {
             .for_each(|((y, gate), up)| self.kernels.swiglu_forward(y, gate, up));
     }
 
-    /// Adds to `dgate` and `dup` what the gradient of [`Layer::activate`]'s result means for them.
+    /// Writes to `dgate` and `dup` what the gradient of [`Layer::activate`]'s result means for them.
     pub(super) fn activate_backward(
         &self,
         (dgate, dup): (&mut [f32], &mut [f32]),
@@ -61,15 +61,15 @@ impl Layer {
             .zip(gate.par_chunks(FLOATS_PER_PIECE))
             .zip(up.par_chunks(FLOATS_PER_PIECE))
             .for_each(|((((dgate, dup), dy), gate), up)| {
+                dgate.fill(0.0);
+                dup.fill(0.0);
                 self.kernels.swiglu_backward(dgate, dup, dy, gate, up);
             });
     }
 
     /// `x += update`.
     pub(super) fn add(&self, x: &mut [f32], update: &[f32]) {
-        x.par_chunks_mut(FLOATS_PER_PIECE)
-            .zip(update.par_chunks(FLOATS_PER_PIECE))
-            .for_each(|(x, update)| self.kernels.add(x, update));
+        elementwise(x, update, Kernels::add);
     }
 
     /// Rotates queries or keys, or their gradients back.
@@ -89,6 +89,31 @@ impl Layer {
 
 type Rotate = fn(&Kernels, &mut [f32], usize, usize, usize, &RopeTable);
 
+/// Has `work` change `y` by the elements of `x` at the same places.
+pub(super) fn elementwise(y: &mut [f32], x: &[f32], work: fn(&Kernels, &mut [f32], &[f32])) {
+    let kernels = Kernels::detect();
+    y.par_chunks_mut(FLOATS_PER_PIECE)
+        .zip(x.par_chunks(FLOATS_PER_PIECE))
+        .for_each(|(y, x)| work(kernels, y, x));
+}
+
+/// The loss of each row of logits `[T, V]`, which become the gradient times `scale`: see
+/// [`Kernels::softmax_cross_entropy`]. Runs in the calling thread's pool.
+///
+/// # Panics
+/// If a label is neither `IGNORED` nor below `vocabulary`.
+pub fn cross_entropy(
+    logits: &mut [f32],
+    labels: &[i32],
+    vocabulary: usize,
+    scale: f32,
+) -> Vec<f64> {
+    let kernels = Kernels::detect();
+    let rows = logits.par_chunks_mut(vocabulary).zip(labels.par_chunks(1));
+    rows.map(|(row, label)| kernels.softmax_cross_entropy(row, label, vocabulary, scale))
+        .collect()
+}
+
 /// Tokens that one piece of an elementwise operator works on.
 const TOKENS_PER_PIECE: usize = 16;
 
@@ -107,4 +132,4 @@ pub(super) fn norm_again(y: &mut [f32], inv_rms: &[f32], x: &[f32], weight: &[f3
 }
 
 /// Floats that one piece of an operator without rows works on.
-const FLOATS_PER_PIECE: usize = 16 * 1024;
+pub(super) const FLOATS_PER_PIECE: usize = 16 * 1024;

@@ -4,13 +4,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use graft_kernels::Kernels;
 use graft_kernels::ops::dropout::Dropout;
 
 use super::attention::{self, Arrays};
 use super::{
     ActivationPlan, Activations, AdapterView, GradientView, Llama, LlamaShape, LoraGradient,
-    LoraRef, LowRank, RowSpan, Site, SiteKind,
+    LoraRef, LowRank, RowSpan, Site, SiteKind, cross_entropy,
 };
 use crate::Result;
 use crate::gguf::{Gguf, Metadata, TensorDeclaration, Value, whole_file};
@@ -144,7 +143,8 @@ impl Trial {
         let labels = vec![1; tokens];
         let once = measure(|| {
             self.llama.logits(&mut logits, &normed);
-            Kernels::detect().softmax_cross_entropy(&mut logits, &labels, own, 1.0);
+            let pool = self.llama.pool();
+            pool.run(|| cross_entropy(&mut logits, &labels, own, 1.0));
             self.llama.logits_backward(&mut dnormed, &logits);
         });
         once * vocabulary as f64 / own as f64

@@ -16,6 +16,7 @@ use graft_kernels::ops::attention::AttentionShape;
 use rayon::prelude::*;
 
 use super::attention::{self, Arrays};
+use super::rowwise::elementwise;
 use super::{
     Adapted, AdapterView, Input, Linear, LoraScratch, ModelError, Rounding, Site, TowerKind,
     Unadapted, VisionShape, Weight, vector,
@@ -222,7 +223,7 @@ impl VisionTower {
         let (class, rest) = work.x.split_at_mut(width);
         class.copy_from_slice(&self.class);
         self.patch.forward(rest, &work.patches);
-        Kernels::detect().add(&mut work.x, &self.positions);
+        elementwise(&mut work.x, &self.positions, Kernels::add);
         watch(VisionStage::Embedded, &work.x)?;
         work.normed.copy_from_slice(&work.x);
         self.pre_norm
@@ -268,8 +269,6 @@ impl VisionTower {
 
 /// Tokens that one piece of a norm works on.
 const TOKENS_PER_PIECE: usize = 16;
-/// Floats that one piece of an activation works on.
-const FLOATS_PER_PIECE: usize = 16 * 1024;
 
 impl Norm {
     fn bind(gguf: &Arc<Gguf>, name: &str, shape: &VisionShape) -> Result<Self, ModelError> {
@@ -350,7 +349,6 @@ impl Block {
         attention: &AttentionShape,
         quick: bool,
     ) {
-        let kernels = Kernels::detect();
         let tokens = work.x.len() / self.norm1.weight.len();
         let (rounding, lora) = (&mut work.rounding, &mut work.lora);
         self.norm1
@@ -376,21 +374,19 @@ impl Block {
         );
         let attended = Input::rounded(&work.attended, rounding.as_mut(), [&o.linear]);
         o.forward(&mut work.normed, &attended, adapters, lora);
-        kernels.add(&mut work.x, &work.normed);
+        elementwise(&mut work.x, &work.normed, Kernels::add);
         self.norm2
             .run(&mut work.normed, &work.x, &mut work.statistics);
         let x = Input::rounded(&work.normed, rounding.as_mut(), [&up.linear]);
         up.forward(&mut work.hidden, &x, adapters, lora);
-        work.active
-            .par_chunks_mut(FLOATS_PER_PIECE)
-            .zip(work.hidden.par_chunks(FLOATS_PER_PIECE))
-            .for_each(|(y, x)| match quick {
-                true => kernels.quick_gelu_forward(y, x),
-                false => kernels.gelu_forward(y, x),
-            });
+        let activate = match quick {
+            true => Kernels::quick_gelu_forward,
+            false => Kernels::gelu_forward,
+        };
+        elementwise(&mut work.active, &work.hidden, activate);
         let active = Input::rounded(&work.active, rounding.as_mut(), [&down.linear]);
         down.forward(&mut work.normed, &active, adapters, lora);
-        kernels.add(&mut work.x, &work.normed);
+        elementwise(&mut work.x, &work.normed, Kernels::add);
     }
 }
 

@@ -10,10 +10,20 @@ use graft_kernels::Kernels;
 use graft_kernels::product::{Mat, MatMut};
 
 use crate::memory::{Arena, ArenaError, Floats, MemoryPlan, Part};
-use crate::model::{ActivationPlan, Linear, Llama, LlamaShape};
+use crate::model::{ActivationPlan, Linear, Llama, LlamaShape, cross_entropy};
 
-/// Labelled positions whose logits exist at once.
-pub const CHUNK: usize = 64;
+/// Bytes that the logits of a chunk take if it is longer than [`FEWEST`] positions.
+const LOGITS: usize = 16 << 20;
+/// Fewest and most labelled positions whose logits exist at once, if there are as many. Each chunk decodes the output
+/// matrix twice.
+const FEWEST: usize = 64;
+const MOST: usize = 256;
+
+/// Labelled positions whose logits exist at once with a vocabulary of `vocabulary` tokens.
+pub fn chunk(vocabulary: usize) -> usize {
+    let room = LOGITS / size_of::<f32>() / vocabulary.max(1);
+    room.clamp(FEWEST, MOST) / FEWEST * FEWEST
+}
 
 /// Buffers of the loss.
 #[derive(Debug)]
@@ -74,7 +84,7 @@ impl LossBuffers {
 
     fn floats(shape: &LlamaShape, plan: &ActivationPlan) -> [usize; 6] {
         let (w, v) = (shape.width, shape.vocabulary);
-        let rows = if plan.loss_on_device { 0 } else { CHUNK };
+        let rows = if plan.loss_on_device { 0 } else { chunk(v) };
         [w, w, 1, w, w, v].map(|floats| rows * floats)
     }
 }
@@ -92,7 +102,7 @@ pub fn loss(
     let shape = llama.shape();
     let width = shape.width;
     let mut sum = 0.0;
-    for chunk in targets.chunks(CHUNK) {
+    for chunk in targets.chunks(chunk(shape.vocabulary)) {
         let n = chunk.len();
         let rows = &mut buffers.rows[..n * width];
         for (row, &(position, _)) in rows.chunks_exact_mut(width).zip(chunk) {
@@ -107,22 +117,28 @@ pub fn loss(
             let logits = logits.col_range(tokens.start, tokens.len());
             llama.pool().run(|| part.forward_to(logits, normed));
         });
-        let mut labels = [0; CHUNK];
+        let mut labels = [0; MOST];
         labels
             .iter_mut()
             .zip(chunk)
             .for_each(|(l, &(_, label))| *l = label);
-        sum +=
-            Kernels::detect().softmax_cross_entropy(logits, &labels[..n], shape.vocabulary, scale);
+        let (labels, vocabulary) = (&labels[..n], shape.vocabulary);
+        let losses = llama
+            .pool()
+            .run(|| cross_entropy(logits, labels, vocabulary, scale));
+        // Row after row, so that the sum does not depend on chunks and threads.
+        losses.into_iter().for_each(|loss| sum += loss);
         let Some(dhidden) = &mut dhidden else {
             continue;
         };
         let dnormed = &mut buffers.dnormed[..n * width];
-        dnormed.fill(0.0);
         LossBuffers::each_part(buffers.stream_weights, &buffers.parts, |tokens, part| {
             let dlogits = Mat::new(logits, n, shape.vocabulary);
             let dlogits = dlogits.col_range(tokens.start, tokens.len());
-            llama.pool().run(|| part.backward_from(dnormed, dlogits));
+            let accumulate = tokens.start > 0;
+            llama
+                .pool()
+                .run(|| part.backward_from(dnormed, accumulate, dlogits));
         });
         let drows = &mut buffers.drows[..n * width];
         drows.fill(0.0);

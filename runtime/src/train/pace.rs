@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::loss::CHUNK as LOSS_TOKENS;
+use super::loss::chunk as loss_tokens;
 use super::moments::{MomentKind, MomentStore};
 use super::workload::Load;
 use super::{AdamW, Levers, TrainOptions, TrainPlan, Workload};
@@ -97,7 +97,7 @@ pub fn pace(
     let recompute = forward * (1.0 - (outputs * inputs) as f64 / weights as f64);
     add("layers, forward again", group * recompute * again);
     add("layers, backward", group * backward * visited);
-    let chunk = (learned.ceil() as usize).clamp(1, LOSS_TOKENS);
+    let chunk = (learned.ceil() as usize).clamp(1, loss_tokens(shape.vocabulary));
     let output = trial.output(chunk, shape.vocabulary) / chunk as f64;
     add("logits and loss", group * output * learned);
     // Products of a layer, and of whatever has no trial of its own.

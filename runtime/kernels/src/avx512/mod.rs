@@ -2,6 +2,7 @@
 #![allow(unsafe_code)] // loads and stores through pointers, all in registers.rs
 
 mod floats;
+pub(crate) mod halves;
 mod iq4_nl;
 mod iq4_xs;
 pub(crate) mod panel;

@@ -157,3 +157,31 @@ pub(super) const fn levels_repeating<const N: usize>(first: i8, step: i8) -> [f3
     }
     levels
 }
+
+/// The same bits as pairs of BF16.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bf16")]
+pub(super) fn as_halves(cells: __m512) -> __m512bh {
+    // SAFETY: both are 64 bytes of which any are valid.
+    unsafe { core::mem::transmute(cells) }
+}
+
+/// Rounded to BF16, the elements of `low` before those of `high`: sixteen cells.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bf16")]
+pub(super) fn round_to_halves(low: __m512, high: __m512) -> __m512 {
+    // SAFETY: as in `as_halves`.
+    unsafe { core::mem::transmute(_mm512_cvtne2ps_pbh(high, low)) }
+}
+
+/// The BF16 numbers of sixteen cells as floats, those of the first eight cells first.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn widen_halves(cells: __m512) -> [__m512; 2] {
+    let cells = _mm512_castps_si512(cells);
+    let widen = |halves| _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
+    [
+        widen(_mm512_castsi512_si256(cells)),
+        widen(_mm512_extracti64x4_epi64(cells, 1)),
+    ]
+}

@@ -14,8 +14,9 @@
 
 use crate::Kernels;
 use crate::ops::attention::AttentionShape;
-use crate::panel::WIDE;
+use crate::panel::{NARROW, WIDE};
 use crate::product::{Mat, MatMut, product};
+use crate::vector::LANES;
 use crate::vector::elementary::exp_nonpositive;
 
 /// Queries per tile: enough to keep a product's micro-kernel busy, few enough that scores over
@@ -30,8 +31,10 @@ const HEADS: usize = 8;
 /// second-level cache.
 const BLOCK: usize = 512;
 
-/// Floats between the rows of scores, so that these do not share the sets of a cache.
+/// Floats between the rows of scores, so that these do not share the sets of a cache and that the last
+/// scores of a row can be made whole [`LANES`].
 const PADDING: usize = 16;
+const _: () = assert!(PADDING + NARROW >= LANES, "a whole strip and the padding");
 
 /// Most tokens for which keys and values are never packed.
 const MOST_UNPACKED: usize = 31;
@@ -201,9 +204,13 @@ impl Kernels {
                 for (i, ((row, lse), sum)) in rows_of.enumerate() {
                     let visible = shape.visible(start + i, tokens, positions);
                     let visible = visible.saturating_sub(first).min(seen);
-                    let (visible, hidden) = row[..seen].split_at_mut(visible);
-                    hidden.fill(0.0);
-                    let (max, more) = self.exponentials_above(visible, *lse);
+                    // Exponentials of minus infinity are 0, and whole lanes are quicker than a rest.
+                    let whole = visible.next_multiple_of(LANES);
+                    row[visible..whole].fill(f32::NEG_INFINITY);
+                    if let Some(hidden) = row.get_mut(whole..seen) {
+                        hidden.fill(0.0);
+                    }
+                    let (max, more) = self.exponentials_above(&mut row[..whole], *lse);
                     if first > 0 && max > *lse {
                         let kept = exp_nonpositive(*lse - max);
                         *sum *= kept;
