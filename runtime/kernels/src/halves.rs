@@ -24,7 +24,7 @@ const DEPTH: usize = 256;
 impl Kernels {
     /// The most tokens for which [`Kernels::linear_halves`] is faster than [`Kernels::linear_forward`], as
     /// `bench-kernels halves` measures it.
-    pub const HALVES_TOKENS: usize = 64;
+    pub const HALVES_TOKENS: usize = 32;
 
     /// Whether this table multiplies matrices of this type, with rows of `inputs` elements, in halves.
     pub fn multiplies_halves(&self, ty: QuantType, inputs: usize) -> bool {
