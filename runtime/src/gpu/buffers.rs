@@ -46,8 +46,8 @@ macro_rules! arrays {
             /// # Errors
             /// If the budget or the device has no room.
             pub fn new(device: &Device, $shape: &LlamaShape, $tokens: usize) -> Result<Self> {
-                let arena = device.arena($part, Self::bytes(device, $shape, $tokens))?;
-                Self::cut(&arena, $shape, $tokens)
+                let runs = [$(device.tensor_bytes($rows, $width),)*];
+                Self::cut(&device.arena_of($part, runs)?, $shape, $tokens)
             }
 
             /// Takes them from an arena that has room for them.
@@ -186,11 +186,10 @@ impl LoraScratch {
             return Ok(());
         }
         (self.arrays, self.rank) = (None, 0);
-        let arena = device.arena(
-            Part::LayerBuffers,
-            Self::bytes(device, widest, tokens, rank),
-        )?;
-        let [ax, h, scratch] = Self::sizes(widest, tokens, rank);
+        let sizes = Self::sizes(widest, tokens, rank);
+        let runs = sizes.map(|floats| device.tensor_bytes(floats, 1));
+        let arena = device.arena_of(Part::LayerBuffers, runs)?;
+        let [ax, h, scratch] = sizes;
         let tensor = |floats| arena.tensor(floats, 1);
         self.arrays = Some([tensor(ax)?, tensor(h)?, tensor(scratch)?]);
         self.rank = rank;

@@ -58,19 +58,19 @@ impl LossPlace {
             false => device.matrix_bytes(ty, self.part, shape.width)?,
         };
         let norm = device.tensor_bytes(1, shape.width);
-        Some(norm + part + self.buffer_bytes(device, shape, tokens))
+        Some(norm + part + self.runs(device, shape, tokens).iter().sum::<u64>())
     }
 
-    fn buffer_bytes(self, device: &Device, shape: &LlamaShape, tokens: usize) -> u64 {
+    /// Bytes of each array of [`GpuLoss`], in the order in which they are taken.
+    fn runs(self, device: &Device, shape: &LlamaShape, tokens: usize) -> [u64; 9] {
         let row = |width| device.tensor_bytes(self.rows, width);
         let [positions, labels] = [device.tensor_bytes(1, self.rows); 2];
-        3 * row(shape.width)
-            + row(1)
-            + row(3)
-            + row(self.part)
-            + positions
-            + labels
-            + device.tensor_bytes(tokens, 1)
+        let [rows, normed, dnormed] = [row(shape.width); 3];
+        let (inv_rms, logits, state) = (row(1), row(self.part), row(3));
+        let losses = device.tensor_bytes(tokens, 1);
+        [
+            rows, normed, dnormed, inv_rms, logits, state, positions, labels, losses,
+        ]
     }
 }
 
@@ -130,7 +130,7 @@ impl GpuLoss {
         let mut recorder = Recorder::new(device)?;
         recorder.write(&norm, &head.norm)?;
         recorder.submit()?;
-        let arena = device.arena(Part::Loss, place.buffer_bytes(device, shape, tokens))?;
+        let arena = device.arena_of(Part::Loss, place.runs(device, shape, tokens))?;
         Ok(Self {
             weight: head.weight.clone(),
             passing,

@@ -119,7 +119,7 @@ impl GpuTraining {
         let lowest = plan.lowest.max(layers.first).min(last);
         let visited = last - lowest;
         let row = device.tensor_bytes(tokens, shape.width);
-        let rows = device.arena(Part::LayerBuffers, 2 * row)?;
+        let rows = device.arena_of(Part::LayerBuffers, [row, row])?;
         let mut lora = LoraScratch::default();
         lora.reserve(device, LoraScratch::widest(shape), tokens, plan.max_rank)?;
         let rank = plan.max_rank;
