@@ -32,7 +32,8 @@ impl GpuSequence {
     pub fn new(layers: Arc<GpuLayers>, capacity: usize) -> Result<Self> {
         let (device, shape) = (&layers.device, &layers.shape);
         let each = KeysAndValues::bytes(device, shape, capacity);
-        let runs = std::iter::repeat_n(each, layers.weights.len());
+        // Keys and values of a layer need not lie in one buffer.
+        let runs = std::iter::repeat_n(each / 2, 2 * layers.weights.len());
         let all = device.arena_of(Part::KeysAndValues, runs)?;
         let kv = (0..layers.weights.len()).map(|_| KeysAndValues::cut(&all, shape, capacity));
         Ok(Self {
