@@ -16,7 +16,11 @@ fn main() {
     for path in &files {
         let name = path.strip_prefix(&root).expect("it was found there");
         let name = name.to_string_lossy().replace('\\', "/");
-        list += &format!("    ({name:?}, include_bytes!({path:?})),\n");
+        // The compiler says where they are, so that a copied target folder does not name the place it came from.
+        let place = format!("/demo/{name}");
+        list += &format!(
+            "    ({name:?}, include_bytes!(concat!(env!(\"CARGO_MANIFEST_DIR\"), {place:?}))),\n"
+        );
     }
     list += "]\n";
     let out = PathBuf::from(std::env::var("OUT_DIR").expect("cargo sets it")).join("demo_files.rs");
