@@ -2,23 +2,7 @@
 // their way into shared memory, each 32 to multiples of their greatest over 127, as graft-kernels does for
 // inference. Four products at a time; sums of a run are exact.
 //
-// y[t, first + r] = sum over i of x[t, i] w[r, i]. Shapes as in mm_q.wgsl; inputs are whole blocks.
-
-struct Params {
-    w_at: u32,
-    y_at: u32,
-    x_at: u32,
-    tokens: u32,
-    rows: u32,
-    inputs: u32,
-    row_bytes: u32,
-    y_first: u32,
-    y_width: u32,
-}
-var<immediate> p: Params;
-
-@group(0) @binding(1) var<storage, read_write> y: array<f32>;
-@group(0) @binding(2) var<storage, read_write> x: array<f32>;
+// y[t, first + r] = sum over i of x[t, i] w[r, i]. Shapes as in product.wgsl; inputs are whole blocks.
 
 const TILE = 64u;
 const TOKENS = 16u * LINES;

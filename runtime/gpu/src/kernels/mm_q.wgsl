@@ -3,24 +3,7 @@
 // forward:  y[t, first + r] = sum over i of x[t, i] w[r, i]
 // backward: x[t, i] += sum over r of y[t, first + r] w[r, i]; here y and x are gradients
 //
-// x is [tokens, inputs], y is [tokens, y_width]; w has `rows` rows of row_bytes bytes, a piece of a matrix
-// whose first row makes column `first` of y.
-
-struct Params {
-    w_at: u32,
-    y_at: u32,
-    x_at: u32,
-    tokens: u32,
-    rows: u32,
-    inputs: u32,
-    row_bytes: u32,
-    y_first: u32,
-    y_width: u32,
-}
-var<immediate> p: Params;
-
-@group(0) @binding(1) var<storage, read_write> y: array<f32>;
-@group(0) @binding(2) var<storage, read_write> x: array<f32>;
+// Shapes as in product.wgsl.
 
 const TILE = 64u;
 const TOKENS = 16u * LINES;
@@ -32,28 +15,6 @@ const LINE = 5u;
 var<workgroup> left: array<vec4<f32>, 80u * LINES>;
 // Forward [TILE, DEPTH], terms of 64 rows; backward [DEPTH, TILE], rows of 64 inputs.
 var<workgroup> right: array<vec4<f32>, 320>;
-
-fn x4(at: u32, count: u32) -> vec4<f32> {
-    if count >= 4u {
-        return vec4(x[at], x[at + 1u], x[at + 2u], x[at + 3u]);
-    }
-    var few = vec4(0.0);
-    for (var j = 0u; j < count; j++) {
-        few[j] = x[at + j];
-    }
-    return few;
-}
-
-fn y4(at: u32, count: u32) -> vec4<f32> {
-    if count >= 4u {
-        return vec4(y[at], y[at + 1u], y[at + 2u], y[at + 3u]);
-    }
-    var few = vec4(0.0);
-    for (var j = 0u; j < count; j++) {
-        few[j] = y[at + j];
-    }
-    return few;
-}
 
 // Thread t makes the outputs of tokens t / 16 + 16 a and rows t % 16 + 16 b.
 @compute @workgroup_size(256)

@@ -182,9 +182,13 @@ impl File {
             | Self::SumSquares
             | Self::AttentionThin => include_str!("reduce.wgsl"),
             Self::Swiglu | Self::QuickGelu => include_str!("sigmoid.wgsl"),
-            Self::MmDot4 | Self::MvDot4 => include_str!("round.wgsl"),
-            Self::MmHalf => include_str!("threads.wgsl"),
-            Self::MmMatrix => include_str!("units.wgsl"),
+            Self::MmQ => concat!(include_str!("product.wgsl"), include_str!("fours.wgsl")),
+            Self::MvQ => include_str!("product.wgsl"),
+            Self::MmDot4 | Self::MvDot4 => {
+                concat!(include_str!("product.wgsl"), include_str!("round.wgsl"))
+            }
+            Self::MmHalf => concat!(include_str!("fours.wgsl"), include_str!("threads.wgsl")),
+            Self::MmMatrix => concat!(include_str!("fours.wgsl"), include_str!("units.wgsl")),
             _ => "",
         }
     }

@@ -1,23 +1,7 @@
 // mv_q in integers: see mm_dot4.wgsl. y[t, first + r] = sum over i of x[t, i] w[r, i]; inputs are whole blocks.
 //
 // Sixteen rows to a group, which rounds 1024 floats of each token at a time; then each of a row's 32 threads
-// takes 32 weights. The threads' sums are added in a fixed order. Shapes as in mm_q.wgsl.
-
-struct Params {
-    w_at: u32,
-    y_at: u32,
-    x_at: u32,
-    tokens: u32,
-    rows: u32,
-    inputs: u32,
-    row_bytes: u32,
-    y_first: u32,
-    y_width: u32,
-}
-var<immediate> p: Params;
-
-@group(0) @binding(1) var<storage, read_write> y: array<f32>;
-@group(0) @binding(2) var<storage, read_write> x: array<f32>;
+// takes 32 weights. The threads' sums are added in a fixed order. Shapes as in product.wgsl.
 
 const ROWS = 16u;
 const LANES = 32u;

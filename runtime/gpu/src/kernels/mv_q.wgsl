@@ -1,23 +1,7 @@
 // The product of a stored matrix with a few tokens: y[t, first + r] = sum over i of x[t, i] w[r, i].
 //
 // Each weight is read once, for up to TOKENS tokens. Eight rows to a group, 64 threads to two rows, which share
-// what is read of x; the threads' sums are added in a fixed order. Shapes as in mm_q.wgsl.
-
-struct Params {
-    w_at: u32,
-    y_at: u32,
-    x_at: u32,
-    tokens: u32,
-    rows: u32,
-    inputs: u32,
-    row_bytes: u32,
-    y_first: u32,
-    y_width: u32,
-}
-var<immediate> p: Params;
-
-@group(0) @binding(1) var<storage, read_write> y: array<f32>;
-@group(0) @binding(2) var<storage, read_write> x: array<f32>;
+// what is read of x; the threads' sums are added in a fixed order. Shapes as in product.wgsl.
 
 const ROWS = 8u;
 const LANES = 64u;
