@@ -122,7 +122,9 @@ impl LayerGradients {
             }
             false => {
                 recorder.submit()?;
-                let mut floats = vec![0.0; end];
+                // The array of a layer that was added before.
+                let mut floats = std::mem::take(&mut self.read);
+                floats.resize(end, 0.0);
                 device.read(&sums, &mut floats)?;
                 Floats::Here(floats)
             }
