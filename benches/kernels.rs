@@ -9,7 +9,7 @@ use graft_kernels::ops::dropout::Dropout;
 use graft_kernels::ops::lora::Layer;
 use graft_kernels::ops::rope::{RopeLayout, RopeOptions, RopeTable};
 use graft_kernels::product::{Mat, MatMut, product};
-use graft_kernels::rounded::{GROUP, Parts, Rounded, RoundedMut, Strip, TILE};
+use graft_kernels::rounded::{GROUP, Grain, Parts, Rounded, RoundedMut, Strip, TILE};
 use graft_kernels::tiled::{attention, linear, lora};
 use graft_kernels::{Kernels, QuantType};
 
@@ -102,6 +102,7 @@ fn rounded_rows(kernels: &Kernels, limits: &Limits) {
     let name = format!("round {TOKENS} x {inputs}");
     print_row(&name, took, bytes, 1, limits, "");
     let all = |tokens| Rounded {
+        grain: Grain::Bytes,
         levels: &levels[..tokens * inputs / GROUP],
         words: &words[..words.len() / TOKENS * tokens],
         units: &units[..tokens * inputs / GROUP],
@@ -110,23 +111,42 @@ fn rounded_rows(kernels: &Kernels, limits: &Limits) {
         parts: &parts[..tokens * inputs / GROUP],
         inputs,
     };
+    let (mut fine, mut fine_units) = (vec![[0; GROUP]; groups], vec![0.0; groups]);
+    if kernels.grain(QuantType::F16).is_some() {
+        let took = time(|| kernels.round_finely(&mut fine, &mut fine_units, &x, inputs));
+        print_row(&format!("{name}, finely"), took, bytes, 1, limits, "");
+    }
+    let all_finely = |tokens| Rounded {
+        grain: Grain::Words,
+        levels: &[],
+        words: &fine[..tokens * inputs / GROUP],
+        units: &fine_units[..tokens * inputs / GROUP],
+        sums: &[],
+        halves: &[],
+        parts: &[],
+        inputs,
+    };
     let (mut strip, mut scratch) = (Strip::default(), vec![0.0; linear::SCRATCH]);
     let mut y = vec![0.0; TOKENS * outputs];
     for ty in QuantType::ALL {
-        if !kernels.multiplies_rounded(ty) {
+        let Some(grain) = kernels.grain(ty) else {
             continue;
-        }
+        };
+        let x_of = |tokens| match grain {
+            Grain::Bytes => all(tokens),
+            Grain::Words => all_finely(tokens),
+        };
         let w = vec![0x11; outputs * ty.row_bytes(inputs).expect("whole blocks")];
         let weight = linear::Stored {
             quant_type: ty,
             bytes: &w,
             inputs,
         };
-        for tokens in [1, 2, 3, 4, 8, 32, 512] {
+        for tokens in [1, 2, 3, 4, 8, 16, 32, 64, 512] {
             let flop = Work::Flop((2 * tokens * inputs * outputs) as f64);
             let thick = time(|| {
                 let y = MatMut::new(&mut y[..tokens * outputs], tokens, outputs);
-                kernels.linear_rounded(y, &all(tokens), &weight, &mut strip);
+                kernels.linear_rounded(y, &x_of(tokens), &weight, &mut strip);
             });
             print_row(
                 &format!("rounded {ty} {tokens}"),
@@ -136,7 +156,7 @@ fn rounded_rows(kernels: &Kernels, limits: &Limits) {
                 limits,
                 "",
             );
-            if tokens <= TILE {
+            if tokens <= TILE && grain == Grain::Bytes {
                 let thin = time(|| kernels.thin_rounded(&mut y, outputs, &all(tokens), &weight));
                 print_row(
                     &format!("rounded {ty} {tokens}, thin"),

@@ -13,7 +13,7 @@ use std::ops::Range;
 use graft_kernels::Kernels;
 use graft_kernels::low_rank::LowRank;
 use graft_kernels::product::{Mat, MatMut, product};
-use graft_kernels::rounded::Rounded;
+use graft_kernels::rounded::{GROUP, Grain, Rounded};
 use graft_kernels::tiled::linear::{SCRATCH, Stored};
 
 use super::worker::{with_floats, with_strip};
@@ -124,7 +124,7 @@ impl Linear {
         };
         let y = MatMut::new(y, tokens, self.outputs());
         match &x.rounded {
-            Some(rounded) if self.multiplies_rounded() => rows.rounded(y, rounded),
+            Some(rounded) if self.grain(tokens) == Some(rounded.grain) => rows.rounded(y, rounded),
             _ if x.coarse && self.multiplies_halves(tokens) => {
                 let x = Mat::new(x.floats, tokens, self.inputs());
                 rows.thick(y, x, Kernels::linear_halves);
@@ -133,9 +133,11 @@ impl Linear {
         }
     }
 
-    /// Whether [`Linear::forward_input`] can use rounded activations.
-    pub fn multiplies_rounded(&self) -> bool {
-        self.kernels.multiplies_rounded(self.weight.quant_type())
+    /// How [`Linear::forward_input`] wants the activations of so many tokens rounded, if at all.
+    pub fn grain(&self, tokens: usize) -> Option<Grain> {
+        let grain = self.kernels.grain(self.weight.quant_type())?;
+        let few = tokens < Kernels::FEWEST_WORDS || !self.inputs().is_multiple_of(GROUP);
+        (grain == Grain::Bytes || !few).then_some(grain)
     }
 
     /// Whether [`Linear::forward_input`] splits the activations of so many tokens where it may round.

@@ -9,7 +9,7 @@ use graft_kernels::ops::rope::RopeTable;
 use super::weights::{LlamaWeights, Weight};
 use super::{
     Adapted, AdapterView, DeviceLayers, Input, Layer, Linear, LlamaShape, ModelError, Pass,
-    Rounding, Saved, Scratch, Site, Wanted,
+    Rounding, Saved, Scratch, Site, Wanted, Widest,
 };
 use crate::Result;
 use crate::gguf::Gguf;
@@ -392,7 +392,7 @@ impl Inference {
     /// Bytes that [`Inference::new`] allocates.
     pub fn bytes(shape: &LlamaShape, chunk: usize, context_length: usize) -> usize {
         let rope = context_length * shape.head_width * size_of::<f32>();
-        let rounding = Rounding::bytes(chunk * shape.widest_input());
+        let rounding = Rounding::bytes(Widest::bytes(chunk * shape.widest_input()));
         Saved::bytes(shape, chunk) + Scratch::bytes(shape, chunk) + rounding + rope
     }
 

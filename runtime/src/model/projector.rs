@@ -11,7 +11,7 @@ use graft_kernels::product::{Mat, MatMut};
 use super::rowwise::elementwise;
 use super::{
     Adapted, AdapterView, Input, Linear, LoraScratch, ModelError, ProjectorKind, Rounding, Site,
-    Unadapted, Weight, product_parallel, vector,
+    Unadapted, Weight, Widest, product_parallel, vector,
 };
 use crate::gguf::Gguf;
 use crate::memory::{Arena, ArenaError, Floats, Part};
@@ -64,15 +64,9 @@ impl Projector {
         self.second.linear.outputs()
     }
 
-    /// Floats of the widest input that its layers read rounded ([`Rounding`]), of `patches` rows; 0 if they
-    /// read floats.
-    pub fn rounding(&self, patches: usize) -> usize {
-        let layers = self.linears().into_iter();
-        let rounded = layers.filter(|linear| linear.multiplies_rounded());
-        rounded
-            .map(|linear| patches * linear.inputs())
-            .max()
-            .unwrap_or(0)
+    /// The widest inputs that its layers read rounded, of `patches` rows.
+    pub fn rounding(&self, patches: usize) -> Widest {
+        Widest::of(self.linears(), patches)
     }
 
     /// Writes `y` from `x`; `saved` must hold P rows. Rounds what its layers read if they store blocks and
@@ -156,7 +150,7 @@ pub struct ProjectorSaved {
 }
 
 impl ProjectorSaved {
-    /// Room for `patches` rows, and for rounded inputs of `rounding` floats ([`Projector::rounding`]; a
+    /// Room for `patches` rows, and for rounded inputs ([`Projector::rounding`]; a
     /// projector that learns multiplies floats).
     ///
     /// # Errors
@@ -164,7 +158,7 @@ impl ProjectorSaved {
     pub fn new(
         patches: usize,
         width: usize,
-        rounding: usize,
+        rounding: Widest,
         arena: &Arena,
     ) -> Result<Self, ArenaError> {
         let (len, part) = (patches * width, Part::Projector);
@@ -178,7 +172,7 @@ impl ProjectorSaved {
     }
 
     /// Bytes that [`ProjectorSaved::new`] allocates.
-    pub fn bytes(patches: usize, width: usize, rounding: usize) -> usize {
+    pub fn bytes(patches: usize, width: usize, rounding: Widest) -> usize {
         2 * patches * width * size_of::<f32>() + Rounding::bytes(rounding)
     }
 

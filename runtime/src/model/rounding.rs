@@ -1,10 +1,10 @@
-//! Inputs of linear layers rounded to 8 bits, for inference: see [`graft_kernels::rounded`].
+//! Inputs of linear layers rounded to 8 or 14 bits, for inference: see [`graft_kernels::rounded`].
 //!
 //! An input is rounded once for all layers that read it. A language model in training has no [`Rounding`] and
 //! multiplies floats; a vision tower, and a projector that stays as it is, have one wherever they run.
 
 use graft_kernels::Kernels;
-use graft_kernels::rounded::{GROUP, Parts, Rounded, RoundedMut, TILE};
+use graft_kernels::rounded::{GROUP, Grain, Parts, Rounded, RoundedMut, TILE};
 
 use super::Linear;
 use crate::memory::{Arena, ArenaError, Buffer, Floats, Part};
@@ -29,7 +29,7 @@ impl<'a> Input<'a> {
     }
 
     /// The same in integers as well, if there is room for that and one of the layers that will read
-    /// them can use it.
+    /// them can use it. Layers that want another grain than the first that wants any read floats.
     ///
     /// # Panics
     /// If the room is too small.
@@ -39,16 +39,56 @@ impl<'a> Input<'a> {
         readers: impl IntoIterator<Item = &'b Linear>,
     ) -> Self {
         let coarse = room.is_some();
-        let mut readers = readers.into_iter();
-        let reader = readers.find(|linear| linear.multiplies_rounded());
+        let grain_of = |linear: &Linear| {
+            let inputs = linear.inputs();
+            Some((linear.grain(floats.len() / inputs)?, inputs))
+        };
+        let grain = readers.into_iter().find_map(grain_of);
         let rounded = room
-            .zip(reader)
-            .map(|(room, reader)| room.round(floats, reader.inputs()));
+            .zip(grain)
+            .filter(|(room, (grain, _))| *grain == Grain::Bytes || room.finely)
+            .map(|(room, (grain, inputs))| room.round(grain, floats, inputs));
         Self {
             floats,
             rounded,
             coarse,
         }
+    }
+}
+
+/// Floats of the widest inputs that are rounded to bytes, and of those that are rounded to words.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Widest {
+    bytes: usize,
+    words: usize,
+}
+
+impl Widest {
+    /// Of layers that read so many rows.
+    pub fn of<'a>(linears: impl IntoIterator<Item = &'a Linear>, rows: usize) -> Self {
+        let mut widest = Self::default();
+        for linear in linears {
+            let floats = match linear.grain(rows) {
+                Some(Grain::Bytes) => &mut widest.bytes,
+                Some(Grain::Words) => &mut widest.words,
+                None => continue,
+            };
+            *floats = (*floats).max(rows * linear.inputs());
+        }
+        widest
+    }
+
+    /// Of any layers of a language model that read so many floats: those in F16 and BF16 multiply floats.
+    pub fn bytes(floats: usize) -> Self {
+        Self {
+            bytes: floats,
+            words: 0,
+        }
+    }
+
+    /// Whether nothing is rounded.
+    pub fn is_none(self) -> bool {
+        self == Self::default()
     }
 }
 
@@ -61,55 +101,77 @@ pub struct Rounding {
     sums: Floats,
     halves: Buffer<[f32; 2]>,
     parts: Buffer<Parts>,
+    /// Whether there is room for inputs in words.
+    finely: bool,
 }
 
 impl Rounding {
-    /// Room for inputs of up to `floats` floats.
+    /// Room for such inputs.
     ///
     /// # Errors
     /// If the arena refuses.
-    pub fn new(floats: usize, part: Part, arena: &Arena) -> Result<Self, ArenaError> {
-        let (groups, words) = Self::groups(floats);
+    pub fn new(widest: Widest, part: Part, arena: &Arena) -> Result<Self, ArenaError> {
+        let [bytes, words, units] = Self::groups(widest);
         Ok(Self {
-            levels: arena.buffer(part, groups)?,
+            levels: arena.buffer(part, bytes)?,
             words: arena.buffer(part, words)?,
-            units: arena.buffer(part, groups)?,
-            sums: arena.buffer(part, groups)?,
-            halves: arena.buffer(part, groups)?,
-            parts: arena.buffer(part, groups)?,
+            units: arena.buffer(part, units)?,
+            sums: arena.buffer(part, bytes)?,
+            halves: arena.buffer(part, bytes)?,
+            parts: arena.buffer(part, bytes)?,
+            finely: widest.words > 0,
         })
     }
 
     /// Bytes that [`Rounding::new`] allocates.
-    pub fn bytes(floats: usize) -> usize {
-        let (groups, words) = Self::groups(floats);
-        groups * (GROUP + 4 * size_of::<f32>() + size_of::<Parts>())
+    pub fn bytes(widest: Widest) -> usize {
+        let [bytes, words, units] = Self::groups(widest);
+        bytes * (GROUP + 3 * size_of::<f32>() + size_of::<Parts>())
             + words * GROUP * size_of::<i16>()
+            + units * size_of::<f32>()
     }
 
-    /// Groups, and those of them that are kept in words as well.
-    fn groups(floats: usize) -> (usize, usize) {
-        let groups = floats.div_ceil(GROUP);
+    /// Groups in bytes, in words, and in either.
+    fn groups(widest: Widest) -> [usize; 3] {
+        let [bytes, words] = [widest.bytes, widest.words].map(|floats| floats.div_ceil(GROUP));
+        let units = bytes.max(words);
         match Kernels::detect().rounds_to_words() {
-            true => (groups, groups),
-            false => (groups, 0),
+            true => [bytes, units, units],
+            false => [bytes, words, units],
         }
     }
 
-    /// As [`Rounding::new`]; `None` if `floats` is 0, when nobody reads rounded inputs.
+    /// As [`Rounding::new`]; `None` if nobody reads rounded inputs.
     ///
     /// # Errors
     /// If the arena refuses.
-    pub fn if_any(floats: usize, part: Part, arena: &Arena) -> Result<Option<Self>, ArenaError> {
-        (floats > 0)
-            .then(|| Self::new(floats, part, arena))
+    pub fn if_any(widest: Widest, part: Part, arena: &Arena) -> Result<Option<Self>, ArenaError> {
+        (!widest.is_none())
+            .then(|| Self::new(widest, part, arena))
             .transpose()
     }
 
-    fn round(&mut self, x: &[f32], inputs: usize) -> Rounded<'_> {
+    fn round(&mut self, grain: Grain, x: &[f32], inputs: usize) -> Rounded<'_> {
         let kernels = Kernels::detect();
         let groups = x.len() / GROUP;
-        let words = groups.min(self.words.len());
+        if grain == Grain::Words {
+            let (words, units) = (&mut self.words[..groups], &mut self.units[..groups]);
+            round_pieces_finely(kernels, words, units, x, inputs);
+            return Rounded {
+                grain,
+                levels: &[],
+                words,
+                units,
+                sums: &[],
+                halves: &[],
+                parts: &[],
+                inputs,
+            };
+        }
+        let words = match kernels.rounds_to_words() {
+            true => groups,
+            false => 0,
+        };
         let out = RoundedMut {
             levels: &mut self.levels[..groups],
             words: &mut self.words[..words],
@@ -120,6 +182,7 @@ impl Rounding {
         };
         round_pieces(kernels, out, x, inputs);
         Rounded {
+            grain,
             levels: &self.levels[..groups],
             words: &self.words[..words],
             units: &self.units[..groups],
@@ -144,6 +207,29 @@ fn round_pieces(kernels: &Kernels, out: RoundedMut<'_>, x: &[f32], inputs: usize
     rayon::join(
         || round_pieces(kernels, a, x_a, inputs),
         || round_pieces(kernels, b, x_b, inputs),
+    );
+}
+
+/// The same for words.
+fn round_pieces_finely(
+    kernels: &Kernels,
+    words: &mut [[i16; GROUP]],
+    units: &mut [f32],
+    x: &[f32],
+    inputs: usize,
+) {
+    let tokens = x.len() / inputs;
+    if tokens <= PIECE_TOKENS {
+        kernels.round_finely(words, units, x, inputs);
+        return;
+    }
+    let left = (tokens / 2).next_multiple_of(TILE);
+    let (words_a, words_b) = words.split_at_mut(left * inputs / GROUP);
+    let (units_a, units_b) = units.split_at_mut(left * inputs / GROUP);
+    let (x_a, x_b) = x.split_at(left * inputs);
+    rayon::join(
+        || round_pieces_finely(kernels, words_a, units_a, x_a, inputs),
+        || round_pieces_finely(kernels, words_b, units_b, x_b, inputs),
     );
 }
 

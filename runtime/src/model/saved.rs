@@ -3,7 +3,7 @@
 //! Every buffer's length is a number of floats per token, stated once in `per_token`: from it the buffers are
 //! allocated and the memory planner counts them.
 
-use super::{LlamaShape, LoraScratch, Rounding};
+use super::{LlamaShape, LoraScratch, Rounding, Widest};
 use crate::memory::{Arena, ArenaError, Floats, Part};
 
 /// What [`super::Layer::forward`] keeps for [`super::Layer::backward`], of up to a number of tokens T.
@@ -110,7 +110,8 @@ impl Scratch {
     /// # Errors
     /// If the arena refuses.
     pub fn rounding(shape: &LlamaShape, tokens: usize, arena: &Arena) -> Result<Self, ArenaError> {
-        let rounding = Rounding::new(tokens * shape.widest_input(), Part::LayerBuffers, arena)?;
+        let widest = Widest::bytes(tokens * shape.widest_input());
+        let rounding = Rounding::new(widest, Part::LayerBuffers, arena)?;
         Ok(Self {
             rounding: Some(rounding),
             ..Self::new(shape, tokens, arena)?

@@ -19,7 +19,7 @@ use super::attention::{self, Arrays};
 use super::rowwise::elementwise;
 use super::{
     Adapted, AdapterView, Input, Linear, LoraScratch, ModelError, Rounding, Site, TowerKind,
-    Unadapted, VisionShape, Weight, vector,
+    Unadapted, VisionShape, Weight, Widest, vector,
 };
 use crate::gguf::Gguf;
 use crate::kv_cache::Before;
@@ -140,10 +140,13 @@ impl VisionTower {
 
     /// Whether some of its matrices are multiplied with rounded activations, as those in blocks are.
     pub fn rounds(&self) -> bool {
-        self.blocks
-            .iter()
-            .flat_map(|block| &block.linears)
-            .any(|adapted| adapted.linear.multiplies_rounded())
+        !self.widest_rounded().is_none()
+    }
+
+    fn widest_rounded(&self) -> Widest {
+        let linears = self.blocks.iter().flat_map(|block| &block.linears);
+        let linears = linears.map(|adapted| &adapted.linear);
+        Widest::of(linears, self.shape.patches() + 1)
     }
 
     /// Writes the features `[P, Wv]` of normalised pixels `[3, S, S]`.
@@ -416,7 +419,7 @@ impl VisionWork {
     /// # Errors
     /// If the arena refuses.
     pub fn new(tower: &VisionTower, arena: &Arena) -> Result<Self, ArenaError> {
-        let rounding = Rounding::if_any(Self::rounding(tower), Part::VisionTower, arena)?;
+        let rounding = Rounding::if_any(tower.widest_rounded(), Part::VisionTower, arena)?;
         Ok(Self {
             rounding,
             ..Self::exact(tower, arena)?
@@ -461,20 +464,7 @@ impl VisionWork {
     /// Bytes that [`VisionWork::new`] allocates.
     pub fn bytes(tower: &VisionTower) -> usize {
         let floats: usize = Self::floats(&tower.shape).iter().sum();
-        floats * size_of::<f32>() + Rounding::bytes(Self::rounding(tower))
-    }
-
-    /// Floats of the widest rounded input.
-    fn rounding(tower: &VisionTower) -> usize {
-        let VisionShape {
-            width,
-            feed_forward,
-            ..
-        } = tower.shape;
-        match tower.rounds() {
-            true => (tower.shape.patches() + 1) * width.max(feed_forward),
-            false => 0,
-        }
+        floats * size_of::<f32>() + Rounding::bytes(tower.widest_rounded())
     }
 
     fn floats(shape: &VisionShape) -> [usize; 11] {

@@ -14,7 +14,7 @@ use crate::adapter::Adapter;
 use crate::device::TrainingRoom;
 use crate::memory::{self, MemoryPlan, PROGRAM_BYTES, Part};
 use crate::model::{
-    ActivationPlan, DeviceKept, LlamaShape, Model, Site, SiteKind, VisionWork, worker_bytes,
+    ActivationPlan, DeviceKept, LlamaShape, Model, Site, SiteKind, VisionWork, Widest, worker_bytes,
 };
 
 /// What a run will take, and what was chosen so that it fits.
@@ -498,7 +498,7 @@ impl<'a> Subject<'a> {
                     _ => 0,
                 };
                 let rounding = match self.options.train_projector {
-                    true => 0,
+                    true => Widest::default(),
                     false => vision.projector().rounding(patches),
                 };
                 ImageSizes {
@@ -541,7 +541,7 @@ impl<'a> Subject<'a> {
             // The tower's tokens go through the same threads.
             let (tower, tokens) = (vision.tower().shape(), images.patches + 1);
             each = each.max(worker_bytes(&tower.attention(), tokens, tokens, true));
-            if vision.tower().rounds() || images.rounding > 0 {
+            if vision.tower().rounds() || !images.rounding.is_none() {
                 each += Strip::BYTES;
             }
         }

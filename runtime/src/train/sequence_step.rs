@@ -9,7 +9,7 @@ use crate::cancel::Cancel;
 use crate::memory::{Arena, Floats, MemoryPlan, Part};
 use crate::model::llava::{Sequence, Span};
 use crate::model::{
-    ActivationPlan, Activations, Llama, LlamaShape, Model, Projector, ProjectorSaved,
+    ActivationPlan, Activations, Llama, LlamaShape, Model, Projector, ProjectorSaved, Widest,
 };
 
 /// A sample ready for training: positions, labels, and its images' features before the projector.
@@ -59,8 +59,8 @@ pub struct ImageSizes {
     pub patches: usize,
     /// Values of its features, if they lie on the disk; 0 otherwise.
     pub features: usize,
-    /// Floats that a frozen projector reads rounded ([`Projector::rounding`]); 0 for one that learns.
-    pub rounding: usize,
+    /// What a frozen projector reads rounded ([`Projector::rounding`]); nothing for one that learns.
+    pub rounding: Widest,
 }
 
 /// Buffers for one pack at a time.
@@ -108,7 +108,7 @@ impl SequenceBuffers {
             targets: Vec::with_capacity(plan.tokens),
             loss: LossBuffers::new(llama, plan, arena)?,
             projector: ProjectorSaved::new(patches, shape.width, rounding, arena)?,
-            projector_work: ProjectorSaved::new(patches, shape.width, 0, arena)?,
+            projector_work: ProjectorSaved::new(patches, shape.width, Widest::default(), arena)?,
             projected,
             features,
         })
@@ -131,7 +131,8 @@ impl SequenceBuffers {
         Activations::add_to(memory, shape, plan);
         LossBuffers::add_to(memory, shape, plan);
         let floats = patches * shape.width + features;
-        let saved = [rounding, 0].map(|r| ProjectorSaved::bytes(patches, shape.width, r));
+        let saved =
+            [rounding, Widest::default()].map(|r| ProjectorSaved::bytes(patches, shape.width, r));
         memory.add(
             Part::Projector,
             saved.iter().sum::<usize>() + floats * size_of::<f32>(),

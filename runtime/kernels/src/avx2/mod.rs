@@ -21,6 +21,7 @@ pub(crate) mod registers;
 pub(crate) mod rounded;
 pub(crate) mod vnni;
 pub(crate) mod walk;
+mod words;
 
 use crate::QuantType;
 use crate::rounded::Rounded;

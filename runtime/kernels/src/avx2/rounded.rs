@@ -22,7 +22,7 @@ use crate::rounded::{
 };
 
 /// Lanes of 32 bits in a vector, each of one row.
-const LANES: usize = 8;
+pub(super) const LANES: usize = 8;
 /// Rows of a strip.
 pub(super) const ROWS: usize = 2 * LANES;
 
@@ -30,6 +30,7 @@ pub(crate) static KERNELS: RoundedKernels = RoundedKernels {
     rows: ROWS,
     words: true,
     round,
+    round_finely: Some(super::words::round_finely),
     fill,
     multiply,
     thin: super::thin_rounded,
@@ -84,6 +85,9 @@ pub(crate) fn round(out: &mut RoundedMut<'_>, x: &[f32], inputs: usize) {
 #[target_feature(enable = "avx2,fma,f16c")]
 fn fill(ty: QuantType, strip: &mut Strip, part: &Part<'_>) {
     let form = Form::of(ty);
+    if form.bits == 16 {
+        return super::words::fill(ty, strip, part);
+    }
     if form.bits < 8 {
         fill_bytes::<ROWS>(ty, strip, part);
         if ty == QuantType::Q6K {
@@ -209,7 +213,13 @@ fn interleave_words(out: &mut [u8], rows: &Unpacked, group: usize, first: usize)
 
 /// See [`RoundedKernels::multiply`].
 #[target_feature(enable = "avx2,fma")]
-fn multiply(form: &Form, mut c: MatMut<'_>, strip: &Strip, x: &Rounded<'_>, from: usize) {
+pub(super) fn multiply(
+    form: &Form,
+    mut c: MatMut<'_>,
+    strip: &Strip,
+    x: &Rounded<'_>,
+    from: usize,
+) {
     for first in (0..c.rows()).step_by(TILE) {
         let tokens = TILE.min(c.rows() - first);
         let x = x.tile(first, tokens, from, strip.depth / GROUP);
@@ -410,7 +420,7 @@ fn factors_tile<const T: usize>(strip: &Strip, x: &Rounded<'_>) -> [[__m256; 2];
     totals
 }
 
-/// Bytes with a sign, which lie in the strip as words and have no minimums.
+/// Bytes with a sign, and words, which lie in the strip as words and have no minimums.
 #[inline(never)]
 #[target_feature(enable = "avx2,fma")]
 fn words_tile<const T: usize>(strip: &Strip, x: &Rounded<'_>) -> [[__m256; 2]; T] {

@@ -13,6 +13,7 @@ pub(crate) static KERNELS: RoundedKernels = RoundedKernels {
     rows: ROWS,
     words: false,
     round,
+    round_finely: Some(super::words::round_finely),
     fill,
     multiply,
     thin: super::thin_rounded_vnni,
@@ -29,12 +30,18 @@ pub(super) fn dot(levels: __m256i, x: __m256i) -> __m256i {
 /// See [`RoundedKernels::fill`].
 #[target_feature(enable = "avx2,fma,f16c")]
 fn fill(ty: QuantType, strip: &mut Strip, part: &Part<'_>) {
-    fill_bytes::<ROWS>(ty, strip, part);
+    match ty {
+        QuantType::F16 | QuantType::BF16 => super::words::fill(ty, strip, part),
+        _ => fill_bytes::<ROWS>(ty, strip, part),
+    }
 }
 
 /// See [`RoundedKernels::multiply`].
 #[target_feature(enable = "avx2,fma,avxvnni")]
 fn multiply(form: &Form, mut c: MatMut<'_>, strip: &Strip, x: &Rounded<'_>, from: usize) {
+    if form.bits == 16 {
+        return super::rounded::multiply(form, c, strip, x, from);
+    }
     for first in (0..c.rows()).step_by(TILE) {
         let tokens = TILE.min(c.rows() - first);
         let x = x.tile(first, tokens, from, strip.depth / GROUP);

@@ -42,6 +42,7 @@ impl Owned {
 
     fn view(&self) -> Rounded<'_> {
         Rounded {
+            grain: Grain::Bytes,
             levels: &self.levels,
             words: &self.words,
             units: &self.units,
@@ -65,13 +66,13 @@ impl Owned {
 }
 
 fn tables() -> impl Iterator<Item = &'static Kernels> {
-    Kernels::available().filter(|table| table.multiplies_rounded(QuantType::Q4_0))
+    Kernels::available().filter(|table| table.grain(QuantType::Q4_0).is_some())
 }
 
 fn types() -> impl Iterator<Item = QuantType> {
     QuantType::ALL
         .into_iter()
-        .filter(|&ty| Form::of(ty).bits > 0)
+        .filter(|&ty| (1..=8).contains(&Form::of(ty).bits))
 }
 
 #[test]
