@@ -12,7 +12,7 @@ use graft::convert_hf::ConvertOptions;
 use graft::gguf::Gguf;
 use graft::kv_cache::{KvCache, MadeBy};
 use graft::memory::Arena;
-use graft::model::{Inference, Model, ModelOptions, ProjectorSaved, Unadapted, VisionWork};
+use graft::model::{Inference, Model, ModelOptions, ProjectorSaved, Unadapted, VisionWork, Widest};
 use graft::tokenizer::TokenKind;
 use graft_kernels::QuantType;
 use safetensors::{Dtype, SafeTensors};
@@ -134,7 +134,7 @@ fn check_sight(scene: &Scene) {
         let mut saved = ProjectorSaved::new(
             shape.patches(),
             model.llama().shape().width,
-            0,
+            Widest::default(),
             &Arena::unlimited(),
         )
         .unwrap();

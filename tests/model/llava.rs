@@ -14,7 +14,7 @@ use formula::{IMAGES, formula_image};
 use golden::{Golden, folder};
 use graft::gguf::{Array, Value};
 use graft::memory::Arena;
-use graft::model::{Model, ModelOptions, VisionStage, VisionWork};
+use graft::model::{Model, ModelOptions, ProjectorSaved, VisionStage, VisionWork, Widest};
 use graft::session::{Item, Session, SessionOptions};
 use graft::tokenizer::IMAGE;
 use graft_kernels::{QuantType, blocks};
@@ -86,8 +86,8 @@ fn every_stage_agrees_with_transformers() {
     assert_close("projected", &rows, golden.get("projected"));
     // In training it runs from its f32 copy, by other kernels.
     let projector = vision.projector().parameters();
-    let mut saved =
-        graft::model::ProjectorSaved::new(shape.patches(), 32, 0, &Arena::unlimited()).unwrap();
+    let exact = Widest::default();
+    let mut saved = ProjectorSaved::new(shape.patches(), 32, exact, &Arena::unlimited()).unwrap();
     let mut copy = vec![0.0; rows.len()];
     projector.forward(&mut copy, &features, &mut saved);
     assert_close("projected in f32", &copy, golden.get("projected"));

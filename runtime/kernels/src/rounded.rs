@@ -368,8 +368,8 @@ pub(crate) struct RoundedKernels {
 }
 
 impl Kernels {
-    /// The fewest tokens for which [`Kernels::linear_rounded`] is faster in [`Grain::Words`] than floats, as
-    /// `bench-kernels rounded` measures it.
+    /// The fewest tokens that are worth [`Grain::Words`]. It is faster than floats from 8 on (`bench-kernels rounded`),
+    /// but what has so few patches is small and may stay exact.
     pub const FEWEST_WORDS: usize = 32;
 
     /// How activations are rounded that this table multiplies with matrices of this type, whose rows are
@@ -379,9 +379,10 @@ impl Kernels {
         match Form::of(ty).bits {
             0 => None,
             // Vectors of 16 floats do as much in a cycle as 8 pairs of words.
-            16 => (self.isa == Isa::Avx2)
-                .then_some(rounded.round_finely?)
-                .map(|_| Grain::Words),
+            16 => {
+                let finely = self.isa == Isa::Avx2 && rounded.round_finely.is_some();
+                finely.then_some(Grain::Words)
+            }
             _ => Some(Grain::Bytes),
         }
     }

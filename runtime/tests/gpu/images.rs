@@ -18,6 +18,7 @@ use graft::image::RgbImage;
 use graft::memory::Arena;
 use graft::model::{
     AdapterView, ImageEncoder, Model, ModelOptions, ProjectorSaved, Site, Unadapted, VisionWork,
+    Widest,
 };
 use graft_kernels::QuantType;
 use machine::{Models, SIZES, device};
@@ -73,7 +74,8 @@ fn exact(model: &Model, adapters: &dyn AdapterView) -> [Vec<f32>; 2] {
     let (tower, projector) = (vision.tower(), vision.projector());
     let (patches, width) = (tower.shape().patches(), tower.shape().width);
     let mut work = VisionWork::exact(tower, &arena).unwrap();
-    let mut saved = ProjectorSaved::new(patches, projector.outputs(), 0, &arena).unwrap();
+    let mut saved =
+        ProjectorSaved::new(patches, projector.outputs(), Widest::default(), &arena).unwrap();
     let mut features = vec![0.0; patches * width];
     let mut rows = vec![0.0; patches * projector.outputs()];
     model.llama().pool().run(|| {
