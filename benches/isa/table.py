@@ -5,7 +5,9 @@ usage: table.py <card> <f32|dot4> <quant type> [...]      card as RADV_FORCE_FAM
 
 Runs the example `products` of graft-gpu with Mesa's driver (Linux on x86-64; mesa-vulkan-drivers, cc) and counts the
 instructions of each kernel's largest loop. Loops inside it are the tails of arrays, which are as good as never run,
-and are left out; both sides of a branch are counted.
+and are left out, or if they multiply are the four steps of a tile, or of 32 weights, that were not unrolled; both
+sides of a branch are counted. In a round of the loop a thread takes 64 weights of a few tokens, or 16 products for
+each of its outputs of many.
 """
 
 import os
@@ -16,6 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 DRIVER = "/usr/lib/x86_64-linux-gnu/libvulkan_radeon.so"
+STEPS = 4
 CLASSES = {
     "fma": r"v_(pk_)?(fma|fmac|mad|mac)_(f32|legacy|mix)",
     "dot": r"v_dot4",
@@ -66,7 +69,7 @@ def blocks(text):
 
 
 def steady(found):
-    """Instructions of the largest loop, without those of loops inside it."""
+    """Instructions of the largest loop; what multiplies inside it is done STEPS times."""
     place = {name: i for i, (name, _) in enumerate(found)}
     loops = set()
     for i, (_, instructions) in enumerate(found):
@@ -76,12 +79,19 @@ def steady(found):
                 loops.add((place[target[1]], i))
     if not loops:
         return []
-    size = lambda loop: sum(len(found[i][1]) for i in range(loop[0], loop[1] + 1))
-    first, last = max(loops, key=size)
-    inside = {i for a, b in loops if first <= a and b <= last and (a, b) != (first, last) for i in range(a, b + 1)}
-    # The loop's own header may begin several.
-    inside.discard(first)
-    return [one for i in range(first, last + 1) if i not in inside for one in found[i][1]]
+
+    def of(loop):
+        return [one for i in range(loop[0], loop[1] + 1) for one in found[i][1]]
+
+    largest = max(loops, key=lambda loop: len(of(loop)))
+    times = dict.fromkeys(range(largest[0], largest[1] + 1), 1)
+    for first, last in loops:
+        if largest[0] < first and last <= largest[1]:
+            products = f"{CLASSES['fma']}|{CLASSES['dot']}"
+            multiplies = sum(bool(re.match(products, one)) for one in of((first, last)))
+            for i in range(first, last + 1):
+                times[i] = STEPS if multiplies >= 8 else 0
+    return [one for i, many in times.items() for one in found[i][1] * many]
 
 
 def count(instructions):
