@@ -26,7 +26,10 @@ fn main() -> Result<()> {
     let types = QuantType::ALL.into_iter();
     let asked: Vec<String> = arguments.collect();
     for ty in types.filter(|ty| asked.iter().any(|name| name == ty.name())) {
-        let arena = device.arena(Part::Weights, device.matrix_bytes(ty, ROWS, INPUTS).unwrap_or(0))?;
+        let arena = device.arena(
+            Part::Weights,
+            device.matrix_bytes(ty, ROWS, INPUTS).unwrap_or(0),
+        )?;
         let w = arena.matrix(ty, ROWS, INPUTS)?;
         for tokens in THIN.into_iter().chain(MANY) {
             let floats = device.tensor_bytes(tokens, INPUTS) + device.tensor_bytes(tokens, ROWS);
