@@ -7,8 +7,7 @@
 const TILE = 64u;
 const TOKENS = 16u * LINES;
 const DEPTH = 32u;
-// Runs of weights with a scale of their own in DEPTH, and words of each.
-const RUNS = DEPTH / RUN;
+// Words of weights that share a scale, of which there are RUNS in DEPTH.
 const WORDS = RUN / 4u;
 // A line of DEPTH integers, and one more word so that neighbouring lines begin in different banks.
 const LINE = 9u;
@@ -54,7 +53,7 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_in
         if row < p.rows {
             let block = w_row + k0 / BLOCK * BLOCK_BYTES;
             let j = k0 % BLOCK + 8u * part;
-            integers = vec2(integers4(block, j), integers4(block, j + 4u));
+            integers = signed8(integers8(block, j));
             if part < RUNS {
                 form = scale_offset(block, k0 % BLOCK + RUN * part);
             }

@@ -52,8 +52,8 @@ var<workgroup> right: array<vec4<f16>, 384>;
 // [SUBGROUPS, 16, 16]: sums on their way out.
 var<workgroup> tile: array<f32, 256u * SUBGROUPS>;
 
-fn weights4(row: u32, i: u32) -> vec4<f16> {
-    return vec4<f16>(clamp(decode4(row, i) * WEIGHT_SCALE, vec4(-65504.0), vec4(65504.0)));
+fn half_weights(weights: vec4<f32>) -> vec4<f16> {
+    return vec4<f16>(clamp(weights * WEIGHT_SCALE, vec4(-65504.0), vec4(65504.0)));
 }
 
 fn put_terms(at: u32, terms: vec4<f32>) {
@@ -84,20 +84,21 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_in
     }
     for (var k0 = 0u; k0 < p.inputs; k0 += DEPTH) {
         var l: array<vec4<f32>, 2>;
-        var r: array<vec4<f16>, 2>;
+        var r: array<vec4<f32>, 2>;
+        let first = k0 + 8u * part;
+        if row < p.rows && first < p.inputs {
+            r = decode8(w_row, first);
+        }
         for (var j = 0u; j < 2u; j++) {
-            let i = k0 + 8u * part + 4u * j;
+            let i = first + 4u * j;
             if token < p.tokens && i < p.inputs {
                 l[j] = x4(x_row + i, p.inputs - i) * scale;
-            }
-            if row < p.rows && i < p.inputs {
-                r[j] = weights4(w_row, i);
             }
         }
         workgroupBarrier();
         for (var j = 0u; j < 2u; j++) {
             put_terms(line * LINE + 2u * part + j, l[j]);
-            right[line * LINE + 2u * part + j] = r[j];
+            right[line * LINE + 2u * part + j] = half_weights(r[j]);
         }
         workgroupBarrier();
         for (var up = 0u; up < LINES; up++) {
@@ -137,21 +138,20 @@ fn backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_i
         let row = k0 + t / 8u;
         let w_row = p.w_at * 4u + row * p.row_bytes;
         var l: array<vec4<f32>, 2>;
-        var r: array<vec4<f16>, 2>;
+        var r: array<vec4<f32>, 2>;
+        if row < p.rows && across < p.inputs {
+            r = decode8(w_row, across);
+        }
         for (var j = 0u; j < 2u; j++) {
             let first = k0 + 8u * part + 4u * j;
             if token < p.tokens && first < p.rows {
                 l[j] = y4(y_row + first, p.rows - first) * scale;
             }
-            let i = across + 4u * j;
-            if row < p.rows && i < p.inputs {
-                r[j] = weights4(w_row, i);
-            }
         }
         workgroupBarrier();
         for (var j = 0u; j < 2u; j++) {
             put_terms(line * LINE + 2u * part + j, l[j]);
-            right[t / 8u * WIDE_LINE + 2u * (t % 8u) + j] = r[j];
+            right[t / 8u * WIDE_LINE + 2u * (t % 8u) + j] = half_weights(r[j]);
         }
         workgroupBarrier();
         for (var up = 0u; up < LINES; up++) {

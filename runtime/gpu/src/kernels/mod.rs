@@ -182,8 +182,9 @@ impl File {
             | Self::SumSquares
             | Self::AttentionThin => include_str!("reduce.wgsl"),
             Self::Swiglu | Self::QuickGelu => include_str!("sigmoid.wgsl"),
-            Self::MmQ => concat!(include_str!("product.wgsl"), include_str!("fours.wgsl")),
-            Self::MvQ => include_str!("product.wgsl"),
+            Self::MmQ | Self::MvQ => {
+                concat!(include_str!("product.wgsl"), include_str!("fours.wgsl"))
+            }
             Self::MmDot4 | Self::MvDot4 => {
                 concat!(include_str!("product.wgsl"), include_str!("round.wgsl"))
             }
@@ -300,8 +301,8 @@ pub(crate) fn are_integers(ty: QuantType) -> bool {
     !matches!(ty, QuantType::F32 | QuantType::F16 | QuantType::BF16)
 }
 
-/// The text that reads weights of a type: `decode4(row, i)`, from an array bound with `access`; and what
-/// `blocks/integers.wgsl` says, if they are integers.
+/// The text that reads weights of a type, from an array bound with `access`: `decode8(row, i)`, `stored32` and
+/// `eight_of`; and what `blocks/integers.wgsl` says, if they are integers.
 pub(crate) fn decode(ty: QuantType, access: &str) -> String {
     let text = match ty {
         QuantType::F32 => include_str!("blocks/f32.wgsl"),
@@ -321,9 +322,9 @@ pub(crate) fn decode(ty: QuantType, access: &str) -> String {
         QuantType::IQ4XS => include_str!("blocks/iq4_xs.wgsl"),
     };
     let words = include_str!("blocks/words.wgsl").replace("ACCESS", access);
-    let integers = match are_integers(ty) {
+    let kind = match are_integers(ty) {
         true => include_str!("blocks/integers.wgsl"),
-        false => "",
+        false => include_str!("blocks/floats.wgsl"),
     };
-    words + integers + text
+    [&words, kind, text].concat()
 }

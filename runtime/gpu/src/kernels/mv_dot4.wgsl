@@ -6,14 +6,21 @@
 const ROWS = 16u;
 const LANES = 32u;
 const DEPTH = 1024u;
-// Runs of weights with a scale of their own in 32, and words of each.
-const RUNS = 32u / RUN;
+// Words of weights that share a scale.
 const WORDS = RUN / 4u;
+// Whether sums of the inputs themselves are needed. Integers that fit 8 bits with signs as they are stored are
+// multiplied so.
+const FITS = ZERO < 128u;
+const SUMS = OFFSETS || FITS && ZERO > 0u;
 
 // [TOKENS, 256 threads]: the greatest of each thread's floats, then its integers, in the end its sums.
 var<workgroup> words: array<u32, TOKENS * 256u>;
 // [TOKENS, DEPTH / 32]: what an integer is worth.
 var<workgroup> units: array<f32, TOKENS * 32u>;
+
+fn as_multiplied(integers: u32) -> u32 {
+    return select(integers ^ 0x80808080u, integers, FITS);
+}
 
 @compute @workgroup_size(256)
 fn forward(
@@ -28,6 +35,13 @@ fn forward(
     let w_next = p.w_at * 4u + min(row + 1u, p.rows - 1u) * p.row_bytes;
     var sums: array<vec2<f32>, TOKENS>;
     for (var k0 = 0u; k0 < p.inputs; k0 += DEPTH) {
+        let i = k0 + 32u * lane;
+        var upper: Stored;
+        var lower: Stored;
+        if i < p.inputs {
+            upper = stored32(w_row, i);
+            lower = stored32(w_next, i);
+        }
         var values: array<vec4<f32>, TOKENS>;
         workgroupBarrier();
         for (var token = 0u; token < TOKENS; token++) {
@@ -55,33 +69,34 @@ fn forward(
             }
         }
         workgroupBarrier();
-        let i = k0 + 32u * lane;
         if i < p.inputs {
-            let block = i / BLOCK * BLOCK_BYTES;
-            for (var run = 0u; run < RUNS; run++) {
-                let j = i % BLOCK + RUN * run;
-                let upper = scale_offset(w_row + block, j);
-                let lower = scale_offset(w_next + block, j);
-                var integers: array<vec2<u32>, WORDS>;
-                for (var k = 0u; k < WORDS; k++) {
-                    integers[k] = vec2(integers4(w_row + block, j + 4u * k), integers4(w_next + block, j + 4u * k));
-                }
-                for (var token = 0u; token < TOKENS; token++) {
-                    var exact = vec2(0);
-                    var all = 0;
-                    for (var k = 0u; k < WORDS; k++) {
-                        let word = words[token * 256u + 8u * lane + run * WORDS + k];
-                        exact += vec2(dot4I8Packed(word, integers[k].x), dot4I8Packed(word, integers[k].y));
-                        if OFFSETS {
-                            all += dot4I8Packed(word, 0x01010101u);
+            for (var token = 0u; token < TOKENS; token++) {
+                var exact = vec2(0);
+                var all = 0;
+                var sum = vec2(0.0);
+                for (var k = 0u; k < 8u; k++) {
+                    let word = words[token * 256u + 8u * lane + k];
+                    let a = as_multiplied(upper.integers[k / 4u][k % 4u]);
+                    let b = as_multiplied(lower.integers[k / 4u][k % 4u]);
+                    exact += vec2(dot4I8Packed(word, a), dot4I8Packed(word, b));
+                    if SUMS {
+                        all += dot4I8Packed(word, 0x01010101u);
+                    }
+                    if (k + 1u) % WORDS == 0u {
+                        // The run's end.
+                        let forms = array(upper.forms[k / WORDS], lower.forms[k / WORDS]);
+                        if FITS && ZERO > 0u {
+                            exact -= vec2(all * i32(ZERO));
                         }
+                        sum += vec2<f32>(exact) * vec2(forms[0].x, forms[1].x);
+                        if OFFSETS {
+                            sum += f32(all) * vec2(forms[0].y, forms[1].y);
+                        }
+                        exact = vec2(0);
+                        all = 0;
                     }
-                    var product = vec2<f32>(exact) * vec2(upper.x, lower.x);
-                    if OFFSETS {
-                        product += f32(all) * vec2(upper.y, lower.y);
-                    }
-                    sums[token] += units[token * 32u + lane] * product;
                 }
+                sums[token] += units[token * 32u + lane] * sum;
             }
         }
     }

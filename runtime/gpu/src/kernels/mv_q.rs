@@ -6,9 +6,8 @@ use crate::arithmetic::{Arithmetic, Product};
 use crate::recorder::{Call, Groups, same, shaped};
 use crate::{Recorder, Result, Tensor};
 
-/// Rows of a group, in f32 and in integers.
-const ROWS: usize = 8;
-const ROWS_OF_INTEGERS: usize = 16;
+/// Rows of a group in integers; in f32 as many for up to two tokens, then more.
+const ROWS: usize = 16;
 
 impl Recorder {
     /// The most tokens [`Recorder::mv_q`] takes.
@@ -25,14 +24,15 @@ impl Recorder {
         same(op, "inputs", x.width(), w.inputs())?;
         let tokens = x.rows();
         same(op, "tokens", tokens, tokens.min(Self::THIN_TOKENS))?;
+        let variant = tokens.next_power_of_two();
         let (file, rows) = match self.arithmetic(Product::Thin, w.ty()) {
-            Arithmetic::Dot4 => (File::MvDot4, ROWS_OF_INTEGERS),
-            _ => (File::MvQ, ROWS),
+            Arithmetic::Dot4 => (File::MvDot4, ROWS),
+            _ => (File::MvQ, ROWS * variant.div_ceil(2)),
         };
         for part in w.parts() {
             self.run(&Call {
                 op,
-                key: w.key(file, "forward", tokens.next_power_of_two() as u32),
+                key: w.key(file, "forward", variant as u32),
                 arrays: &[(1, y.into()), (2, x.into()), (0, part.binding)],
                 written: 1,
                 words: &words([y, x], &part, w),

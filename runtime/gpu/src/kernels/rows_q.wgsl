@@ -23,10 +23,10 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_in
         return;
     }
     let w_row = p.w_at * 4u + (u32(id) - p.first) * p.row_bytes;
-    for (var i = t * 4u; i < p.inputs; i += 256u) {
-        let weights = decode4(w_row, i);
-        for (var j = 0u; j < 4u && i + j < p.inputs; j++) {
-            y[p.y_at + token * p.inputs + i + j] = weights[j];
+    for (var i = t * 8u; i < p.inputs; i += 512u) {
+        let weights = decode8(w_row, i);
+        for (var j = 0u; j < 8u && i + j < p.inputs; j++) {
+            y[p.y_at + token * p.inputs + i + j] = weights[j / 4u][j % 4u];
         }
     }
 }

@@ -13,7 +13,7 @@ fn every() -> Vec<Key> {
     let mut keys = vec![];
     for file in File::ALL {
         let constants: &[u32] = match file.constant() {
-            Some("LINES") => &[1, 2, 4],
+            Some("LINES") => &[1, 2, 4, 8],
             Some("SUBGROUPS") => &[2, 4],
             Some("TOKENS") => &[1, 2, 4, 8],
             Some("KEEP") => &[0, 1, 2],

@@ -3,11 +3,12 @@
 const BLOCK = 256u;
 const BLOCK_BYTES = 136u;
 const RUN = 32u;
+const ZERO = 128u;
 const OFFSETS = false;
 
 // The grid of IQ4_NL: -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113, four to a
-// word.
-const GRID = vec4(0xbfad9881u, 0xf6eaddcfu, 0x26190d01u, 0x71594535u);
+// word, each and 128.
+const GRID = vec4(0x3f2d1801u, 0x766a5d4fu, 0xa6998d81u, 0xf1d9c5b5u);
 
 fn on_grid(q: u32) -> u32 {
     return (GRID[q >> 2u] >> (8u * (q & 3u))) & 255u;
@@ -19,8 +20,21 @@ fn on_grid4(q: u32) -> u32 {
     return low | (on_grid((q >> 16u) & 15u) << 16u) | (on_grid(q >> 24u) << 24u);
 }
 
-fn integers4(block: u32, j: u32) -> u32 {
-    return on_grid4(nibbles(word_at(block + 8u + j / 32u * 16u + j % 16u), j % 32u / 16u));
+fn on_grid8(q: vec2<u32>) -> vec2<u32> {
+    return vec2(on_grid4(q.x), on_grid4(q.y));
+}
+
+fn on_grid16(q: vec4<u32>) -> vec4<u32> {
+    return vec4(on_grid8(q.xy), on_grid8(q.zw));
+}
+
+fn integers8(block: u32, j: u32) -> vec2<u32> {
+    return on_grid8(nibbles(words2_at(block + 8u + j / 32u * 16u + j % 16u), j % 32u / 16u));
+}
+
+fn integers32(block: u32, j: u32) -> array<vec4<u32>, 2> {
+    let words = words4_at(block + 8u + j / 2u);
+    return array(on_grid16(nibbles4(words, 0u)), on_grid16(nibbles4(words, 1u)));
 }
 
 fn scale_offset(block: u32, j: u32) -> vec2<f32> {

@@ -3,10 +3,22 @@
 const BLOCK = 256u;
 const BLOCK_BYTES = 84u;
 const RUN = 16u;
+const ZERO = 0u;
 const OFFSETS = true;
 
-fn integers4(block: u32, j: u32) -> u32 {
-    return (word_at(block + 16u + j / 128u * 32u + j % 32u) >> (j / 32u % 4u * 2u)) & 0x03030303u;
+fn integers8(block: u32, j: u32) -> vec2<u32> {
+    let words = words2_at(block + 16u + j / 128u * 32u + j % 32u);
+    return (words >> vec2(j / 32u % 4u * 2u)) & vec2(0x03030303u);
+}
+
+// Sixteen integers from `first` on behind the number `j`, a multiple of 32.
+fn integers16(block: u32, j: u32, first: u32) -> vec4<u32> {
+    let words = words4_at(block + 16u + j / 128u * 32u + first);
+    return (words >> vec4(j / 32u % 4u * 2u)) & vec4(0x03030303u);
+}
+
+fn integers32(block: u32, j: u32) -> array<vec4<u32>, 2> {
+    return array(integers16(block, j, 0u), integers16(block, j, 16u));
 }
 
 fn scale_offset(block: u32, j: u32) -> vec2<f32> {

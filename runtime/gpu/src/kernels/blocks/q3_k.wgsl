@@ -3,12 +3,24 @@
 const BLOCK = 256u;
 const BLOCK_BYTES = 110u;
 const RUN = 16u;
+const ZERO = 4u;
 const OFFSETS = false;
 
-fn integers4(block: u32, j: u32) -> u32 {
-    let low = (word_at(block + 32u + j / 128u * 32u + j % 32u) >> (j / 32u % 4u * 2u)) & 0x03030303u;
-    let high = (word_at(block + j % 32u) >> (j / 32u)) & 0x01010101u;
-    return less(low | (high << 2u), 0x04040404u);
+fn integers8(block: u32, j: u32) -> vec2<u32> {
+    let low = words2_at(block + 32u + j / 128u * 32u + j % 32u) >> vec2(j / 32u % 4u * 2u);
+    let high = words2_at(block + j % 32u) >> vec2(j / 32u);
+    return (low & vec2(0x03030303u)) | ((high & vec2(0x01010101u)) << vec2(2u));
+}
+
+// Sixteen integers from `first` on behind the number `j`, a multiple of 32.
+fn integers16(block: u32, j: u32, first: u32) -> vec4<u32> {
+    let low = words4_at(block + 32u + j / 128u * 32u + first) >> vec4(j / 32u % 4u * 2u);
+    let high = words4_at(block + first) >> vec4(j / 32u);
+    return (low & vec4(0x03030303u)) | ((high & vec4(0x01010101u)) << vec4(2u));
+}
+
+fn integers32(block: u32, j: u32) -> array<vec4<u32>, 2> {
+    return array(integers16(block, j, 0u), integers16(block, j, 16u));
 }
 
 fn scale_offset(block: u32, j: u32) -> vec2<f32> {

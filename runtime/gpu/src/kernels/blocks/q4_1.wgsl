@@ -3,10 +3,16 @@
 const BLOCK = 32u;
 const BLOCK_BYTES = 20u;
 const RUN = 32u;
+const ZERO = 0u;
 const OFFSETS = true;
 
-fn integers4(block: u32, j: u32) -> u32 {
-    return nibbles(word_at(block + 4u + j % 16u), j / 16u);
+fn integers8(block: u32, j: u32) -> vec2<u32> {
+    return nibbles(words2_at(block + 4u + j % 16u), j / 16u);
+}
+
+fn integers32(block: u32, j: u32) -> array<vec4<u32>, 2> {
+    let words = words4_at(block + 4u);
+    return array(nibbles4(words, 0u), nibbles4(words, 1u));
 }
 
 fn scale_offset(block: u32, j: u32) -> vec2<f32> {

@@ -3,25 +3,29 @@
 const BLOCK = 256u;
 const BLOCK_BYTES = 144u;
 const RUN = 32u;
+const ZERO = 0u;
 const OFFSETS = true;
 
-fn integers4(block: u32, j: u32) -> u32 {
+fn integers8(block: u32, j: u32) -> vec2<u32> {
     let run = j / 32u;
-    return nibbles(word_at(block + 16u + run / 2u * 32u + j % 32u), run % 2u);
+    return nibbles(words2_at(block + 16u + run / 2u * 32u + j % 32u), run % 2u);
 }
 
-// Scale and minimum of run `run`, whose packed bytes begin at `at`; as integers.
-fn scale_min(at: u32, run: u32) -> vec2<f32> {
-    if run < 4u {
-        return vec2(f32(byte_at(at + run) & 63u), f32(byte_at(at + run + 4u) & 63u));
-    }
-    let low = byte_at(at + run + 4u);
-    let scale = (low & 15u) | ((byte_at(at + run - 4u) >> 6u) << 4u);
-    let least = (low >> 4u) | ((byte_at(at + run) >> 6u) << 4u);
-    return vec2(f32(scale), f32(least));
+fn integers32(block: u32, j: u32) -> array<vec4<u32>, 2> {
+    let run = j / 32u;
+    let at = block + 16u + run / 2u * 32u;
+    return array(nibbles4(words4_at(at), run % 2u), nibbles4(words4_at(at + 16u), run % 2u));
 }
 
 fn scale_offset(block: u32, j: u32) -> vec2<f32> {
-    let packed = scale_min(block + 4u, j / 32u);
-    return vec2(half_at(block) * packed.x, -half_at(block + 2u) * packed.y);
+    // Two f16; then six bits of scale and of minimum for each of four runs, and above them two bits of the four
+    // runs whose lower four bits are in the last word.
+    let at = block >> 2u;
+    let halves = w[at];
+    let run = j / 32u;
+    let shift = vec2(8u * (run % 4u));
+    let six = vec2(w[at + 1u], w[at + 2u]) >> shift;
+    let four = (vec2(w[at + 3u], w[at + 3u] >> 4u) >> shift) & vec2(15u);
+    let packed = select(six & vec2(63u), four | ((six >> vec2(2u)) & vec2(48u)), run >= 4u);
+    return vec2<f32>(packed) * vec2(half_value(halves & 65535u), -half_value(halves >> 16u));
 }

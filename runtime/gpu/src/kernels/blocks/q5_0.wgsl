@@ -3,11 +3,21 @@
 const BLOCK = 32u;
 const BLOCK_BYTES = 22u;
 const RUN = 32u;
+const ZERO = 16u;
 const OFFSETS = false;
 
-fn integers4(block: u32, j: u32) -> u32 {
-    let low = nibbles(word_at(block + 6u + j % 16u), j / 16u);
-    return less(low | (spread(word_at(block + 2u) >> j) << 4u), 0x10101010u);
+fn integers8(block: u32, j: u32) -> vec2<u32> {
+    let high = spread(word_at(block + 2u) >> j);
+    return nibbles(words2_at(block + 6u + j % 16u), j / 16u) | (high << vec2(4u));
+}
+
+fn integers32(block: u32, j: u32) -> array<vec4<u32>, 2> {
+    let words = words4_at(block + 6u);
+    let high = word_at(block + 2u);
+    return array(
+        nibbles4(words, 0u) | (spread4(high) << vec4(4u)),
+        nibbles4(words, 1u) | (spread4(high >> 16u) << vec4(4u)),
+    );
 }
 
 fn scale_offset(block: u32, j: u32) -> vec2<f32> {

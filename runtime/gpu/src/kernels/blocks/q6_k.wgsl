@@ -3,14 +3,28 @@
 const BLOCK = 256u;
 const BLOCK_BYTES = 210u;
 const RUN = 16u;
+const ZERO = 32u;
 const OFFSETS = false;
 
-fn integers4(block: u32, j: u32) -> u32 {
+fn integers8(block: u32, j: u32) -> vec2<u32> {
     let half = j / 128u;
     let k = j / 32u % 4u;
-    let low = nibbles(word_at(block + 64u * half + k % 2u * 32u + j % 32u), k / 2u);
-    let high = (word_at(block + 128u + 32u * half + j % 32u) >> (2u * k)) & 0x03030303u;
-    return less(low | (high << 4u), 0x20202020u);
+    let low = nibbles(words2_at(block + 64u * half + k % 2u * 32u + j % 32u), k / 2u);
+    let high = words2_at(block + 128u + 32u * half + j % 32u) >> vec2(2u * k);
+    return low | ((high & vec2(0x03030303u)) << vec2(4u));
+}
+
+// Sixteen integers from `first` on behind the number `j`, a multiple of 32.
+fn integers16(block: u32, j: u32, first: u32) -> vec4<u32> {
+    let half = j / 128u;
+    let k = j / 32u % 4u;
+    let low = nibbles4(words4_at(block + 64u * half + k % 2u * 32u + first), k / 2u);
+    let high = words4_at(block + 128u + 32u * half + first) >> vec4(2u * k);
+    return low | ((high & vec4(0x03030303u)) << vec4(4u));
+}
+
+fn integers32(block: u32, j: u32) -> array<vec4<u32>, 2> {
+    return array(integers16(block, j, 0u), integers16(block, j, 16u));
 }
 
 fn scale_offset(block: u32, j: u32) -> vec2<f32> {
