@@ -57,9 +57,10 @@ fn weights4(row: u32, i: u32) -> vec4<f16> {
 }
 
 fn put_terms(at: u32, terms: vec4<f32>) {
-    let first = vec4<f16>(terms);
-    left[at] = first;
-    rest[at] = vec4<f16>(terms - vec4<f32>(first));
+    // By bits: some compilers take a number's way through f16 and back for no change.
+    let first = bitcast<vec4<f32>>((bitcast<vec4<u32>>(terms) + 0x1000u) & vec4(0xffffe000u));
+    left[at] = vec4<f16>(first);
+    rest[at] = vec4<f16>(terms - first);
 }
 
 // What sums of a token are worth.
