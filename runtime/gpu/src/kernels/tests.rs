@@ -14,7 +14,7 @@ fn every() -> Vec<Key> {
     for file in File::ALL {
         let constants: &[u32] = match file.constant() {
             Some("LINES") => &[1, 2, 4],
-            Some("SUBGROUPS") => &[2, 4],
+            Some("LANES") => &[0x8_0008, 0x20_0020, 0x20_0040, 0x8_0080],
             Some("TOKENS") => &[1, 2, 4, 8],
             Some("KEEP") => &[0, 1, 2],
             Some(_) => &[1, 33, 64, 80, 128, 256, 512],

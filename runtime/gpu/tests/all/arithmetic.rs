@@ -79,10 +79,19 @@ fn short(v: &f32) -> f32 {
 
 #[test]
 fn products_in_halves_are_those_of_shortened_weights_however_great_a_token_is() {
+    are_those_of_shortened_weights(Arithmetic::Half);
+}
+
+#[test]
+fn products_by_matrix_units_are_those_of_shortened_weights() {
+    are_those_of_shortened_weights(Arithmetic::Matrix);
+}
+
+fn are_those_of_shortened_weights(arithmetic: Arithmetic) {
     // Kernels see 20 rows of a matrix at most, so that there are pieces.
     let options = DeviceOptions {
         binding_bytes: Some(16 << 10),
-        ..only(Arithmetic::Half)
+        ..only(arithmetic)
     };
     let Some(device) = machine::open(&options) else {
         return;
