@@ -44,8 +44,16 @@ var<workgroup> right: array<f16, 1536>;
 // [16, TILE]: sums on their way out.
 var<workgroup> tile: array<f32, 1024>;
 
-fn weights4(row: u32, i: u32) -> vec4<f16> {
-    return vec4<f16>(clamp(decode4(row, i) * WEIGHT_SCALE, vec4(-65504.0), vec4(65504.0)));
+// Eight weights of a row, `i` on; the row begins at byte `row`.
+fn weights8(row: u32, i: u32) -> array<vec4<f16>, 2> {
+    var weights: array<vec4<f16>, 2>;
+    for (var j = 0u; j < 2u; j++) {
+        if i + 4u * j < p.inputs {
+            let scaled = decode4(row, i + 4u * j) * WEIGHT_SCALE;
+            weights[j] = vec4<f16>(clamp(scaled, vec4(-65504.0), vec4(65504.0)));
+        }
+    }
+    return weights;
 }
 
 fn put_terms(at: u32, terms: vec4<f32>) {
@@ -89,16 +97,16 @@ fn forward(thread: Thread) {
         for (var j = 0u; j < 2u; j++) {
             let i = k0 + part + 4u * j;
             if token < p.tokens && i < p.inputs {
-                l[j] = x4(x_row + i, p.inputs - i) * scale;
+                l[j] = x4(x_row + i, p.inputs - i);
             }
-            if row < p.rows && i < p.inputs {
-                r[j] = weights4(w_row, i);
-            }
+        }
+        if row < p.rows {
+            r = weights8(w_row, k0 + part);
         }
         workgroupBarrier();
         for (var j = 0u; j < 2u; j++) {
             let at = line * LINE + part + 4u * j;
-            put_terms(at, l[j]);
+            put_terms(at, l[j] * scale);
             right[at] = r[j].x;
             right[at + 1u] = r[j].y;
             right[at + 2u] = r[j].z;
@@ -131,9 +139,9 @@ fn backward(thread: Thread) {
     let part = 8u * (t % 2u);
     let token = token0 + line;
     let y_row = p.y_at + token * p.y_width + p.y_first;
-    // Four inputs of two rows.
-    let across = 4u * (t / 8u);
-    let pair = 2u * (t % 8u);
+    // Eight inputs of a row.
+    let across = 8u * (t / 16u);
+    let along = t % 16u;
     var scale = 0.0;
     if token < p.tokens {
         scale = scales[p.scales_at + token];
@@ -144,21 +152,18 @@ fn backward(thread: Thread) {
         for (var j = 0u; j < 2u; j++) {
             let first = k0 + part + 4u * j;
             if token < p.tokens && first < p.rows {
-                l[j] = y4(y_row + first, p.rows - first) * scale;
+                l[j] = y4(y_row + first, p.rows - first);
             }
-            let row = k0 + pair + j;
-            if row < p.rows && input0 + across < p.inputs {
-                r[j] = weights4(p.w_at * 4u + row * p.row_bytes, input0 + across);
-            }
+        }
+        if k0 + along < p.rows {
+            r = weights8(p.w_at * 4u + (k0 + along) * p.row_bytes, input0 + across);
         }
         workgroupBarrier();
         for (var j = 0u; j < 2u; j++) {
-            put_terms(line * LINE + part + 4u * j, l[j]);
+            put_terms(line * LINE + part + 4u * j, l[j] * scale);
         }
-        for (var i = 0u; i < 4u; i++) {
-            let at = (across + i) * LINE + pair;
-            right[at] = r[0][i];
-            right[at + 1u] = r[1][i];
+        for (var i = 0u; i < 8u; i++) {
+            right[(across + i) * LINE + along] = r[i / 4u][i % 4u];
         }
         workgroupBarrier();
         add_products(thread);
