@@ -5,6 +5,8 @@
 
 use std::ops::RangeInclusive;
 
+use crate::Arithmetic;
+
 /// Rows and columns of the matrices that units multiply.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Side {
@@ -29,7 +31,8 @@ pub(crate) fn offered(adapter: &wgpu::Adapter) -> Option<Units> {
         wgpu::Backend::Metal => 32..=32,
         _ => info.subgroup_min_size..=info.subgroup_max_size,
     };
-    if *lanes.start() < 8 || *lanes.end() > 128 {
+    let needed = Arithmetic::Matrix.needs();
+    if !adapter.features().contains(needed) || *lanes.start() < 8 || *lanes.end() > 128 {
         return None;
     }
     let sizes = adapter.cooperative_matrix_properties();

@@ -1,6 +1,6 @@
 //! Products in other numbers than f32: what they compute, and where they may be used.
 
-use graft_gpu::{Arithmetic, DeviceOptions, KernelChoice, Product, Rounding};
+use graft_gpu::{Arithmetic, DeviceOptions, KernelChoice, Product, Rounding, Trial};
 use graft_kernels::{QuantType, ops};
 
 use crate::arrays::{Bench, Random, near};
@@ -185,16 +185,32 @@ fn what_a_trial_found_and_what_was_compiled_are_kept_for_the_next_start() {
         ..machine::options()
     };
     let open = || machine::open(&options).map(|device| device.trial().unwrap().clone());
-    let Some(first) = open() else {
+    let Some(device) = machine::open(&options) else {
         return;
     };
+    let (first, adapter) = (device.trial().unwrap(), device.adapter());
+    // All that the device has is right.
+    let by_units = adapter.features.cooperative_matrices;
+    for (product, arithmetic, there) in [
+        (Product::Forward, Arithmetic::Matrix, by_units),
+        (Product::Backward, Arithmetic::Matrix, by_units),
+        (Product::Thin, Arithmetic::Matrix, false),
+        (Product::Forward, Arithmetic::Dot4, true),
+        (Product::Thin, Arithmetic::Dot4, true),
+    ] {
+        let time = first.time(product, arithmetic);
+        assert_eq!(time.is_some(), there, "{first}");
+    }
     for product in Product::ALL {
         assert!(first.time(product, Arithmetic::F32).is_some(), "{first}");
         let fastest = first.fastest(product, Rounding::None);
         assert_eq!(fastest, Arithmetic::F32);
     }
     // Times are those of the first start, to the nanosecond.
-    assert_eq!(open().unwrap(), first);
+    assert_eq!(&open().unwrap(), first);
+    let home = folder.path().join("gpu");
+    assert_eq!(Trial::kept(adapter, &home).as_ref(), Some(first));
+    assert_eq!(Trial::kept(adapter, folder.path()), None);
     let kept = |what: &str| {
         let files = std::fs::read_dir(folder.path().join("gpu")).unwrap();
         let names = files.map(|file| file.unwrap().path());
@@ -214,9 +230,13 @@ fn what_a_trial_found_and_what_was_compiled_are_kept_for_the_next_start() {
         bytes[middle] ^= 1;
         std::fs::write(path, bytes).unwrap();
     }
+    assert_eq!(Trial::kept(adapter, &home), None);
     let again = open().unwrap();
-    assert_ne!(again, first);
+    assert_ne!(&again, first);
     assert_eq!(open().unwrap(), again);
+    let asked = Trial::again(adapter, Some(&home)).unwrap();
+    assert_ne!(asked, again);
+    assert_eq!(Trial::kept(adapter, &home), Some(asked));
 }
 
 #[test]
