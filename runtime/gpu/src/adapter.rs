@@ -1,6 +1,6 @@
 //! The graphics devices of this machine, listed without opening one.
 
-use crate::heaps;
+use crate::{heaps, matrix_units};
 
 /// What kind of device an adapter is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -74,7 +74,7 @@ pub struct AdapterFeatures {
     pub f16: bool,
     /// Sums over neighbouring threads.
     pub subgroups: bool,
-    /// Matrix units.
+    /// Matrix units that a kernel is for, and what else that kernel needs.
     pub cooperative_matrices: bool,
     /// Clocks that commands can read.
     pub timestamps: bool,
@@ -162,7 +162,7 @@ fn report(adapter: &wgpu::Adapter) -> AdapterReport {
         features: AdapterFeatures {
             f16: features.contains(wgpu::Features::SHADER_F16),
             subgroups: features.contains(wgpu::Features::SUBGROUP),
-            cooperative_matrices: !adapter.cooperative_matrix_properties().is_empty(),
+            cooperative_matrices: matrix_units::offered(adapter).is_some(),
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
         },
     }

@@ -65,6 +65,13 @@ impl Cache {
             file.persist(self.folder.join(name)).map_err(|e| e.error)
         });
     }
+
+    /// Forgets what was stored under a name.
+    pub(crate) fn remove(&self, name: &str) {
+        if is_private(&self.folder) {
+            let _ = fs::remove_file(self.folder.join(name));
+        }
+    }
 }
 
 /// A file's name: what it is, and a hash of everything that it depends on.
@@ -123,6 +130,8 @@ mod tests {
         assert_eq!(cache.load("x").unwrap(), b"what was found");
         cache.store("x", b"");
         assert_eq!(cache.load("x").unwrap(), b"");
+        cache.remove("x");
+        assert_eq!(cache.load("x"), None);
         let path = home.path().join("a/b/x");
         for forged in [&b"short"[..], &[7; 90]] {
             fs::write(&path, forged).unwrap();

@@ -14,7 +14,7 @@ use crate::compiled::Compiled;
 use crate::download::Downloads;
 use crate::failure::Failure;
 use crate::ledger::{Hold, Ledger, MemoryReport};
-use crate::matrix_units;
+use crate::matrix_units::{self, Units};
 use crate::ring::Ring;
 use crate::shader::{Key, Pipeline};
 use crate::{GpuError, Part, Result};
@@ -117,8 +117,8 @@ pub(crate) struct Inner {
     pub(crate) checked: bool,
     /// A scale for each token of a product in f16, where those may be used.
     pub(crate) scales: OnceLock<HeldBuffer>,
-    /// Threads of a subgroup, at least.
-    pub(crate) subgroup: u32,
+    /// Its matrix units, where it was opened to use them.
+    pub(crate) units: Option<Units>,
     /// Set when it was opened, after a trial if there is one.
     pub(crate) taken: OnceLock<Taken>,
     pub(crate) failure: Arc<Failure>,
@@ -168,6 +168,7 @@ impl Device {
             other => other,
         };
         let (device, queue) = request(&adapter, &report, &limits, kernels)?;
+        let units = matrix_units::offered(&adapter);
         let failure = Arc::new(Failure::new(report.name.clone()));
         // Without a handler of ours, an error ends the process.
         let noted = failure.clone();
@@ -193,7 +194,7 @@ impl Device {
             alignment: u64::from(limits.min_storage_buffer_offset_alignment),
             checked: options.checked,
             scales: OnceLock::new(),
-            subgroup: adapter.get_info().subgroup_min_size,
+            units,
             taken: OnceLock::new(),
             failure,
             pipelines: Mutex::default(),
@@ -368,7 +369,8 @@ impl Inner {
 
     /// Whether the device has what a way of computing products needs.
     pub(crate) fn has(&self, arithmetic: Arithmetic) -> bool {
-        self.device.features().contains(arithmetic.needs())
+        let units = arithmetic != Arithmetic::Matrix || self.units.is_some();
+        units && self.device.features().contains(arithmetic.needs())
     }
 
     /// # Errors
@@ -444,7 +446,7 @@ fn request(
 ) -> Result<(wgpu::Device, wgpu::Queue)> {
     let needed = wgpu::Features::IMMEDIATES;
     let useful = needed | adapter.features() & OPTIONAL;
-    let units = matrix_units::offered(adapter)
+    let units = matrix_units::offered(adapter).is_some()
         && match kernels {
             KernelChoice::Only(arithmetic) => arithmetic == Arithmetic::Matrix,
             KernelChoice::Best | KernelChoice::Tried => true,

@@ -3,14 +3,47 @@
 //! wgpu calls them experimental, and asks for `unsafe`.
 #![allow(unsafe_code)]
 
-/// Whether a device multiplies 16 x 16 matrices of f16 into f32. There are other sizes; no kernel is for them.
-pub(crate) fn offered(adapter: &wgpu::Adapter) -> bool {
+use std::ops::RangeInclusive;
+
+use crate::Arithmetic;
+
+/// Rows and columns of the matrices that units multiply.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Side {
+    Eight = 8,
+    Sixteen = 16,
+}
+
+/// Matrix units that multiply f16 into f32.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Units {
+    pub(crate) side: Side,
+    /// How many threads a subgroup may have. They use the units together.
+    pub(crate) lanes: RangeInclusive<u32>,
+}
+
+/// What a device has of those that kernels are for.
+pub(crate) fn offered(adapter: &wgpu::Adapter) -> Option<Units> {
     use wgpu::CooperativeScalarType::{F16, F32};
+    let info = adapter.get_info();
+    let lanes = match info.backend {
+        // wgpu tells what any device of Metal may have; those with matrix units have 32.
+        wgpu::Backend::Metal => 32..=32,
+        _ => info.subgroup_min_size..=info.subgroup_max_size,
+    };
+    let needed = Arithmetic::Matrix.needs();
+    if !adapter.features().contains(needed) || *lanes.start() < 8 || *lanes.end() > 128 {
+        return None;
+    }
     let sizes = adapter.cooperative_matrix_properties();
-    sizes.iter().any(|p| {
-        let fits = [p.m_size, p.n_size, p.k_size] == [16; 3];
-        fits && p.ab_type == F16 && p.cr_type == F32 && !p.saturating_accumulation
-    })
+    let has = |side: &Side| {
+        sizes.iter().any(|p| {
+            let fits = [p.m_size, p.n_size, p.k_size] == [*side as u32; 3];
+            fits && p.ab_type == F16 && p.cr_type == F32 && !p.saturating_accumulation
+        })
+    };
+    let side = [Side::Sixteen, Side::Eight].into_iter().find(has)?;
+    Some(Units { side, lanes })
 }
 
 /// Leave to use them, with what else wgpu calls so.

@@ -5,19 +5,25 @@
 //! is timed, and the fastest is taken from then on. The times are kept for each device, driver and version of
 //! graft.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use graft_kernels::{QuantType, blocks};
 
-use crate::arithmetic::{Arithmetic, Product, Rounding, Trial};
+use crate::arithmetic::{Arithmetic, KernelChoice, Product, Rounding, Trial};
 use crate::cache::{self, Cache};
 use crate::kernels::trial_text;
-use crate::{AdapterKind, Device, GpuError, Matrix, Part, Recorder, Result, Tensor};
+use crate::{
+    AdapterKind, AdapterReport, Choice, Device, DeviceOptions, GpuError, Matrix, Part, Recorder,
+    Result, Tensor,
+};
 
 /// What products are tried with: most models have more Q4_K than of any other type.
 const TYPE: QuantType = QuantType::Q4K;
 /// Weights of a row.
 const INPUTS: usize = 1024;
+/// More than a trial allocates.
+const BUDGET: u64 = 64 << 20;
 /// How long the runs that are timed together take, if one does not take longer.
 const RUNS: Duration = Duration::from_millis(2);
 
@@ -27,17 +33,7 @@ impl Device {
     /// # Errors
     /// If f32 is not computed right, or the device is lost.
     pub(crate) fn tried(&self, cache: Option<&Cache>) -> Result<Trial> {
-        let report = self.adapter();
-        let name = cache::name_of(
-            "trial",
-            [
-                report.name.as_str(),
-                report.driver.as_str(),
-                report.interface,
-                env!("CARGO_PKG_VERSION"),
-                trial_text(TYPE).as_str(),
-            ],
-        );
+        let name = name_of(self.adapter());
         let kept = cache.and_then(|cache| cache.load(&name));
         if let Some(trial) = kept.and_then(|bytes| parse(&bytes)) {
             return Ok(trial);
@@ -62,6 +58,47 @@ impl Device {
         }
         Ok(trial)
     }
+}
+
+impl Trial {
+    /// What was found when a device was first opened with this [`crate::DeviceOptions::cache`]; `None` if nothing is
+    /// there, or the driver or graft is another since.
+    pub fn kept(adapter: &AdapterReport, folder: &Path) -> Option<Self> {
+        parse(&Cache::at(folder).load(&name_of(adapter))?)
+    }
+
+    /// Opens a device, software or not, tries it whatever is kept of it, and keeps what it found.
+    ///
+    /// # Errors
+    /// As [`Device::open`], or if it computes nothing right.
+    pub fn again(adapter: &AdapterReport, folder: Option<&Path>) -> Result<Self> {
+        if let Some(folder) = folder {
+            Cache::at(folder).remove(&name_of(adapter));
+        }
+        let device = Device::open(&DeviceOptions {
+            choice: Choice::Index(adapter.index),
+            budget: Some(BUDGET),
+            kernels: KernelChoice::Tried,
+            cache: folder.map(Path::to_owned),
+            ..DeviceOptions::default()
+        })?;
+        // Lost over the trial, it was opened again for f32.
+        Ok(device.trial().cloned().unwrap_or_else(Self::of_f32))
+    }
+}
+
+/// The name that a trial is kept under.
+fn name_of(adapter: &AdapterReport) -> String {
+    cache::name_of(
+        "trial",
+        [
+            adapter.name.as_str(),
+            adapter.driver.as_str(),
+            adapter.interface,
+            env!("CARGO_PKG_VERSION"),
+            trial_text(TYPE).as_str(),
+        ],
+    )
 }
 
 /// A line for each time: product, arithmetic, nanoseconds.

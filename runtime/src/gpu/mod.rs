@@ -29,7 +29,9 @@ mod slots;
 mod training;
 mod weights;
 
-pub use graft_gpu::{AdapterKind, AdapterReport, adapters};
+pub use graft_gpu::{
+    AdapterKind, AdapterReport, Arithmetic, Product, Trial, adapters, cache_folder,
+};
 pub use layers::GpuLayers;
 
 use graft_gpu::GpuError;

@@ -14,20 +14,30 @@ use crate::table::cut;
 /// Show the devices of this machine: processor and graphics cards, memory, instruction sets, limits
 ///
 ///   graft devices --json
+///   graft devices --try
+///
+/// A graphics card's products are computed in whichever numbers are right and fastest on it: f32, f16 by matrix units
+/// (not of few tokens), or stored integers (dot4; only where nothing is trained). Which they are is tried when a model
+/// is first opened on it, and kept. GRAFT_GPU_KERNELS=f32 (or matrix, dot4) takes one untried.
 ///
 /// GRAFT_CPU=portable (or avx2) makes graft use a slower set of kernels, to compare.
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
-pub struct DevicesArguments {}
+pub struct DevicesArguments {
+    /// Try graphics cards' products now, software's too, whatever is kept of them
+    #[arg(long = "try")]
+    try_now: bool,
+}
 
 /// Runs the command.
-pub fn run(_: &DevicesArguments, setting: &Setting) -> Result<(), Failure> {
+pub fn run(arguments: &DevicesArguments, setting: &Setting) -> Result<(), Failure> {
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
     let memory = graft::memory::memory();
     let kernels = Kernels::detect().name;
     let available: Vec<_> = Kernels::available().map(|table| table.name).collect();
     let features = machine::features();
     let processor = graft::memory::processor().unwrap_or_else(|| "unknown".into());
+    let cards = cards::listed(arguments.try_now);
     let mut out = std::io::stdout().lock();
     if setting.json {
         let mut devices = vec![serde_json::json!({
@@ -40,7 +50,7 @@ pub fn run(_: &DevicesArguments, setting: &Setting) -> Result<(), Failure> {
             "kernels_available": available,
             "features": features,
         })];
-        devices.extend(cards::documents());
+        devices.extend(cards::documents(&cards));
         let document = serde_json::json!({ "devices": devices });
         writeln!(out, "{document}")?;
         return Ok(());
@@ -62,7 +72,7 @@ pub fn run(_: &DevicesArguments, setting: &Setting) -> Result<(), Failure> {
         let label = if i == 0 { "features" } else { "" };
         writeln!(out, "  {label:12}{line}")?;
     }
-    cards::write(&mut out)?;
+    cards::write(&mut out, &cards)?;
     Ok(())
 }
 
@@ -70,13 +80,50 @@ pub fn run(_: &DevicesArguments, setting: &Setting) -> Result<(), Failure> {
 #[cfg(feature = "gpu")]
 mod cards {
     use std::io::{self, Write};
+    use std::time::Duration;
 
-    use graft::gpu::{AdapterReport, adapters};
+    use graft::gpu::{
+        AdapterKind, AdapterReport, Arithmetic, Product, Trial, adapters, cache_folder,
+    };
 
     use crate::progress::short_bytes;
 
-    pub fn documents() -> Vec<serde_json::Value> {
-        let document = |card: &AdapterReport| {
+    /// A card, and what trying its products found or why it could not be tried; `None` if that was not done.
+    pub type Card = (AdapterReport, Option<Result<Trial, String>>);
+
+    pub fn listed(try_now: bool) -> Vec<Card> {
+        let folder = cache_folder();
+        let trial = |card: &AdapterReport| match (try_now, &folder) {
+            (true, folder) => {
+                let trial = Trial::again(card, folder.as_deref());
+                Some(trial.map_err(|e| graft::Error::from(e).to_string()))
+            }
+            (false, Some(folder)) => Trial::kept(card, folder).map(Ok),
+            (false, None) => None,
+        };
+        let cards = adapters().into_iter();
+        cards.map(|card| (card.clone(), trial(&card))).collect()
+    }
+
+    /// The ways of computing a product that are right, the fastest first.
+    fn times(trial: &Trial, product: Product) -> Vec<(&'static str, Duration)> {
+        let ways = Arithmetic::ALL.into_iter();
+        let timed = ways.filter_map(|way| Some((way.name(), trial.time(product, way)?)));
+        let mut timed: Vec<_> = timed.collect();
+        timed.sort_by_key(|&(_, time)| time);
+        timed
+    }
+
+    pub fn documents(cards: &[Card]) -> Vec<serde_json::Value> {
+        let trial = |trial: &Trial| {
+            let products = Product::ALL.map(|product| {
+                let times = times(trial, product).into_iter();
+                let times = times.map(|(way, time)| (way.to_owned(), time.as_secs_f64().into()));
+                (product.name().to_owned(), times.collect())
+            });
+            serde_json::Value::Object(products.into_iter().collect())
+        };
+        let document = |(card, tried): &Card| {
             let (limits, features) = (&card.limits, &card.features);
             serde_json::json!({
                 "name": format!("gpu:{}", card.index),
@@ -92,14 +139,40 @@ mod cards {
                 "subgroups": features.subgroups,
                 "cooperative_matrices": features.cooperative_matrices,
                 "timestamps": features.timestamps,
+                "product_seconds": tried.as_ref().and_then(|t| t.as_ref().ok()).map(trial),
+                "trial_error": tried.as_ref().and_then(|t| t.as_ref().err()),
             })
         };
-        adapters().iter().map(document).collect()
+        cards.iter().map(document).collect()
     }
 
-    pub fn write(out: &mut impl Write) -> io::Result<()> {
-        let cards = adapters();
-        for card in &cards {
+    /// Lines about products.
+    fn products(card: &AdapterReport, tried: Option<&Result<Trial, String>>) -> Vec<String> {
+        match tried {
+            Some(Ok(trial)) => {
+                let line = |product: Product| {
+                    let times = times(trial, product).into_iter();
+                    let times: Vec<_> = times
+                        .map(|(way, time)| match time {
+                            // The device was lost over the others, so nothing was timed.
+                            Duration::ZERO => way.to_owned(),
+                            _ => format!("{way} {time:.1?}"),
+                        })
+                        .collect();
+                    format!("{:10}{}", product.name(), times.join(", "))
+                };
+                Product::ALL.map(line).to_vec()
+            }
+            Some(Err(error)) => vec![format!("not tried: {error}")],
+            None if card.kind == AdapterKind::Software => {
+                vec!["f32, not tried: in software nothing else is faster".into()]
+            }
+            None => vec!["not tried yet: the first model on it does, or --try".into()],
+        }
+    }
+
+    pub fn write(out: &mut impl Write, cards: &[Card]) -> io::Result<()> {
+        for (card, tried) in cards {
             writeln!(out, "gpu:{}", card.index)?;
             writeln!(out, "  {:12}{} ({})", "card", card.name, card.kind.name())?;
             writeln!(out, "  {:12}{}, {}", "driver", card.interface, card.driver)?;
@@ -125,6 +198,10 @@ mod cards {
             if !features.is_empty() {
                 writeln!(out, "  {:12}{}", "features", features.join(", "))?;
             }
+            for (i, line) in products(card, tried.as_ref()).iter().enumerate() {
+                let label = if i == 0 { "products" } else { "" };
+                writeln!(out, "  {label:12}{line}")?;
+            }
         }
         if cards.is_empty() {
             writeln!(out, "no graphics device was found")?;
@@ -138,11 +215,17 @@ mod cards {
 mod cards {
     use std::io::{self, Write};
 
-    pub fn documents() -> Vec<serde_json::Value> {
+    pub type Card = ();
+
+    pub fn listed(_: bool) -> Vec<Card> {
         Vec::new()
     }
 
-    pub fn write(out: &mut impl Write) -> io::Result<()> {
+    pub fn documents(_: &[Card]) -> Vec<serde_json::Value> {
+        Vec::new()
+    }
+
+    pub fn write(out: &mut impl Write, _: &[Card]) -> io::Result<()> {
         writeln!(out, "graphics devices: not in this build (feature gpu)")
     }
 }

@@ -261,3 +261,35 @@ fn a_device_in_software_is_used_only_if_it_is_named() {
     );
     place.run(&format!("{RUN} {ON_DEVICE}")).done();
 }
+
+#[test]
+fn a_list_of_devices_says_what_trying_their_products_found() {
+    if !device() {
+        return;
+    }
+    let place = Place::new();
+    let cache = place.path("cache");
+    let devices = |line: &str| {
+        let output = place.graft(line).env("XDG_CACHE_HOME", &cache).output();
+        Said::from(line, output.unwrap()).done().out
+    };
+    let products = |document: &str| {
+        let document: serde_json::Value = serde_json::from_str(document).unwrap();
+        document["devices"][1]["product_seconds"].clone()
+    };
+    assert!(products(&devices("devices --json")).is_null());
+    assert!(devices("devices").contains("tried"));
+    let tried = products(&devices("devices --try --json"));
+    for product in ["forward", "backward", "thin"] {
+        assert!(tried[product]["f32"].as_f64().unwrap() > 0.0, "{tried}");
+    }
+    // Kept, to the nanosecond.
+    assert_eq!(products(&devices("devices --json")), tried);
+    let said = devices("devices");
+    let line = said.lines().find(|line| line.contains("thin"));
+    let times = line.unwrap().split("thin").nth(1).unwrap();
+    assert!(times.contains("f32 ") && times.contains("s"), "{said}");
+    // A driver that does not open it.
+    let refused = with_fault(&place, "devices --try", "memory:0", None).done();
+    assert!(refused.out.contains("could not be opened"), "{refused:#?}");
+}

@@ -6,14 +6,11 @@
 // f16 shows, and activations may be greater. Weights are taken times 64 for all tokens, and no greater than 1023,
 // where no model has any.
 //
-// The threads of a subgroup compute products of 16 x 16 x 16 together. How is in another file, units.wgsl or
-// threads.wgsl, which has
+// Who computes which products is in other files, units.wgsl and threads.wgsl, which have
 //
-//   subgroup_of(t)                the number of a thread's subgroup
-//   add_products(up, t, l)        adds to the subgroup's sums of line `up`, which are four products side by side; l is
-//                                 where in `left` and `rest` their terms begin
-//   add_products_turned(up, t, l) the same where lines of `right` are along the sums
-//   put(i, t, at)                 writes the i-th sums to `tile`, from `at` on
+//   Thread                what a thread is told: the number of its group and its own, at least
+//   add_products(thread)  adds what `left`, `rest` and `right` hold to the sums
+//   put(line, thread)     writes the sums of 16 tokens, number `line` of four, to `tile`
 
 struct Params {
     w_at: u32,
@@ -35,31 +32,44 @@ var<immediate> p: Params;
 
 const TILE = 64u;
 const DEPTH = 16u;
-// Threads of a subgroup.
-const LANES = 128u / SUBGROUPS;
-// Lines of shared memory in fours, longer than what is in them so that neighbours begin in different banks.
-const LINE = 6u;
-const WIDE_LINE = 18u;
-// Sixteens of tokens that a subgroup has: of those, each with all four sixteens of the other side.
-const LINES = 4u / SUBGROUPS;
+// Numbers from line to line of shared memory, more than are in one so that neighbours begin in different banks.
+const LINE = 24u;
 const WEIGHT_SCALE = 64.0;
 
-// [TILE, DEPTH]: terms of the tokens, and what is left over of them.
-var<workgroup> left: array<vec4<f16>, 384>;
-var<workgroup> rest: array<vec4<f16>, 384>;
-// Forward [TILE, DEPTH], terms of 64 rows; backward [DEPTH, TILE], rows of 64 inputs.
-var<workgroup> right: array<vec4<f16>, 384>;
-// [SUBGROUPS, 16, 16]: sums on their way out.
-var<workgroup> tile: array<f32, 256u * SUBGROUPS>;
+// [TILE, DEPTH], not in fours because Metal's matrices are read from single numbers: terms of the tokens, what is left
+// over of them, and weights of the rows or the inputs.
+var<workgroup> left: array<f16, 1536>;
+var<workgroup> rest: array<f16, 1536>;
+var<workgroup> right: array<f16, 1536>;
+// [16, TILE]: sums on their way out.
+var<workgroup> tile: array<f32, 1024>;
 
-fn half_weights(weights: vec4<f32>) -> vec4<f16> {
-    return vec4<f16>(clamp(weights * WEIGHT_SCALE, vec4(-65504.0), vec4(65504.0)));
+// Eight weights of a row, `i` on; the row begins at byte `row`.
+fn weights8(row: u32, i: u32) -> array<vec4<f16>, 2> {
+    var weights: array<vec4<f16>, 2>;
+    if i < p.inputs {
+        let decoded = decode8(row, i);
+        for (var j = 0u; j < 2u; j++) {
+            let scaled = decoded[j] * WEIGHT_SCALE;
+            weights[j] = vec4<f16>(clamp(scaled, vec4(-65504.0), vec4(65504.0)));
+        }
+    }
+    return weights;
 }
 
 fn put_terms(at: u32, terms: vec4<f32>) {
-    let first = vec4<f16>(terms);
-    left[at] = first;
-    rest[at] = vec4<f16>(terms - vec4<f32>(first));
+    // By bits: some compilers take a number's way through f16 and back for no change.
+    let first = bitcast<vec4<f32>>((bitcast<vec4<u32>>(terms) + 0x1000u) & vec4(0xffffe000u));
+    let l = vec4<f16>(first);
+    let r = vec4<f16>(terms - first);
+    left[at] = l.x;
+    left[at + 1u] = l.y;
+    left[at + 2u] = l.z;
+    left[at + 3u] = l.w;
+    rest[at] = r.x;
+    rest[at + 1u] = r.y;
+    rest[at + 2u] = r.z;
+    rest[at + 3u] = r.w;
 }
 
 // What sums of a token are worth.
@@ -68,12 +78,12 @@ fn unscaled(token: u32) -> f32 {
 }
 
 @compute @workgroup_size(128)
-fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) t: u32) {
-    let subgroup = subgroup_of(t);
-    let token0 = group.y * TILE;
-    let row0 = group.x * TILE;
+fn forward(thread: Thread) {
+    let t = thread.t;
+    let token0 = thread.group.y * TILE;
+    let row0 = thread.group.x * TILE;
     let line = t / 2u;
-    let part = t % 2u;
+    let part = 8u * (t % 2u);
     let token = token0 + line;
     let row = row0 + line;
     let x_row = p.x_at + token * p.inputs;
@@ -84,35 +94,36 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_in
     }
     for (var k0 = 0u; k0 < p.inputs; k0 += DEPTH) {
         var l: array<vec4<f32>, 2>;
-        var r: array<vec4<f32>, 2>;
-        let first = k0 + 8u * part;
-        if row < p.rows && first < p.inputs {
-            r = decode8(w_row, first);
-        }
+        var r: array<vec4<f16>, 2>;
         for (var j = 0u; j < 2u; j++) {
-            let i = first + 4u * j;
+            let i = k0 + part + 4u * j;
             if token < p.tokens && i < p.inputs {
-                l[j] = x4(x_row + i, p.inputs - i) * scale;
+                l[j] = x4(x_row + i, p.inputs - i);
             }
         }
+        if row < p.rows {
+            r = weights8(w_row, k0 + part);
+        }
         workgroupBarrier();
         for (var j = 0u; j < 2u; j++) {
-            put_terms(line * LINE + 2u * part + j, l[j]);
-            right[line * LINE + 2u * part + j] = half_weights(r[j]);
+            let at = line * LINE + part + 4u * j;
+            put_terms(at, l[j] * scale);
+            right[at] = r[j].x;
+            right[at + 1u] = r[j].y;
+            right[at + 2u] = r[j].z;
+            right[at + 3u] = r[j].w;
         }
         workgroupBarrier();
-        for (var up = 0u; up < LINES; up++) {
-            add_products(up, t, 16u * (subgroup * LINES + up) * LINE);
-        }
+        add_products(thread);
     }
-    for (var i = 0u; i < 4u * LINES; i++) {
-        put(i, t, 256u * subgroup);
+    for (var out = 0u; out < 4u; out++) {
+        put(out, thread);
         workgroupBarrier();
-        for (var at = t % LANES; at < 256u; at += LANES) {
-            let out_token = token0 + 16u * (subgroup * LINES + i / 4u) + at / 16u;
-            let out_row = row0 + 16u * (i % 4u) + at % 16u;
+        let out_row = row0 + t % TILE;
+        for (var i = t / TILE; i < 16u; i += 2u) {
+            let out_token = token0 + 16u * out + i;
             if out_token < p.tokens && out_row < p.rows {
-                let sum = tile[256u * subgroup + at] * unscaled(out_token);
+                let sum = tile[i * TILE + t % TILE] * unscaled(out_token);
                 y[p.y_at + out_token * p.y_width + p.y_first + out_row] = sum;
             }
         }
@@ -121,51 +132,51 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_in
 }
 
 @compute @workgroup_size(128)
-fn backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) t: u32) {
-    let subgroup = subgroup_of(t);
-    let token0 = group.y * TILE;
-    let input0 = group.x * TILE;
+fn backward(thread: Thread) {
+    let t = thread.t;
+    let token0 = thread.group.y * TILE;
+    let input0 = thread.group.x * TILE;
     let line = t / 2u;
-    let part = t % 2u;
+    let part = 8u * (t % 2u);
     let token = token0 + line;
     let y_row = p.y_at + token * p.y_width + p.y_first;
-    let across = input0 + 8u * (t % 8u);
+    // Eight inputs of a row.
+    let across = 8u * (t / 16u);
+    let along = t % 16u;
     var scale = 0.0;
     if token < p.tokens {
         scale = scales[p.scales_at + token];
     }
     for (var k0 = 0u; k0 < p.rows; k0 += DEPTH) {
-        let row = k0 + t / 8u;
-        let w_row = p.w_at * 4u + row * p.row_bytes;
         var l: array<vec4<f32>, 2>;
-        var r: array<vec4<f32>, 2>;
-        if row < p.rows && across < p.inputs {
-            r = decode8(w_row, across);
-        }
+        var r: array<vec4<f16>, 2>;
         for (var j = 0u; j < 2u; j++) {
-            let first = k0 + 8u * part + 4u * j;
+            let first = k0 + part + 4u * j;
             if token < p.tokens && first < p.rows {
-                l[j] = y4(y_row + first, p.rows - first) * scale;
+                l[j] = y4(y_row + first, p.rows - first);
             }
         }
+        if k0 + along < p.rows {
+            r = weights8(p.w_at * 4u + (k0 + along) * p.row_bytes, input0 + across);
+        }
         workgroupBarrier();
         for (var j = 0u; j < 2u; j++) {
-            put_terms(line * LINE + 2u * part + j, l[j]);
-            right[t / 8u * WIDE_LINE + 2u * (t % 8u) + j] = half_weights(r[j]);
+            put_terms(line * LINE + part + 4u * j, l[j] * scale);
+        }
+        for (var i = 0u; i < 8u; i++) {
+            right[(across + i) * LINE + along] = r[i / 4u][i % 4u];
         }
         workgroupBarrier();
-        for (var up = 0u; up < LINES; up++) {
-            add_products_turned(up, t, 16u * (subgroup * LINES + up) * LINE);
-        }
+        add_products(thread);
     }
-    for (var i = 0u; i < 4u * LINES; i++) {
-        put(i, t, 256u * subgroup);
+    for (var out = 0u; out < 4u; out++) {
+        put(out, thread);
         workgroupBarrier();
-        for (var at = t % LANES; at < 256u; at += LANES) {
-            let out_token = token0 + 16u * (subgroup * LINES + i / 4u) + at / 16u;
-            let out_input = input0 + 16u * (i % 4u) + at % 16u;
+        let out_input = input0 + t % TILE;
+        for (var i = t / TILE; i < 16u; i += 2u) {
+            let out_token = token0 + 16u * out + i;
             if out_token < p.tokens && out_input < p.inputs {
-                let sum = tile[256u * subgroup + at] * unscaled(out_token);
+                let sum = tile[i * TILE + t % TILE] * unscaled(out_token);
                 x[p.x_at + out_token * p.inputs + out_input] += sum;
             }
         }

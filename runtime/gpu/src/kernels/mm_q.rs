@@ -5,6 +5,7 @@ use graft_kernels::QuantType;
 use super::File;
 use crate::arithmetic::{Arithmetic, Product, Rounding};
 use crate::device::SCALED_TOKENS;
+use crate::matrix_units::{Side, Units};
 use crate::recorder::{Binding, Call, Groups, same, shaped};
 use crate::shader::Key;
 use crate::{Matrix, Recorder, Result, Tensor};
@@ -159,8 +160,9 @@ impl Recorder {
             match arithmetic {
                 Arithmetic::F32 => self.tiles(op, product, sides, w, File::MmQ)?,
                 Arithmetic::Dot4 => self.tiles(op, product, sides, w, File::MmDot4)?,
-                Arithmetic::Half => self.halves(op, product, sides, w, File::MmHalf)?,
-                Arithmetic::Matrix => self.halves(op, product, sides, w, File::MmMatrix)?,
+                Arithmetic::Half | Arithmetic::Matrix => {
+                    self.halves(op, product, sides, w, arithmetic)?;
+                }
             }
         }
         Ok(())
@@ -197,7 +199,7 @@ impl Recorder {
         product: Product,
         [y, x]: [&Tensor; 2],
         w: Weights<'_>,
-        file: File,
+        arithmetic: Arithmetic,
     ) -> Result<()> {
         let inner = self.device().0.clone();
         let Some(scales) = inner.scales.get() else {
@@ -213,12 +215,21 @@ impl Recorder {
             words: &[terms.rows() as u32, terms.width() as u32],
             groups: Groups::Line(terms.rows()),
         })?;
-        let subgroups = if inner.subgroup >= 64 { 2 } else { 4 };
+        let (file, constant) = match (arithmetic, &inner.units) {
+            (Arithmetic::Matrix, Some(Units { side, lanes })) => {
+                let file = match side {
+                    Side::Eight => File::MmMatrix8,
+                    Side::Sixteen => File::MmMatrix16,
+                };
+                (file, lanes.start() << 16 | lanes.end())
+            }
+            _ => (File::MmHalf, 0),
+        };
         for part in w.parts() {
             let (written, read, wide) = sides(product, [y, x], &part, w);
             self.run(&Call {
                 op,
-                key: w.key(file, product.name(), subgroups),
+                key: w.key(file, product.name(), constant),
                 arrays: &[written, read, (0, part.binding), (3, scales)],
                 written: 1,
                 words: &words([y, x], &part, w),

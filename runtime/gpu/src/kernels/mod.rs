@@ -43,7 +43,8 @@ use crate::{GpuError, Result, Tensor};
 pub(crate) enum File {
     MmQ,
     MmHalf,
-    MmMatrix,
+    MmMatrix8,
+    MmMatrix16,
     MmDot4,
     RowScale,
     MvQ,
@@ -69,10 +70,11 @@ pub(crate) enum File {
 
 impl File {
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 24] = [
+    pub(crate) const ALL: [Self; 25] = [
         Self::MmQ,
         Self::MmHalf,
-        Self::MmMatrix,
+        Self::MmMatrix8,
+        Self::MmMatrix16,
         Self::MmDot4,
         Self::RowScale,
         Self::MvQ,
@@ -100,7 +102,8 @@ impl File {
         match self {
             Self::MmQ => "mm_q",
             Self::MmHalf => "mm_half",
-            Self::MmMatrix => "mm_half by matrix units",
+            Self::MmMatrix8 => "mm_half by matrix units of 8",
+            Self::MmMatrix16 => "mm_half by matrix units of 16",
             Self::MmDot4 => "mm_dot4",
             Self::RowScale => "row_scale",
             Self::MvQ => "mv_q",
@@ -129,7 +132,7 @@ impl File {
     pub(crate) fn text(self) -> &'static str {
         match self {
             Self::MmQ => include_str!("mm_q.wgsl"),
-            Self::MmHalf | Self::MmMatrix => include_str!("mm_half.wgsl"),
+            Self::MmHalf | Self::MmMatrix8 | Self::MmMatrix16 => include_str!("mm_half.wgsl"),
             Self::MmDot4 => include_str!("mm_dot4.wgsl"),
             Self::RowScale => include_str!("row_scale.wgsl"),
             Self::MvQ => include_str!("mv_q.wgsl"),
@@ -159,7 +162,7 @@ impl File {
     pub(crate) fn needs(self) -> wgpu::Features {
         match self {
             Self::MmHalf => Arithmetic::Half.needs(),
-            Self::MmMatrix => Arithmetic::Matrix.needs(),
+            Self::MmMatrix8 | Self::MmMatrix16 => Arithmetic::Matrix.needs(),
             _ => wgpu::Features::empty(),
         }
     }
@@ -168,7 +171,7 @@ impl File {
     pub(crate) fn extensions(self) -> &'static str {
         match self {
             Self::MmHalf => "enable f16;\n",
-            Self::MmMatrix => "enable f16;\nenable wgpu_cooperative_matrix;\n",
+            Self::MmMatrix8 | Self::MmMatrix16 => "enable f16;\nenable wgpu_cooperative_matrix;\n",
             _ => "",
         }
     }
@@ -189,7 +192,16 @@ impl File {
                 concat!(include_str!("product.wgsl"), include_str!("round.wgsl"))
             }
             Self::MmHalf => concat!(include_str!("fours.wgsl"), include_str!("threads.wgsl")),
-            Self::MmMatrix => concat!(include_str!("fours.wgsl"), include_str!("units.wgsl")),
+            Self::MmMatrix8 => concat!(
+                include_str!("fours.wgsl"),
+                include_str!("units_8.wgsl"),
+                include_str!("units.wgsl")
+            ),
+            Self::MmMatrix16 => concat!(
+                include_str!("fours.wgsl"),
+                include_str!("units_16.wgsl"),
+                include_str!("units.wgsl")
+            ),
             _ => "",
         }
     }
@@ -197,7 +209,9 @@ impl File {
     #[cfg(test)]
     pub(crate) fn entries(self) -> &'static [&'static str] {
         match self {
-            Self::MmQ | Self::MmHalf | Self::MmMatrix => &["forward", "backward"],
+            Self::MmQ | Self::MmHalf | Self::MmMatrix8 | Self::MmMatrix16 => {
+                &["forward", "backward"]
+            }
             Self::RowScale => &["forward"],
             Self::MmDot4 | Self::MvQ | Self::MvDot4 => &["forward"],
             Self::RowsQ => &["forward"],
@@ -234,7 +248,11 @@ impl File {
             | Self::Gather
             | Self::LowRank
             | Self::SumSquares => 3,
-            Self::MmHalf | Self::MmMatrix | Self::SoftmaxCrossEntropy | Self::AdamW => 4,
+            Self::MmHalf
+            | Self::MmMatrix8
+            | Self::MmMatrix16
+            | Self::SoftmaxCrossEntropy
+            | Self::AdamW => 4,
             Self::RmsNorm | Self::Swiglu | Self::AttentionThin => 5,
             Self::LayerNorm => 6,
             Self::Attention => 10,
@@ -245,7 +263,7 @@ impl File {
     pub(crate) fn constant(self) -> Option<&'static str> {
         match self {
             Self::MmQ | Self::MmDot4 => Some("LINES"),
-            Self::MmHalf | Self::MmMatrix => Some("SUBGROUPS"),
+            Self::MmMatrix8 | Self::MmMatrix16 => Some("LANES"),
             Self::MvQ | Self::MvDot4 => Some("TOKENS"),
             Self::LowRank => Some("KEEP"),
             Self::Attention | Self::AttentionThin => Some("HEAD_WIDTH"),
@@ -258,7 +276,9 @@ impl File {
     pub(crate) fn reads(self, ty: QuantType) -> bool {
         match self {
             Self::MmQ | Self::MvQ | Self::RowsQ => true,
-            Self::MmHalf | Self::MmMatrix => !matches!(ty, QuantType::F32 | QuantType::BF16),
+            Self::MmHalf | Self::MmMatrix8 | Self::MmMatrix16 => {
+                !matches!(ty, QuantType::F32 | QuantType::BF16)
+            }
             Self::MmDot4 | Self::MvDot4 => are_integers(ty),
             _ => false,
         }
@@ -286,7 +306,8 @@ pub(crate) fn trial_text(ty: QuantType) -> String {
     let products = [
         File::MmQ,
         File::MmHalf,
-        File::MmMatrix,
+        File::MmMatrix8,
+        File::MmMatrix16,
         File::RowScale,
         File::MmDot4,
         File::MvQ,

@@ -14,7 +14,7 @@ fn every() -> Vec<Key> {
     for file in File::ALL {
         let constants: &[u32] = match file.constant() {
             Some("LINES") => &[1, 2, 4, 8],
-            Some("SUBGROUPS") => &[2, 4],
+            Some("LANES") => &[0x8_0008, 0x20_0020, 0x20_0040, 0x8_0080],
             Some("TOKENS") => &[1, 2, 4, 8],
             Some("KEEP") => &[0, 1, 2],
             Some(_) => &[1, 33, 64, 80, 128, 256, 512],
@@ -79,6 +79,17 @@ fn every_kernel_is_valid_and_asks_for_no_more_than_every_device_has() {
             };
             let written = naga::back::spv::write_vec(&module, &info, &version, None);
             assert!(written.is_ok_and(|words| !words.is_empty()), "{name}");
+        }
+        for (function, body) in module.functions.iter() {
+            for (_, expression) in body.expressions.iter() {
+                if let naga::Expression::CooperativeLoad { data, .. } = expression {
+                    let pointer = info[function][data.pointer].ty.inner_with(&module.types);
+                    let to = pointer.pointer_base_type().unwrap();
+                    let to = to.inner_with(&module.types);
+                    // What is written for Metal takes no other.
+                    assert!(matches!(to, TypeInner::Scalar(_)), "{name}: {to:?}");
+                }
+            }
         }
         let entry = module.entry_points.iter().position(|e| e.name == key.entry);
         let entry = entry.unwrap_or_else(|| panic!("{name} is not there"));

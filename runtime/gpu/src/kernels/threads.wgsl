@@ -1,47 +1,38 @@
-// Products of 16 x 16 x 16 by threads, for devices without matrix units: the same to the order of sums. A thread
-// has the same elements of every product, next to each other in a line.
+// Products by threads, for devices without matrix units: the same to the order of sums. A thread has the sums of four
+// tokens with eight rows or inputs.
 
-const ELEMENTS = 256u / LANES;
-
-var<private> sums: array<array<f32, ELEMENTS>, 16u / SUBGROUPS>;
-
-fn subgroup_of(t: u32) -> u32 {
-    return t / LANES;
+struct Thread {
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_index) t: u32,
 }
 
-fn term4(at: u32) -> vec4<f32> {
-    return vec4<f32>(left[at]) + vec4<f32>(rest[at]);
-}
+var<private> sums: array<array<f32, 8>, 4>;
 
-fn add_products(up: u32, t: u32, l: u32) {
-    let first = t % LANES * ELEMENTS;
-    for (var across = 0u; across < 4u; across++) {
-        for (var k = 0u; k < 4u; k++) {
-            let a = term4(l + first / 16u * LINE + k);
-            for (var j = 0u; j < ELEMENTS; j++) {
-                let b = vec4<f32>(right[(16u * across + first % 16u + j) * LINE + k]);
-                sums[4u * up + across][j] += dot(a, b);
+fn add_products(thread: Thread) {
+    let first = thread.t / 8u * 4u;
+    let across = thread.t % 8u * 8u;
+    for (var k = 0u; k < DEPTH; k++) {
+        var a: array<f32, 4>;
+        for (var i = 0u; i < 4u; i++) {
+            let at = (first + i) * LINE + k;
+            a[i] = f32(left[at]) + f32(rest[at]);
+        }
+        for (var j = 0u; j < 8u; j++) {
+            let b = f32(right[(across + j) * LINE + k]);
+            for (var i = 0u; i < 4u; i++) {
+                sums[i][j] += a[i] * b;
             }
         }
     }
 }
 
-fn add_products_turned(up: u32, t: u32, l: u32) {
-    let first = t % LANES * ELEMENTS;
-    for (var across = 0u; across < 4u; across++) {
-        for (var k = 0u; k < 16u; k++) {
-            let a = term4(l + first / 16u * LINE + k / 4u)[k % 4u];
-            for (var j = 0u; j < ELEMENTS; j++) {
-                let column = 16u * across + first % 16u + j;
-                sums[4u * up + across][j] += a * f32(right[k * WIDE_LINE + column / 4u][column % 4u]);
+fn put(line: u32, thread: Thread) {
+    if thread.t / 32u == line {
+        for (var i = 0u; i < 4u; i++) {
+            for (var j = 0u; j < 8u; j++) {
+                tile[(thread.t / 8u % 4u * 4u + i) * TILE + thread.t % 8u * 8u + j] = sums[i][j];
             }
         }
     }
 }
 
-fn put(i: u32, t: u32, at: u32) {
-    let first = t % LANES * ELEMENTS;
-    for (var j = 0u; j < ELEMENTS; j++) {
-        tile[at + first + j] = sums[i][j];
-    }
-}

@@ -1,6 +1,6 @@
 //! Products in other numbers than f32: what they compute, and where they may be used.
 
-use graft_gpu::{Arithmetic, DeviceOptions, KernelChoice, Product, Rounding};
+use graft_gpu::{Arithmetic, DeviceOptions, KernelChoice, Product, Rounding, Trial};
 use graft_kernels::{QuantType, ops};
 
 use crate::arrays::{Bench, Random, near};
@@ -79,14 +79,27 @@ fn short(v: &f32) -> f32 {
 
 #[test]
 fn products_in_halves_are_those_of_shortened_weights_however_great_a_token_is() {
+    are_those_of_shortened_weights(Arithmetic::Half);
+}
+
+#[test]
+fn products_by_matrix_units_are_those_of_shortened_weights() {
+    are_those_of_shortened_weights(Arithmetic::Matrix);
+}
+
+fn are_those_of_shortened_weights(arithmetic: Arithmetic) {
     // Kernels see 20 rows of a matrix at most, so that there are pieces.
     let options = DeviceOptions {
         binding_bytes: Some(16 << 10),
-        ..only(Arithmetic::Half)
+        ..only(arithmetic)
     };
     let Some(device) = machine::open(&options) else {
         return;
     };
+    if arithmetic == Arithmetic::Matrix && !device.adapter().features.cooperative_matrices {
+        // It takes f32: see below.
+        return;
+    }
     let (bench, mut random) = (Bench::new(&device), Random::new(92));
     let types = QuantType::ALL.into_iter();
     for ty in types.filter(|ty| !matches!(ty, QuantType::F32 | QuantType::BF16)) {
@@ -176,16 +189,32 @@ fn what_a_trial_found_and_what_was_compiled_are_kept_for_the_next_start() {
         ..machine::options()
     };
     let open = || machine::open(&options).map(|device| device.trial().unwrap().clone());
-    let Some(first) = open() else {
+    let Some(device) = machine::open(&options) else {
         return;
     };
+    let (first, adapter) = (device.trial().unwrap(), device.adapter());
+    // All that the device has is right.
+    let by_units = adapter.features.cooperative_matrices;
+    for (product, arithmetic, there) in [
+        (Product::Forward, Arithmetic::Matrix, by_units),
+        (Product::Backward, Arithmetic::Matrix, by_units),
+        (Product::Thin, Arithmetic::Matrix, false),
+        (Product::Forward, Arithmetic::Dot4, true),
+        (Product::Thin, Arithmetic::Dot4, true),
+    ] {
+        let time = first.time(product, arithmetic);
+        assert_eq!(time.is_some(), there, "{first}");
+    }
     for product in Product::ALL {
         assert!(first.time(product, Arithmetic::F32).is_some(), "{first}");
         let fastest = first.fastest(product, Rounding::None);
         assert_eq!(fastest, Arithmetic::F32);
     }
     // Times are those of the first start, to the nanosecond.
-    assert_eq!(open().unwrap(), first);
+    assert_eq!(&open().unwrap(), first);
+    let home = folder.path().join("gpu");
+    assert_eq!(Trial::kept(adapter, &home).as_ref(), Some(first));
+    assert_eq!(Trial::kept(adapter, folder.path()), None);
     let kept = |what: &str| {
         let files = std::fs::read_dir(folder.path().join("gpu")).unwrap();
         let names = files.map(|file| file.unwrap().path());
@@ -205,9 +234,13 @@ fn what_a_trial_found_and_what_was_compiled_are_kept_for_the_next_start() {
         bytes[middle] ^= 1;
         std::fs::write(path, bytes).unwrap();
     }
+    assert_eq!(Trial::kept(adapter, &home), None);
     let again = open().unwrap();
-    assert_ne!(again, first);
+    assert_ne!(&again, first);
     assert_eq!(open().unwrap(), again);
+    let asked = Trial::again(adapter, Some(&home)).unwrap();
+    assert_ne!(asked, again);
+    assert_eq!(Trial::kept(adapter, &home), Some(asked));
 }
 
 #[test]
