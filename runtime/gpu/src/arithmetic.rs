@@ -168,6 +168,10 @@ impl FromStr for KernelChoice {
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Trial {
     pub(crate) times: [[Option<Duration>; Arithmetic::ALL.len()]; Product::ALL.len()],
+    /// Multiplications and additions of a product of many tokens that was timed.
+    pub(crate) flop: u64,
+    /// Bytes that went to the system's memory and came back, and how long that took.
+    pub(crate) passed: Option<(u64, Duration)>,
 }
 
 impl Trial {
@@ -183,6 +187,18 @@ impl Trial {
     /// How long a product took; `None` if it was not right, or not tried.
     pub fn time(&self, product: Product, arithmetic: Arithmetic) -> Option<Duration> {
         self.times[product as usize][arithmetic as usize]
+    }
+
+    /// About how long products of many tokens take in which so much is multiplied and added; `None` if none was timed.
+    pub fn computing(&self, product: Product, rounding: Rounding, flop: f64) -> Option<Duration> {
+        let one = self.time(product, self.fastest(product, rounding))?;
+        (self.flop > 0).then(|| one.mul_f64(flop / self.flop as f64))
+    }
+
+    /// About how long so many bytes take to the system's memory and back; `None` if that was not timed.
+    pub fn passing(&self, bytes: u64) -> Option<Duration> {
+        let (passed, time) = self.passed?;
+        (passed > 0).then(|| time.mul_f64(bytes as f64 / passed as f64))
     }
 
     /// The fastest way of a product that rounds no further than this.
@@ -245,6 +261,22 @@ impl Taken {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_timed_tells_how_long_more_takes() {
+        let mut trial = Trial::default();
+        let forward = |trial: &Trial, rounding| trial.computing(Product::Forward, rounding, 2e3);
+        assert_eq!(forward(&trial, Rounding::None), None);
+        assert_eq!(trial.passing(500), None);
+        let micros = |n| Some(Duration::from_micros(n));
+        trial.times[Product::Forward as usize] = [micros(8), None, micros(2), None];
+        assert_eq!(forward(&trial, Rounding::None), None, "of unknown size");
+        trial.flop = 1000;
+        trial.passed = Some((1000, Duration::from_micros(30)));
+        assert_eq!(forward(&trial, Rounding::None), micros(16));
+        assert_eq!(forward(&trial, Rounding::Halves), micros(4));
+        assert_eq!(trial.passing(500), micros(15));
+    }
 
     #[test]
     fn the_fastest_way_is_taken_where_rounding_and_the_type_allow_it() {

@@ -101,7 +101,7 @@ fn name_of(adapter: &AdapterReport) -> String {
     )
 }
 
-/// A line for each time: product, arithmetic, nanoseconds.
+/// A line for each time: product, arithmetic, nanoseconds; behind them how large the products were, and what was passed.
 fn text(trial: &Trial) -> String {
     let mut text = String::new();
     for product in Product::ALL {
@@ -112,6 +112,10 @@ fn text(trial: &Trial) -> String {
             }
         }
     }
+    text += &format!("flop {}\n", trial.flop);
+    if let Some((bytes, time)) = trial.passed {
+        text += &format!("passed {bytes} {}\n", time.as_nanos());
+    }
     text
 }
 
@@ -120,8 +124,18 @@ fn parse(bytes: &[u8]) -> Option<Trial> {
     let mut trial = Trial::default();
     for line in std::str::from_utf8(bytes).ok()?.lines() {
         let words: Vec<&str> = line.split(' ').collect();
-        let [product, arithmetic, nanos] = words[..] else {
-            return None;
+        let (product, arithmetic, nanos) = match words[..] {
+            ["flop", flop] => {
+                trial.flop = flop.parse().ok()?;
+                continue;
+            }
+            ["passed", bytes, nanos] => {
+                let time = Duration::from_nanos(nanos.parse().ok()?);
+                trial.passed = Some((bytes.parse().ok()?, time));
+                continue;
+            }
+            [product, arithmetic, nanos] => (product, arithmetic, nanos),
+            _ => return None,
         };
         let product = Product::ALL.into_iter().find(|p| p.name() == product)?;
         let arithmetic = Arithmetic::ALL
@@ -184,7 +198,10 @@ impl<'a> Bench<'a> {
     }
 
     fn trial(&self) -> Result<Trial> {
-        let mut trial = Trial::default();
+        let mut trial = Trial {
+            flop: 2 * (self.y.len() * INPUTS) as u64,
+            ..Trial::default()
+        };
         for product in Product::ALL {
             let exact = self.result(product, Arithmetic::F32)?;
             if !self.is_right(product, &exact) {
@@ -207,6 +224,7 @@ impl<'a> Bench<'a> {
                 }
             }
         }
+        trial.passed = Some(self.passed()?);
         Ok(trial)
     }
 
@@ -249,6 +267,21 @@ impl<'a> Bench<'a> {
         let mut values = vec![0.0; written.len()];
         self.device.read(&written, &mut values)?;
         Ok(values)
+    }
+
+    /// What a layer leaves takes this way when the device has no room for it.
+    fn passed(&self) -> Result<(u64, Duration)> {
+        let mut values = vec![0.0; self.y.len()];
+        let mut best = Duration::MAX;
+        for _ in 0..3 {
+            let begun = Instant::now();
+            self.device.read(&self.y, &mut values)?;
+            let mut recorder = Recorder::new(self.device)?;
+            recorder.write(&self.y, &values)?;
+            recorder.submit()?.wait()?;
+            best = best.min(begun.elapsed());
+        }
+        Ok((4 * values.len() as u64, best))
     }
 
     /// The best time of a run.
@@ -349,6 +382,8 @@ mod tests {
             trial.times[product as usize][0] = Some(Duration::from_nanos(5 + i as u64));
         }
         trial.times[1][1] = Some(Duration::from_secs(1));
+        trial.flop = 8;
+        trial.passed = Some((1 << 21, Duration::from_millis(1)));
         let text = text(&trial);
         assert_eq!(parse(text.as_bytes()), Some(trial));
         let less = text.lines().skip(1).collect::<Vec<_>>().join("\n");
@@ -359,6 +394,8 @@ mod tests {
             &text.replace("f32 5", "f32 -5"),
             &text.replace("thin", "thick"),
             &(text.clone() + "forward f64 3\n"),
+            &text.replace("flop 8", "flop eight"),
+            &text.replace("passed 2097152", "passed"),
             &text.replace(' ', "  "),
         ];
         for text in strange {

@@ -10,7 +10,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use graft_gpu::{Arena, Device, Download, Part, Recorder, RopeTurns, Submission, Tensor};
+use graft_gpu::{
+    Arena, Device, Download, Part, Product, Recorder, RopeTurns, Rounding, Submission, Tensor,
+};
 
 use super::buffers::{BackwardScratch, LoraScratch, Scratch};
 use super::gradients::{LayerGradients, Learning};
@@ -92,7 +94,23 @@ pub(super) fn kept(layers: &GpuLayers, plan: &ActivationPlan) -> DeviceKept {
     DeviceKept {
         inputs: room.inputs,
         layers: room.slots.min(visited),
+        computes_again: computes_again(device, shape, tokens).unwrap_or(false),
     }
+}
+
+/// Whether computing a layer's forward again, but for its last product, is faster than bringing what lies inside it to
+/// the system's memory and back. Nothing where the device was not tried: in software there is no way to go.
+fn computes_again(device: &Device, shape: &LlamaShape, tokens: usize) -> Option<bool> {
+    let trial = device.trial()?;
+    let kinds = SiteKind::ALL.iter().filter(|&&kind| kind != SiteKind::Down);
+    let weights: usize = kinds
+        .map(|&kind| shape.linear(kind))
+        .map(|(o, i)| o * i)
+        .sum();
+    let flop = 2.0 * (tokens * weights) as f64;
+    let again = trial.computing(Product::Forward, Rounding::Halves, flop)?;
+    let passing = trial.passing(Slot::bytes(device, shape, tokens))?;
+    Some(again < passing)
 }
 
 /// Bytes of a layer's pairs; those of the layer before leave their place when they are recorded.

@@ -156,6 +156,9 @@ pub struct DeviceKept {
     pub inputs: bool,
     /// Of how many of the top layers all that lies inside does.
     pub layers: usize,
+    /// Whether what lies inside the others is computed again sooner than it goes to the system's memory and comes
+    /// back.
+    pub computes_again: bool,
 }
 
 /// What a device holds of a model.

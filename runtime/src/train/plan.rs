@@ -374,8 +374,21 @@ impl<'a> Subject<'a> {
     }
 
     fn kept(&self, levers: &Levers) -> usize {
-        let kept = levers.kept_layers.unwrap_or(usize::MAX);
-        kept.min(self.visited()).max(1)
+        match levers.kept_layers {
+            Some(kept) => kept.min(self.visited()).max(1),
+            None => self.most_kept(),
+        }
+    }
+
+    /// Most layers that it is faster to keep, in one memory or the other, than to compute again.
+    fn most_kept(&self) -> usize {
+        let below_device = self.model.llama().own_layers().len();
+        match self.device {
+            Some(device) if device.computes_again && below_device <= self.lowest => {
+                device.layers.min(self.visited()).max(1)
+            }
+            _ => self.visited().max(1),
+        }
     }
 
     /// Every position of the levers that are free.
@@ -389,7 +402,7 @@ impl<'a> Subject<'a> {
             // A layer that is computed again begins with its rounded input: which do must not be left
             // to a lever, or it would change the result.
             None if self.options.saved == SavedKind::Bf16 => vec![1],
-            None => (1..=self.visited()).rev().collect(),
+            None => (1..=self.most_kept()).rev().collect(),
         };
         let mut choices = Vec::new();
         let features = match self.work.all_images() {
