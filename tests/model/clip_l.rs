@@ -190,9 +190,12 @@ fn root_mean_square_error(got: &[f32], want: &[f32]) -> f64 {
     (difference / want.iter().map(|&w| square(w)).sum::<f64>()).sqrt()
 }
 
+/// The name of a stage, and its array with rounding and without.
+type BothWays = (String, [Vec<f32>; 2]);
+
 /// What a tower and a projector make of a picture after each block, rounding what they read and not; and whether
 /// they do round.
-fn seen_both_ways(matrices: QuantType) -> (bool, Vec<(String, [Vec<f32>; 2])>) {
+fn seen_both_ways(matrices: QuantType) -> (bool, Vec<BothWays>) {
     let temporary = tempfile::tempdir().unwrap();
     let path = temporary.path().join("mmproj.gguf");
     write(&path, matrices);

@@ -243,7 +243,7 @@ pub(crate) enum Taken {
     /// One way wherever it may be used, f32 elsewhere.
     Only(Arithmetic),
     /// The fastest.
-    Fastest(Trial),
+    Fastest(Box<Trial>),
 }
 
 impl Taken {
@@ -288,7 +288,7 @@ mod tests {
             trial.to_string(),
             "forward f32 9.0µs, forward half 6.0µs, forward dot4 3.0µs, thin f32 3.0µs, thin dot4 9.0µs"
         );
-        let taken = Taken::Fastest(trial);
+        let taken = Taken::Fastest(Box::new(trial));
         let of = |product, ty, rounding| taken.of(product, ty, rounding).name();
         let (q4, bytes) = (QuantType::Q4K, Rounding::Bytes);
         assert_eq!(of(Product::Forward, q4, bytes), "dot4");

@@ -235,7 +235,9 @@ impl Device {
         }
         match kernels {
             KernelChoice::Only(arithmetic) => Ok(Taken::Only(arithmetic)),
-            KernelChoice::Best | KernelChoice::Tried => self.tried(cache).map(Taken::Fastest),
+            KernelChoice::Best | KernelChoice::Tried => self
+                .tried(cache)
+                .map(|trial| Taken::Fastest(Box::new(trial))),
         }
     }
 

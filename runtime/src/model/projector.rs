@@ -338,7 +338,8 @@ mod tests {
         };
         let (parameters, direction) = (of(1.0), of(1.0));
         let (x, dy) = (values(patches * inputs), values(patches * width));
-        let rows = || ProjectorSaved::new(patches, width, 0, &Arena::unlimited()).unwrap();
+        let rows =
+            || ProjectorSaved::new(patches, width, Widest::default(), &Arena::unlimited()).unwrap();
         let loss = |step: f32| -> f64 {
             let mut moved = parameters.clone();
             for (m, d) in moved.arrays.iter_mut().zip(&direction.arrays) {

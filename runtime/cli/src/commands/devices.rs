@@ -118,7 +118,8 @@ mod cards {
         let trial = |trial: &Trial| {
             let products = Product::ALL.map(|product| {
                 let times = times(trial, product).into_iter();
-                let times = times.map(|(way, time)| (way.to_owned(), time.as_secs_f64().into()));
+                let seconds = |time: Duration| serde_json::Value::from(time.as_secs_f64());
+                let times = times.map(|(way, time)| (way.to_owned(), seconds(time)));
                 (product.name().to_owned(), times.collect())
             });
             serde_json::Value::Object(products.into_iter().collect())
