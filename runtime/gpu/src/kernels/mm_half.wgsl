@@ -45,7 +45,7 @@ var<workgroup> right: array<f16, 1536>;
 var<workgroup> tile: array<f32, 1024>;
 
 // Eight weights of a row, `i` on; the row begins at byte `row`.
-fn weights8(row: u32, i: u32) -> array<vec4<f16>, 2> {
+fn halves8(row: u32, i: u32) -> array<vec4<f16>, 2> {
     var weights: array<vec4<f16>, 2>;
     if i < p.inputs {
         let decoded = decode8(row, i);
@@ -102,7 +102,7 @@ fn forward(thread: Thread) {
             }
         }
         if row < p.rows {
-            r = weights8(w_row, k0 + part);
+            r = halves8(w_row, k0 + part);
         }
         workgroupBarrier();
         for (var j = 0u; j < 2u; j++) {
@@ -157,7 +157,7 @@ fn backward(thread: Thread) {
             }
         }
         if k0 + along < p.rows {
-            r = weights8(p.w_at * 4u + (k0 + along) * p.row_bytes, input0 + across);
+            r = halves8(p.w_at * 4u + (k0 + along) * p.row_bytes, input0 + across);
         }
         workgroupBarrier();
         for (var j = 0u; j < 2u; j++) {
