@@ -359,7 +359,7 @@ fn exchange(_: &Path, _: &Path) -> bool {
     false
 }
 
-/// SHA-256 of everything in the examples that training sees, in hexadecimal digits.
+/// SHA-256 of everything that the examples are made of, in hexadecimal digits.
 pub(super) fn digest(examples: &[Example]) -> String {
     let mut hash = Sha256::new();
     for example in examples {
@@ -374,7 +374,7 @@ pub(super) fn digest(examples: &[Example]) -> String {
         let labels = &example.sequence.labels;
         labels.iter().for_each(|l| hash.update(l.to_le_bytes()));
         for features in &example.features {
-            hash.update(features.digest());
+            hash.update(features.identity());
         }
     }
     hash.finalize().iter().map(|b| format!("{b:02x}")).collect()

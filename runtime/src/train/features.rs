@@ -20,6 +20,8 @@ const MAGIC: &[u8; 16] = b"graft features 1";
 #[derive(Clone, Debug)]
 pub struct Features {
     digest: [u8; 32],
+    /// SHA-256 of the image's file, if there is one.
+    image: Option<[u8; 32]>,
     len: usize,
     place: FeaturePlace,
 }
@@ -35,6 +37,7 @@ impl Features {
     pub fn new(values: Vec<f32>) -> Self {
         Self {
             digest: digest(&values),
+            image: None,
             len: values.len(),
             place: FeaturePlace::Memory(Arc::new(values)),
         }
@@ -58,6 +61,20 @@ impl Features {
     /// SHA-256 of the values: features are the same if these are.
     pub fn digest(&self) -> [u8; 32] {
         self.digest
+    }
+
+    /// The same, of the image whose file has this SHA-256.
+    pub fn of_image(self, image: [u8; 32]) -> Self {
+        Self {
+            image: Some(image),
+            ..self
+        }
+    }
+
+    /// What they are features of: the SHA-256 of the image's file, or of the values if there is none. Values differ in
+    /// last bits between processors and graphics devices, but a run may go on elsewhere.
+    pub fn identity(&self) -> [u8; 32] {
+        self.image.unwrap_or(self.digest)
     }
 
     /// The values; `buffer` is used if they must be read.
@@ -146,6 +163,7 @@ impl FeatureCache {
     fn features(&self, digest: [u8; 32], path: PathBuf) -> Features {
         Features {
             digest,
+            image: None,
             len: self.len,
             place: FeaturePlace::File(Arc::new(path)),
         }

@@ -457,7 +457,7 @@ impl<'a> Subject<'a> {
 
     /// Multiplications and additions of an average update.
     fn flops(&self, levers: &Levers) -> f64 {
-        let each = flops(self.shape, self.lowest, self.kept(levers), &self.load);
+        let each = self.load.flops(self.shape, self.lowest, self.kept(levers));
         let group = (self.options.batch * self.options.grad_accum) as f64;
         group * (each + 6.0 * self.adapter as f64 * self.load.tokens)
     }
@@ -582,25 +582,4 @@ impl<'a> Subject<'a> {
 /// Every combination of two choices.
 fn combinations<'a, A, B>(a: &'a [A], b: &'a [B]) -> impl Iterator<Item = (&'a A, &'a B)> {
     a.iter().flat_map(move |a| b.iter().map(move |b| (a, b)))
-}
-
-/// Multiplications and additions of an average pack.
-fn flops(shape: &LlamaShape, lowest: usize, kept: usize, load: &Load) -> f64 {
-    let linear = |kinds: &[SiteKind]| {
-        let sizes = kinds.iter().map(|&kind| shape.linear(kind));
-        let weights: usize = sizes.map(|(outputs, inputs)| outputs * inputs).sum();
-        2.0 * weights as f64 * load.tokens
-    };
-    let (linear, down) = (linear(&SiteKind::ALL), linear(&[SiteKind::Down]));
-    // Every position looks at half of its sample's on average, once for scores and once for values.
-    let attention = 2.0 * load.squares * shape.query_width() as f64;
-    let forward = linear + attention;
-    let (layers, visited) = (shape.layers as f64, (shape.layers - lowest) as f64);
-    let recomputed = visited - (kept as f64).min(visited);
-    // Frozen weights have no gradient, so backward costs a forward; attention's costs 2.5.
-    let backward = linear + 2.5 * attention;
-    let output = 4.0 * shape.width as f64 * shape.vocabulary as f64 * load.learned;
-    // The last product of a layer is not computed a second time.
-    let again = forward - down;
-    forward * layers + again * recomputed + backward * visited + output
 }

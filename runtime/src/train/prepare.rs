@@ -146,6 +146,7 @@ impl Seen<'_> {
                         Some(features) => features,
                         None => self.look(&file, &digest)?,
                     };
+                    let features = features.of_image(digest);
                     self.known.insert(digest, features.clone());
                     features
                 }

@@ -8,7 +8,7 @@ use super::packs::{Extent, Pack, nothing_to_learn, packs};
 use super::{Example, Features, TrainError, TrainOptions};
 use crate::Result;
 use crate::dataset::{Sample, prompt};
-use crate::model::{Model, llava};
+use crate::model::{LlamaShape, Model, SiteKind, llava};
 use crate::tokenizer::ChatTemplate;
 
 /// Sizes of the examples of a run.
@@ -48,7 +48,7 @@ impl Workload {
     /// Of prepared examples.
     pub fn of(examples: &[Example]) -> Self {
         let features = examples.iter().flat_map(|e| e.features.iter());
-        let images: HashSet<_> = features.map(Features::digest).collect();
+        let images: HashSet<_> = features.map(Features::identity).collect();
         Self::new(examples.iter().map(Example::extent), images.len())
     }
 
@@ -180,5 +180,27 @@ impl Load {
             images: work.images as f64 / packs.len() as f64,
             packs: packs.len(),
         })
+    }
+
+    /// Multiplications and additions of an average pack, where backward visits the layers from `lowest` on and the top
+    /// `kept` of them are not computed twice.
+    pub fn flops(&self, shape: &LlamaShape, lowest: usize, kept: usize) -> f64 {
+        let linear = |kinds: &[SiteKind]| {
+            let sizes = kinds.iter().map(|&kind| shape.linear(kind));
+            let weights: usize = sizes.map(|(outputs, inputs)| outputs * inputs).sum();
+            2.0 * weights as f64 * self.tokens
+        };
+        let (linear, down) = (linear(&SiteKind::ALL), linear(&[SiteKind::Down]));
+        // Every position looks at half of its sample's on average, once for scores and once for values.
+        let attention = 2.0 * self.squares * shape.query_width() as f64;
+        let forward = linear + attention;
+        let (layers, visited) = (shape.layers as f64, (shape.layers - lowest) as f64);
+        let recomputed = visited - (kept as f64).min(visited);
+        // Frozen weights have no gradient, so backward costs a forward; attention's costs 2.5.
+        let backward = linear + 2.5 * attention;
+        let output = 4.0 * shape.width as f64 * shape.vocabulary as f64 * self.learned;
+        // The last product of a layer is not computed a second time.
+        let again = forward - down;
+        forward * layers + again * recomputed + backward * visited + output
     }
 }
