@@ -23,7 +23,7 @@ const MAP: &[(&str, &str, &str)] = &[
     (
         "Where does a graphics device decode a Q4_K block?",
         "runtime/gpu/src/kernels/blocks/q4_k.wgsl",
-        "fn integers4",
+        "fn integers8",
     ),
     (
         "Where are a graphics device's ways to multiply tried?",
