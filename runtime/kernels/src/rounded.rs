@@ -38,6 +38,7 @@ pub enum Grain {
 }
 
 /// The largest integer in [`Grain::Words`]: 32 products of two such are less than 2^31.
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 pub(crate) const LARGEST_WORD: f32 = 8191.0;
 
 /// Sums of a group's integers: of both halves and of all, then 32 times those of both halves. Each is two: of
