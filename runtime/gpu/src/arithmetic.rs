@@ -192,13 +192,13 @@ impl Trial {
     /// About how long products of many tokens take in which so much is multiplied and added; `None` if none was timed.
     pub fn computing(&self, product: Product, rounding: Rounding, flop: f64) -> Option<Duration> {
         let one = self.time(product, self.fastest(product, rounding))?;
-        (self.flop > 0).then(|| one.mul_f64(flop / self.flop as f64))
+        scaled(one, flop / self.flop as f64)
     }
 
     /// About how long so many bytes take to the system's memory and back; `None` if that was not timed.
     pub fn passing(&self, bytes: u64) -> Option<Duration> {
         let (passed, time) = self.passed?;
-        (passed > 0).then(|| time.mul_f64(bytes as f64 / passed as f64))
+        scaled(time, bytes as f64 / passed as f64)
     }
 
     /// The fastest way of a product that rounds no further than this.
@@ -219,6 +219,11 @@ impl Trial {
             .min_by_key(|&(time, _)| time)
             .map_or(Arithmetic::F32, |(_, fastest)| fastest)
     }
+}
+
+/// `None` where there is no such time: what was timed comes from a file.
+fn scaled(time: Duration, by: f64) -> Option<Duration> {
+    Duration::try_from_secs_f64(time.as_secs_f64() * by).ok()
 }
 
 impl fmt::Display for Trial {

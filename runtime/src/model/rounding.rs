@@ -29,7 +29,7 @@ impl<'a> Input<'a> {
     }
 
     /// The same in integers as well, if there is room for that and one of the layers that will read
-    /// them can use it. Layers that want another grain than the first that wants any read floats.
+    /// them can use it. Layers that want another grain than the first that can have its own read floats.
     ///
     /// # Panics
     /// If the room is too small.
@@ -39,14 +39,15 @@ impl<'a> Input<'a> {
         readers: impl IntoIterator<Item = &'b Linear>,
     ) -> Self {
         let coarse = room.is_some();
+        let finely = room.as_ref().is_some_and(|room| room.finely);
         let grain_of = |linear: &Linear| {
             let inputs = linear.inputs();
-            Some((linear.grain(floats.len() / inputs)?, inputs))
+            let grain = linear.grain(floats.len() / inputs)?;
+            (grain == Grain::Bytes || finely).then_some((grain, inputs))
         };
         let grain = readers.into_iter().find_map(grain_of);
         let rounded = room
             .zip(grain)
-            .filter(|(room, (grain, _))| *grain == Grain::Bytes || room.finely)
             .map(|(room, (grain, inputs))| room.round(grain, floats, inputs));
         Self {
             floats,

@@ -336,8 +336,14 @@ pub(crate) fn decode(ty: QuantType, access: &str) -> String {
         QuantType::Q8_0 => include_str!("blocks/q8_0.wgsl"),
         QuantType::Q2K => include_str!("blocks/q2_k.wgsl"),
         QuantType::Q3K => include_str!("blocks/q3_k.wgsl"),
-        QuantType::Q4K => include_str!("blocks/q4_k.wgsl"),
-        QuantType::Q5K => include_str!("blocks/q5_k.wgsl"),
+        QuantType::Q4K => concat!(
+            include_str!("blocks/q4_k.wgsl"),
+            include_str!("blocks/scales_k.wgsl")
+        ),
+        QuantType::Q5K => concat!(
+            include_str!("blocks/q5_k.wgsl"),
+            include_str!("blocks/scales_k.wgsl")
+        ),
         QuantType::Q6K => include_str!("blocks/q6_k.wgsl"),
         QuantType::IQ4NL => include_str!("blocks/iq4_nl.wgsl"),
         QuantType::IQ4XS => include_str!("blocks/iq4_xs.wgsl"),

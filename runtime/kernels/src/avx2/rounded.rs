@@ -42,17 +42,7 @@ pub(crate) fn round(out: &mut RoundedMut<'_>, x: &[f32], inputs: usize) {
     let places = places(x.len() / inputs, inputs);
     for (x, g) in x.as_chunks::<GROUP>().0.iter().zip(places) {
         let floats = x.as_chunks::<8>().0;
-        let (mut most, mut poison) = (_mm256_setzero_ps(), _mm256_setzero_ps());
-        for eight in floats {
-            let eight = load(eight);
-            most = _mm256_max_ps(most, _mm256_andnot_ps(_mm256_set1_ps(-0.0), eight));
-            poison = _mm256_fmadd_ps(eight, _mm256_setzero_ps(), poison);
-        }
-        let most = largest(most);
-        // Below this a unit would be no normal number; such activations count as zero.
-        let inverse = if most > 1e-30 { 127.0 / most } else { 0.0 };
-        let unit = if most > 1e-30 { most / 127.0 } else { 0.0 };
-        let unit = unit + sum(poison);
+        let (inverse, unit) = unit_of(x, 127.0);
         let mut rounded = [_mm256_setzero_si256(); 4];
         for (rounded, eight) in rounded.iter_mut().zip(floats) {
             let scaled = _mm256_mul_ps(load(eight), _mm256_set1_ps(inverse));
@@ -79,6 +69,28 @@ pub(crate) fn round(out: &mut RoundedMut<'_>, x: &[f32], inputs: usize) {
         out.sums[g] = unit * (low + high) as f32;
         out.halves[g] = [unit * low as f32, unit * high as f32];
     }
+}
+
+/// Below this a unit would be no normal number; a group of such numbers counts as zeros.
+pub(super) const TINY: f32 = 1e-30;
+
+/// What a group's floats are multiplied by so that the largest becomes `greatest`, and what an integer is worth then: NaN
+/// if one of them is not finite.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+pub(super) fn unit_of(x: &[f32; GROUP], greatest: f32) -> (f32, f32) {
+    let (mut most, mut poison) = (_mm256_setzero_ps(), _mm256_setzero_ps());
+    for eight in x.as_chunks::<8>().0 {
+        let eight = load(eight);
+        most = _mm256_max_ps(most, _mm256_andnot_ps(_mm256_set1_ps(-0.0), eight));
+        poison = _mm256_fmadd_ps(eight, _mm256_setzero_ps(), poison);
+    }
+    let most = largest(most);
+    let (inverse, unit) = match most > TINY {
+        true => (greatest / most, most / greatest),
+        false => (0.0, 0.0),
+    };
+    (inverse, unit + sum(poison))
 }
 
 /// See [`RoundedKernels::fill`].

@@ -7,8 +7,8 @@ use core::arch::x86_64::*;
 
 use super::floats::{bf16, f16};
 use super::panel::transpose_block;
-use super::registers::{ask_for_bytes, largest, load, store, store_32, store_halves, sum};
-use super::rounded::{LANES, ROWS};
+use super::registers::{ask_for_bytes, load, store, store_32, store_halves};
+use super::rounded::{LANES, ROWS, TINY, unit_of};
 use crate::QuantType;
 use crate::rounded::{GROUP, LARGEST_WORD, Part, Strip, places};
 
@@ -16,8 +16,6 @@ use crate::rounded::{GROUP, LARGEST_WORD, Part, Strip, places};
 const GROUP_BYTES: usize = 2 * GROUP;
 /// The pairs of words that packing two vectors of integers leaves in each place.
 const PACKED: [usize; 8] = [0, 1, 4, 5, 2, 3, 6, 7];
-/// Below this a unit would be no normal number; a group of such numbers counts as zeros.
-const TINY: f32 = 1e-30;
 
 /// See [`crate::Kernels::round_finely`].
 #[target_feature(enable = "avx2,fma")]
@@ -30,18 +28,8 @@ pub(crate) fn round_finely(
     let places = places(x.len() / inputs, inputs);
     for (x, g) in x.as_chunks::<GROUP>().0.iter().zip(places) {
         let floats = x.as_chunks::<8>().0;
-        let (mut most, mut poison) = (_mm256_setzero_ps(), _mm256_setzero_ps());
-        for eight in floats {
-            let eight = load(eight);
-            most = _mm256_max_ps(most, _mm256_andnot_ps(_mm256_set1_ps(-0.0), eight));
-            poison = _mm256_fmadd_ps(eight, _mm256_setzero_ps(), poison);
-        }
-        let most = largest(most);
-        let (inverse, unit) = match most > TINY {
-            true => (LARGEST_WORD / most, most / LARGEST_WORD),
-            false => (0.0, 0.0),
-        };
-        units[g] = unit + sum(poison);
+        let (inverse, unit) = unit_of(x, LARGEST_WORD);
+        units[g] = unit;
         let inverse = _mm256_set1_ps(inverse);
         let outs = words[g].as_chunks_mut::<16>().0;
         for (out, [a, b]) in outs.iter_mut().zip(floats.as_chunks::<2>().0) {

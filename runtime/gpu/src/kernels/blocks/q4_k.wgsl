@@ -16,16 +16,3 @@ fn integers32(block: u32, j: u32) -> array<vec4<u32>, 2> {
     let at = block + 16u + run / 2u * 32u;
     return array(nibbles4(words4_at(at), run % 2u), nibbles4(words4_at(at + 16u), run % 2u));
 }
-
-fn scale_offset(block: u32, j: u32) -> vec2<f32> {
-    // Two f16; then six bits of scale and of minimum for each of four runs, and above them two bits of the four
-    // runs whose lower four bits are in the last word.
-    let at = block >> 2u;
-    let halves = w[at];
-    let run = j / 32u;
-    let shift = vec2(8u * (run % 4u));
-    let six = vec2(w[at + 1u], w[at + 2u]) >> shift;
-    let four = (vec2(w[at + 3u], w[at + 3u] >> 4u) >> shift) & vec2(15u);
-    let packed = select(six & vec2(63u), four | ((six >> vec2(2u)) & vec2(48u)), run >= 4u);
-    return vec2<f32>(packed) * vec2(half_value(halves & 65535u), -half_value(halves >> 16u));
-}
