@@ -11,6 +11,9 @@ use super::weights::LayerWeights;
 use crate::Result;
 use crate::model::{LlamaShape, Site, SiteKind};
 
+/// Most tokens for which the positions are divided among groups, rather than the tokens.
+const FEW_TOKENS: usize = 8;
+
 /// What is the same for every layer of a pass.
 pub(super) struct Pass<'a> {
     pub shape: &'a LlamaShape,
@@ -19,6 +22,8 @@ pub(super) struct Pass<'a> {
     pub start: usize,
     /// Rows at which whole sequences end, the last one's being T; empty for one sequence.
     pub ends: &'a [usize],
+    /// Whether a backward follows.
+    pub keeps: bool,
     pub rope: &'a RopeTurns,
     pub adapters: &'a Resident<'a>,
     pub scratch: &'a Scratch,
@@ -135,7 +140,14 @@ impl LayerAt<'_> {
                 attended.slice(rows.clone())?,
                 lse_of(&saved.lse, &rows, shape)?,
             );
-            recorder.attention(&out, &lse, [&q, &k, &v], &pass.attention)?;
+            // What is written to only after attention has room for the parts that few tokens are put together from.
+            let room = &saved.gate;
+            let parts = Recorder::attention_thin_scratch(q.rows(), k.rows(), &pass.attention);
+            if !pass.keeps && q.rows() <= FEW_TOKENS && parts <= room.len() {
+                recorder.attention_thin(&out, [&q, &k, &v], &pass.attention, room)?;
+            } else {
+                recorder.attention(&out, &lse, [&q, &k, &v], &pass.attention)?;
+            }
         }
         let update = pass.scratch.update.slice(0..tokens)?;
         self.linear(recorder, SiteKind::O, &update, &attended, pass)?;

@@ -67,6 +67,7 @@ impl DeviceKv for GpuSequence {
                 attention: layers.attention,
                 start: done,
                 ends: &[],
+                keeps: false,
                 rope: &self.rope,
                 adapters: &resident,
                 scratch: &work.scratch,

@@ -198,6 +198,7 @@ impl GpuTraining {
             attention: self.layers.attention,
             start: 0,
             ends,
+            keeps: true,
             rope: &self.rope,
             adapters,
             scratch: &self.scratch,
