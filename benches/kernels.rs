@@ -6,11 +6,10 @@ use graft_benches::limits::Limits;
 use graft_benches::{Time, Work, peak_resident_mib, print_row, random, time};
 use graft_kernels::ops::attention::AttentionShape;
 use graft_kernels::ops::dropout::Dropout;
-use graft_kernels::ops::lora::Layer;
 use graft_kernels::ops::rope::{RopeLayout, RopeOptions, RopeTable};
 use graft_kernels::product::{Mat, MatMut, product};
 use graft_kernels::rounded::{GROUP, Grain, Parts, Rounded, RoundedMut, Strip, TILE};
-use graft_kernels::tiled::{attention, linear, lora};
+use graft_kernels::tiled::{attention, linear};
 use graft_kernels::{Kernels, QuantType};
 
 /// Widths of the linear layers: inputs, outputs.
@@ -40,7 +39,7 @@ fn main() {
         attention_rows(kernels, &limits);
     }
     if wanted("lora") {
-        lora_rows(kernels, &limits);
+        lora_rows(&limits);
     }
     if wanted("rows") {
         elementwise_rows(kernels, &limits);
@@ -349,42 +348,37 @@ fn attention_rows(kernels: &Kernels, limits: &Limits) {
     }
 }
 
-fn lora_rows(kernels: &Kernels, limits: &Limits) {
+/// The products of a low-rank term, as `graft::model::Adapted` cuts them for its threads.
+fn lora_rows(limits: &Limits) {
     let rank = 16;
     for (inputs, outputs) in LINEAR {
-        for rate in [0.0, 0.05] {
-            let (a, b) = (random(1, rank * inputs), random(2, outputs * rank));
-            let (x, dy) = (random(3, TOKENS * inputs), random(4, TOKENS * outputs));
-            let layer = Layer {
-                a: &a,
-                b: &b,
-                scale: 2.0,
-                inputs,
-                outputs,
-                rank,
-                dropout: Dropout {
-                    rate,
-                    ..Dropout::NONE
-                },
-            };
-            let mut scratch = vec![0.0; lora::scratch(TOKENS, &layer)];
-            let (mut y, mut ax) = (dy.clone(), vec![0.0; TOKENS * rank]);
-            let flop = Work::Flop((2 * TOKENS * rank * (inputs + outputs)) as f64);
-            let name = format!("lora {inputs} -> {outputs}, rank {rank}, dropout {rate}");
-            let took = time(|| kernels.lora_forward(&mut y, &mut ax, &x, &layer, &mut scratch));
-            print_row(&name, took, flop, 1, limits, "");
-            let (mut dx, mut h) = (x.clone(), ax.clone());
-            let took = time(|| {
-                kernels.lora_backward_input(&mut dx, &mut h, &dy, &layer, &mut scratch);
-            });
-            print_row(&format!("{name}, d x"), took, flop, 1, limits, "");
-            let (mut da, mut db) = (a.clone(), b.clone());
-            let took = time(|| {
-                kernels.lora_backward_a(&mut da, &h, &x, &layer, &mut scratch);
-                kernels.lora_backward_b(&mut db, &dy, &ax, &layer);
-            });
-            print_row(&format!("{name}, d a, d b"), took, flop, 1, limits, "");
-        }
+        let (a, b) = (random(1, rank * inputs), random(2, outputs * rank));
+        let (a, b) = (Mat::new(&a, rank, inputs), Mat::new(&b, outputs, rank));
+        let (x, dy) = (random(3, TOKENS * inputs), random(4, TOKENS * outputs));
+        let (mut y, mut dx) = (dy.clone(), x.clone());
+        let (x, dy) = (Mat::new(&x, TOKENS, inputs), Mat::new(&dy, TOKENS, outputs));
+        let (mut ax, mut h) = (vec![0.0; TOKENS * rank], vec![0.0; TOKENS * rank]);
+        let flop = Work::Flop((2 * TOKENS * rank * (inputs + outputs)) as f64);
+        let name = format!("lora {inputs} -> {outputs}, rank {rank}");
+        let took = time(|| {
+            product(MatMut::new(&mut ax, TOKENS, rank), false, 1.0, x, a.t());
+            let ax = Mat::new(&ax, TOKENS, rank);
+            product(MatMut::new(&mut y, TOKENS, outputs), true, 2.0, ax, b.t());
+        });
+        print_row(&name, took, flop, 1, limits, "");
+        let took = time(|| {
+            product(MatMut::new(&mut h, TOKENS, rank), false, 2.0, dy, b);
+            let h = Mat::new(&h, TOKENS, rank);
+            product(MatMut::new(&mut dx, TOKENS, inputs), true, 1.0, h, a);
+        });
+        print_row(&format!("{name}, d x"), took, flop, 1, limits, "");
+        let (mut da, mut db) = (vec![0.0; rank * inputs], vec![0.0; outputs * rank]);
+        let (ax, h) = (Mat::new(&ax, TOKENS, rank), Mat::new(&h, TOKENS, rank));
+        let took = time(|| {
+            product(MatMut::new(&mut da, rank, inputs), true, 1.0, h.t(), x);
+            product(MatMut::new(&mut db, outputs, rank), true, 2.0, dy.t(), ax);
+        });
+        print_row(&format!("{name}, d a, d b"), took, flop, 1, limits, "");
     }
 }
 

@@ -1,8 +1,8 @@
 //! Low-rank terms for a few tokens: `y += B (scale * A x)`, where reading `A` and `B` is what takes time.
 //!
 //! `B` has as many columns as the rank, so few that adding up a row costs more than multiplying it; rows are
-//! therefore taken eight at a time. `ops/lora.rs` says what is computed; many tokens are products
-//! ([`crate::tiled::lora`]).
+//! therefore taken eight at a time. `ops/lora.rs` says what is computed; for many tokens it is products
+//! ([`crate::product`]).
 
 #[cfg(target_arch = "x86_64")]
 use crate::Isa;

@@ -297,3 +297,137 @@ impl LoraScratch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use graft_kernels::QuantType;
+    use graft_kernels::ops::dropout::Dropout;
+    use graft_kernels::ops::lora as reference;
+
+    use super::*;
+    use crate::gguf::{Gguf, Metadata, TensorDeclaration, whole_file};
+    use crate::model::{SiteKind, Weight};
+
+    const SITE: Site = Site::Layer {
+        layer: 0,
+        linear: SiteKind::Q,
+    };
+
+    /// A frozen matrix of zeros, so that all there is comes from the term.
+    fn zeros(outputs: usize, inputs: usize) -> Adapted {
+        let tensors = [TensorDeclaration {
+            name: "w".into(),
+            shape: vec![inputs, outputs],
+            quant_type: QuantType::F32,
+        }];
+        let file = whole_file(&Metadata::new(), &tensors, 0).unwrap();
+        let gguf = Arc::new(Gguf::from_bytes(file).unwrap());
+        let weight = Weight::bind(&gguf, "w", outputs, inputs).unwrap();
+        Adapted {
+            linear: Linear::new(weight),
+            site: SITE,
+        }
+    }
+
+    struct One<'a>(LoraRef<'a>);
+
+    impl AdapterView for One<'_> {
+        fn count(&self) -> usize {
+            1
+        }
+
+        fn term(&self, _: usize, site: Site) -> Option<LoraRef<'_>> {
+            (site == SITE).then_some(self.0)
+        }
+
+        fn max_rank(&self) -> usize {
+            self.0.rank
+        }
+    }
+
+    struct Sums(Vec<f32>, Vec<f32>);
+
+    impl GradientView for Sums {
+        fn at(&mut self, _: Site) -> Option<LoraGradient<'_>> {
+            let Self(da, db) = self;
+            Some(LoraGradient { da, db })
+        }
+    }
+
+    fn values(seed: usize, n: usize) -> Vec<f32> {
+        let value = |i: usize| ((seed * 7919 + i) * 2_654_435_761 % 1000) as f32 / 500.0 - 1.0;
+        (0..n).map(value).collect()
+    }
+
+    fn close(got: &[f32], want: &[f64]) {
+        let largest = want.iter().fold(0.0_f64, |most, x| most.max(x.abs()));
+        for (&got, want) in got.iter().zip(want) {
+            assert!((f64::from(got) - want).abs() <= 4e-6 * largest, "{got} {want}");
+        }
+    }
+
+    /// Products cut for threads, and pieces added where the frozen product is, with tails everywhere.
+    #[test]
+    fn low_rank_terms_agree_with_the_reference() {
+        let some = Dropout {
+            rate: 0.25,
+            seed: 3,
+            stream: 4,
+            first: 10,
+        };
+        for (tokens, inputs, outputs, rank, dropout) in [
+            (1, 7, 5, 3, Dropout::NONE),
+            (130, 33, 18, 4, Dropout::NONE),
+            (130, 33, 18, 4, some),
+            (700, 300, 130, 24, Dropout::NONE),
+        ] {
+            let (a, b) = (values(1, rank * inputs), values(2, outputs * rank));
+            let (x, dy) = (values(3, tokens * inputs), values(4, tokens * outputs));
+            let wide = |x: &[f32]| x.iter().map(|&x| x.into()).collect::<Vec<f64>>();
+            let (a64, b64, x64, dy64) = (wide(&a), wide(&b), wide(&x), wide(&dy));
+            let layer = reference::Layer {
+                a: &a64,
+                b: &b64,
+                scale: 0.5,
+                inputs,
+                outputs,
+                rank,
+                dropout,
+            };
+            let (mut y64, mut ax64) = (vec![0.0; dy.len()], vec![0.0; tokens * rank]);
+            reference::forward(&mut y64, &mut ax64, &x64, layer);
+            let (mut da64, mut db64) = (vec![1.0; a.len()], vec![1.0; b.len()]);
+            let (mut dx64, mut h64) = (vec![0.0; x.len()], vec![0.0; rank]);
+            let grads = reference::Gradients {
+                da: &mut da64,
+                db: &mut db64,
+                dx: &mut dx64,
+                h: &mut h64,
+            };
+            reference::backward(grads, &dy64, &x64, &ax64, layer);
+
+            let adapted = zeros(outputs, inputs);
+            let term = One(LoraRef {
+                a: LowRank::Floats(&a),
+                b: LowRank::Floats(&b),
+                rank,
+                scale: 0.5,
+                dropout,
+                rows: RowSpan::ALL,
+            });
+            let mut scratch = LoraScratch::default();
+            scratch.reserve(tokens, rank, inputs);
+            let mut y = vec![f32::NAN; dy.len()];
+            adapted.forward(&mut y, &Input::exact(&x), &term, &mut scratch);
+            close(&y, &y64);
+            let (mut dx, mut sums) = (vec![f32::NAN; x.len()], Sums(vec![1.0; a.len()], vec![1.0; b.len()]));
+            let to = InputGradient::First(&mut dx);
+            adapted.backward(to, &dy, &x, &term, &mut sums, &mut scratch);
+            for (got, want) in [(&dx, &dx64), (&sums.0, &da64), (&sums.1, &db64)] {
+                close(got, want);
+            }
+        }
+    }
+}

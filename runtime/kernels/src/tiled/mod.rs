@@ -1,6 +1,5 @@
-//! Operators that are mostly matrix products, in f32: cut into tiles that fit a cache, each a
-//! call of [`product`](crate::product::product). `ops/<op>.rs` says what each one means.
+//! Operators that are mostly matrix products, in f32: cut into tiles that fit a cache.
+//! `ops/<op>.rs` says what each one means.
 
 pub mod attention;
 pub mod linear;
-pub mod lora;
