@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::checkpoint;
-use super::room::{Lack, Room, when_there_is_room};
+use super::room::{BETWEEN_TRIES, Lack, Room, when_there_is_room};
 use super::run_folder::Entry;
 use super::trainer::Look;
 use super::{Best, EarlyStop, Example, RunFolder, Standing, StepReport, TrainError, Trainer};
@@ -385,9 +385,9 @@ impl Run {
             let entry = owed
                 .entry
                 .get_or_insert_with(|| Entry::new(&report, plan, eval_loss));
-            let (path, between) = (folder.path().to_owned(), folder.between_tries);
+            let path = folder.path().to_owned();
             let stop = || cancel.is_raised() || self.pause.is_raised();
-            let written = write(&path, between, stop, watch, || folder.record(entry))?;
+            let written = write(&path, stop, watch, || folder.record(entry))?;
             if written.is_none() {
                 return Ok(false);
             }
@@ -440,9 +440,9 @@ impl Run {
         let trainer = &mut self.trainer;
         let saved = match &self.folder {
             Some(folder) => {
-                let (path, between) = (folder.path(), folder.between_tries);
+                let path = folder.path();
                 let stop = || cancel.is_raised() || self.pause.is_raised();
-                write(path, between, stop, watch, || {
+                write(path, stop, watch, || {
                     folder.save(trainer, keep_best)
                 })?
             }
@@ -467,9 +467,9 @@ impl Run {
         let keep_best = self.keep_best();
         let trainer = &self.trainer;
         if let Some(folder) = &self.folder {
-            let (path, between) = (folder.path(), folder.between_tries);
+            let path = folder.path();
             let stop = || cancel.is_raised() || self.pause.is_raised();
-            let written = write(path, between, stop, watch, || {
+            let written = write(path, stop, watch, || {
                 folder.finish(trainer, keep_best)
             })?;
             self.finished = written.is_some();
@@ -536,7 +536,6 @@ fn due(every: u64, step: u64) -> bool {
 /// Writes in a run's folder, and waits while there is no room; `None` if it was stopped while it waited.
 fn write<T>(
     folder: &Path,
-    between: Duration,
     stop: impl Fn() -> bool,
     watch: &mut Watch<'_>,
     attempt: impl FnMut() -> Result<T>,
@@ -549,7 +548,7 @@ fn write<T>(
         }
         Room::Found => watch(RunEvent::WentOn),
     };
-    when_there_is_room(between, stop, tell, attempt)
+    when_there_is_room(BETWEEN_TRIES, stop, tell, attempt)
 }
 
 impl Tally {

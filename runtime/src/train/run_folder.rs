@@ -13,14 +13,12 @@
 use std::fs::{self, OpenOptions, TryLockError};
 use std::io::{BufRead, BufReader, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde::Serialize;
 
 use super::append_file::AppendFile;
 use super::checkpoint;
 use super::loss_curve::LossCurve;
-use super::room;
 use super::tensorboard::{EventFile, scalar};
 use super::{Best, PLAN_SLACK, StepReport, TrainError, TrainPlan, Trainer};
 use crate::Result;
@@ -38,7 +36,6 @@ pub struct RunFolder {
     metrics: AppendFile,
     log: PathBuf,
     events: Option<EventFile>,
-    pub(super) between_tries: Duration,
 }
 
 /// What is written of an update, and what of it is not on the disk yet.
@@ -117,7 +114,6 @@ impl RunFolder {
         forget(&self.path, step)?;
         *self = Self {
             log: self.log.clone(),
-            between_tries: self.between_tries,
             ..Self::open(&self.path)?
         };
         Ok(())
@@ -135,18 +131,12 @@ impl RunFolder {
             metrics: AppendFile::new(record).map_err(io("open", &metrics))?,
             log: path.join("tb"),
             events: None,
-            between_tries: room::BETWEEN_TRIES,
         })
     }
 
     /// Puts TensorBoard's event files into `folder` instead of `tb` in the run folder.
     pub fn log_to(&mut self, folder: &Path) {
         self.log = folder.to_owned();
-    }
-
-    /// Chooses the time between two tries to write when the disk is full; 3 seconds if nobody does.
-    pub fn try_again_every(&mut self, pause: Duration) {
-        self.between_tries = pause;
     }
 
     /// Replaces the configuration that the folder was created with.
