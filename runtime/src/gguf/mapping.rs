@@ -64,6 +64,8 @@ impl Bytes {
         if let Self::Mapped(map) = self {
             let _ = map.advise_range(memmap2::Advice::WillNeed, range.start, range.len());
         }
+        #[cfg(not(unix))]
+        let _ = range;
     }
 
     /// Lets the memory of a range go; whoever touches it again finds the same bytes, read from the
@@ -76,6 +78,8 @@ impl Bytes {
             // read-only pages of a file, which are read again from it.
             let _ = unsafe { map.unchecked_advise_range(advice, range.start, range.len()) };
         }
+        #[cfg(not(unix))]
+        let _ = range;
     }
 }
 

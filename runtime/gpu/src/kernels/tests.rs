@@ -1,8 +1,9 @@
 //! What holds for every kernel's text, without a device: it is valid, and within WebGPU's guarantees.
 
 use graft_kernels::QuantType;
-use naga::valid::{Capabilities, ValidationFlags, Validator};
-use naga::{AddressSpace, TypeInner};
+use naga::back::hlsl::ShaderModel;
+use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+use naga::{AddressSpace, Module, ShaderStage, TypeInner};
 
 use super::File;
 use crate::device::IMMEDIATE_BYTES;
@@ -61,6 +62,59 @@ fn capabilities(needs: wgpu::Features) -> Capabilities {
     })
 }
 
+// No device that tests run on has Metal or Direct3D, or all that kernels may need of Vulkan: that each kernel can be
+// written for them, as wgpu does it, is known even so.
+
+/// Words of the kernel for Vulkan.
+fn vulkan(module: &Module, info: &ModuleInfo) -> usize {
+    let options = naga::back::spv::Options {
+        lang_version: (1, 4),
+        ..Default::default()
+    };
+    let written = naga::back::spv::write_vec(module, info, &options, None);
+    written.unwrap_or_else(|e| panic!("Vulkan: {e}")).len()
+}
+
+/// Bytes of the kernel for Metal.
+fn metal(module: &Module, info: &ModuleInfo, entry: &str) -> usize {
+    let options = naga::back::msl::Options {
+        // macOS 11 and iOS 14, the first with the matrix units' size.
+        lang_version: (2, 3),
+        ..Default::default()
+    };
+    let pipeline = naga::back::msl::PipelineOptions {
+        entry_point: Some((ShaderStage::Compute, entry.to_owned())),
+        ..Default::default()
+    };
+    let written = naga::back::msl::write_string(module, info, &options, &pipeline);
+    written.unwrap_or_else(|e| panic!("Metal: {e}")).0.len()
+}
+
+/// Bytes of the kernel for Direct3D with either of its compilers, where it has what the kernel needs.
+fn direct3d(module: &Module, info: &ModuleInfo, key: Key) -> usize {
+    let needs = key.file.needs();
+    if needs.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX) {
+        return usize::MAX;
+    }
+    let old = needs.is_empty().then_some(ShaderModel::V5_1);
+    let lengths = old.into_iter().chain([ShaderModel::V6_4]).map(|model| {
+        let options = naga::back::hlsl::Options {
+            shader_model: model,
+            immediates_target: Some(Default::default()),
+            ..Default::default()
+        };
+        let pipeline = naga::back::hlsl::PipelineOptions {
+            entry_point: Some((ShaderStage::Compute, key.entry.to_owned())),
+        };
+        let mut text = String::new();
+        naga::back::hlsl::Writer::new(&mut text, &options, &pipeline)
+            .write(module, info, None)
+            .unwrap_or_else(|e| panic!("Direct3D: {e}"));
+        text.len()
+    });
+    lengths.min().unwrap_or(0)
+}
+
 #[test]
 fn every_kernel_is_valid_and_asks_for_no_more_than_every_device_has() {
     for key in every() {
@@ -71,14 +125,12 @@ fn every_kernel_is_valid_and_asks_for_no_more_than_every_device_has() {
         let info = Validator::new(ValidationFlags::all(), allowed)
             .validate(&module)
             .unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(&source)));
-        if !key.file.needs().is_empty() {
-            // No device that tests run on may have it; that it can be written for Vulkan is known even so.
-            let version = naga::back::spv::Options {
-                lang_version: (1, 4),
-                ..Default::default()
-            };
-            let written = naga::back::spv::write_vec(&module, &info, &version, None);
-            assert!(written.is_ok_and(|words| !words.is_empty()), "{name}");
+        for (system, written) in [
+            ("Vulkan", vulkan(&module, &info)),
+            ("Metal", metal(&module, &info, key.entry)),
+            ("Direct3D", direct3d(&module, &info, key)),
+        ] {
+            assert!(written > 0, "{name}: nothing is written for {system}");
         }
         for (function, body) in module.functions.iter() {
             for (_, expression) in body.expressions.iter() {
