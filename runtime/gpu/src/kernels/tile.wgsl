@@ -1,4 +1,4 @@
-// What a thread makes of products of many tokens: sums of LINES tokens, 16 lines apart, and eight columns.
+// What a thread makes of products of many tokens: sums of LINES tokens, 16 apart, and eight columns.
 
 alias Sums = array<array<vec4<f32>, 2>, LINES>;
 
