@@ -5,9 +5,9 @@ usage: table.py <card> <f32|dot4> <quant type> [...]      card as RADV_FORCE_FAM
 
 Runs the example `products` of graft-gpu with Mesa's driver (Linux on x86-64; mesa-vulkan-drivers, cc) and counts the
 instructions of each kernel's largest loop. Loops inside it are the tails of arrays, which are as good as never run,
-and are left out, or if they multiply are the four steps of a tile, or of 32 weights, that were not unrolled; both
-sides of a branch are counted. In a round of the loop a thread takes 64 weights of a few tokens, or 16 products for
-each of its outputs of many.
+and are left out, or if they multiply are what was not unrolled: the four steps of a tile, or of 32 weights, and for
+dot4 the runs of weights that share a scale. Both sides of a branch are counted. In a round of the loop a thread takes
+64 weights of a few tokens, or 16 products for each of its outputs of many, 32 for dot4.
 """
 
 import os
@@ -17,8 +17,11 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+TARGET = ROOT / os.environ.get("CARGO_TARGET_DIR", "target")
 DRIVER = "/usr/lib/x86_64-linux-gnu/libvulkan_radeon.so"
 STEPS = 4
+# Types of which 16 weights share a scale.
+SHORT_RUNS = ["Q2_K", "Q3_K", "Q6_K"]
 CLASSES = {
     "fma": r"v_(pk_)?(fma|fmac|mad|mac)_(f32|legacy|mix)",
     "dot": r"v_dot4",
@@ -30,7 +33,7 @@ CLASSES = {
 
 
 def compiled(card, arithmetic, types):
-    folder = ROOT / "target/isa"
+    folder = TARGET / "isa"
     folder.mkdir(parents=True, exist_ok=True)
     library, manifest = folder / "null_driver.so", folder / "null_driver.json"
     source = Path(__file__).with_name("null_driver.c")
@@ -48,7 +51,7 @@ def compiled(card, arithmetic, types):
         "NODEVICE_SELECT": "1",
         "VK_ICD_FILENAMES": str(manifest),
     }
-    program = ROOT / "target/release/examples/products"
+    program = TARGET / "release/examples/products"
     run = subprocess.run([program, "radv", arithmetic, *types], env=environment, stderr=subprocess.PIPE, text=True)
     if run.returncode != 0:
         sys.exit(run.stderr[-2000:])
@@ -68,8 +71,13 @@ def blocks(text):
     return found
 
 
-def steady(found):
-    """Instructions of the largest loop; what multiplies inside it is done STEPS times."""
+def steps(arithmetic, quant):
+    """How often what multiplies inside the largest loop is done."""
+    return STEPS if arithmetic == "f32" else 1 + (quant in SHORT_RUNS)
+
+
+def steady(found, many):
+    """Instructions of the largest loop; what multiplies inside it is done so many times."""
     place = {name: i for i, (name, _) in enumerate(found)}
     loops = set()
     for i, (_, instructions) in enumerate(found):
@@ -90,8 +98,8 @@ def steady(found):
             products = f"{CLASSES['fma']}|{CLASSES['dot']}"
             multiplies = sum(bool(re.match(products, one)) for one in of((first, last)))
             for i in range(first, last + 1):
-                times[i] = STEPS if multiplies >= 8 else 0
-    return [one for i, many in times.items() for one in found[i][1] * many]
+                times[i] = many if multiplies >= 8 else 0
+    return [one for i, often in times.items() for one in found[i][1] * often]
 
 
 def count(instructions):
@@ -121,7 +129,8 @@ def main():
     for text in compiled(sys.argv[1], sys.argv[2], sys.argv[3:]):
         if "SHADER STATS" not in text:
             continue
-        instructions = steady(blocks(text))
+        _, arithmetic, quant, _ = text.splitlines()[0].split()
+        instructions = steady(blocks(text), steps(arithmetic, quant))
         values = [number(text, name) for name in names] + [len(instructions), *count(instructions).values()]
         print(f"{text.splitlines()[0]:32}" + "".join(f"{value:>8}" for value in values))
 

@@ -1,12 +1,13 @@
 //! Compiles the kernels of products on a device, each after a line on stderr that names it, and runs none: what
-//! a driver prints of its code can be told apart by these lines. `benches/gpu_isa.py` makes a table of that.
+//! a driver prints of its code can be told apart by these lines. `benches/isa/table.py` makes a table of that.
 //!
 //! `products <device> <f32|dot4> <quant type> [...]`
 
 use graft_gpu::{Choice, Device, DeviceOptions, KernelChoice, Part, Recorder, Result, Rounding};
 use graft_kernels::QuantType;
 
-const ROWS: usize = 512;
+/// So many that groups of any size are enough for a device.
+const ROWS: usize = 8192;
 const INPUTS: usize = 1024;
 /// Tokens of each product, one for each variant of a kernel.
 const THIN: [usize; 4] = [1, 2, 4, 8];

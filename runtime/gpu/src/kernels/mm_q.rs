@@ -14,6 +14,8 @@ use crate::{Matrix, Recorder, Result, Tensor};
 const TILE: usize = 64;
 /// Tokens of a group: so many, or twice, four or eight times as many.
 const LINE: usize = 16;
+/// More than twice as many groups as most devices have of what runs them.
+const MANY_GROUPS: usize = 64;
 
 /// What a product reads: a stored matrix, or floats that are trained.
 #[derive(Clone, Copy, Debug)]
@@ -177,16 +179,16 @@ impl Recorder {
         w: Weights<'_>,
         file: File,
     ) -> Result<()> {
-        let lines = lines(x.rows(), file == File::MmQ);
         for part in w.parts() {
             let (written, read, wide) = sides(product, [y, x], &part, w);
+            let (lines, tile) = tile(file, x.rows(), wide);
             self.run(&Call {
                 op,
                 key: w.key(file, product.name(), lines as u32),
                 arrays: &[written, read, (0, part.binding)],
                 written: 1,
                 words: &words([y, x], &part, w),
-                groups: Groups::Grid([wide.div_ceil(TILE), x.rows().div_ceil(lines * LINE), 1]),
+                groups: Groups::Grid([wide.div_ceil(tile), x.rows().div_ceil(lines * LINE), 1]),
             })?;
         }
         Ok(())
@@ -240,14 +242,22 @@ impl Recorder {
     }
 }
 
-/// Lines of tokens in a group. Where there may be eight, an output costs about an eighth less than with four, unless
-/// more than that is made for nothing.
-fn lines(tokens: usize, eight: bool) -> usize {
+/// Lines of tokens in a group, and its rows or inputs, of which a product makes so many. Where there may be eight lines,
+/// an output costs less than with four, unless too much is made for nothing.
+fn tile(file: File, tokens: usize, wide: usize) -> (usize, usize) {
     let lines = tokens.div_ceil(LINE);
-    if eight && lines > 4 && 7 * lines.next_multiple_of(8) <= 8 * lines.next_multiple_of(4) {
-        return 8;
+    // What an output costs with eight lines, and with four.
+    let (eight, four, tile) = match file {
+        File::MmDot4 => (4, 5, 2 * TILE),
+        _ => (7, 8, TILE),
+    };
+    let is_less = eight * lines.next_multiple_of(8) <= four * lines.next_multiple_of(4);
+    // Groups twice as wide as others leave more of a device idle when the last are at work.
+    let are_many = tile == TILE || lines.div_ceil(8) * wide.div_ceil(tile) >= MANY_GROUPS;
+    if lines > 4 && is_less && are_many {
+        return (8, tile);
     }
-    lines.next_power_of_two().min(4)
+    (lines.next_power_of_two().min(4), TILE)
 }
 
 /// An array and its number in a kernel's file.
@@ -277,4 +287,27 @@ pub(super) fn words([y, x]: [&Tensor; 2], part: &Part<'_>, w: Weights<'_>) -> [u
         part.first as u32,
         y.width() as u32,
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_are_as_large_as_makes_little_for_nothing() {
+        let few = [(9, 1), (17, 2), (40, 4), (64, 4)];
+        for (tokens, lines) in few {
+            for file in [File::MmQ, File::MmDot4] {
+                assert_eq!(tile(file, tokens, 1 << 20), (lines, 64), "{tokens}");
+            }
+        }
+        assert_eq!(tile(File::MmQ, 70, 64), (8, 64));
+        assert_eq!(tile(File::MmDot4, 70, 64), (4, 64), "two groups");
+        assert_eq!(tile(File::MmDot4, 70, 8192), (8, 128));
+        assert_eq!(tile(File::MmDot4, 1024, 1024), (8, 128));
+        // 192 tokens do without the 64 that twice 128 are more.
+        for (file, wide) in [(File::MmQ, 64), (File::MmDot4, 8192)] {
+            assert_eq!(tile(file, 192, wide), (4, 64));
+        }
+    }
 }

@@ -28,7 +28,7 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_in
     let w_row = p.w_at * 4u + row * p.row_bytes;
     let up = t / 8u;
     let across = t % 8u;
-    var sums: array<array<vec4<f32>, 2>, LINES>;
+    var sums: Sums;
     for (var k0 = 0u; k0 < p.inputs; k0 += DEPTH) {
         var l: array<vec4<f32>, FOURS>;
         for (var n = 0u; n < FOURS; n++) {
@@ -69,15 +69,7 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_in
             }
         }
     }
-    for (var a = 0u; a < LINES; a++) {
-        let out_token = token0 + up + 16u * a;
-        for (var b = 0u; b < 8u; b++) {
-            let out_row = row0 + across + 8u * b;
-            if out_token < p.tokens && out_row < p.rows {
-                y[p.y_at + out_token * p.y_width + p.y_first + out_row] = sums[a][b / 4u][b % 4u];
-            }
-        }
-    }
+    write_sums(&sums, token0 + up, row0 + across, 8u);
 }
 
 // Thread t makes the outputs of tokens t / 8 + 16 a and four inputs each from t % 8 * 4 and 32 behind it on.
@@ -87,7 +79,7 @@ fn backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_i
     let input0 = group.x * TILE;
     let up = t / 8u;
     let across = t % 8u;
-    var sums: array<array<vec4<f32>, 2>, LINES>;
+    var sums: Sums;
     for (var k0 = 0u; k0 < p.rows; k0 += DEPTH) {
         var l: array<vec4<f32>, FOURS>;
         for (var n = 0u; n < FOURS; n++) {

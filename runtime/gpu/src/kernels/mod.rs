@@ -185,10 +185,18 @@ impl File {
             | Self::SumSquares
             | Self::AttentionThin => include_str!("reduce.wgsl"),
             Self::Swiglu | Self::QuickGelu => include_str!("sigmoid.wgsl"),
-            Self::MmQ | Self::MvQ => {
-                concat!(include_str!("product.wgsl"), include_str!("fours.wgsl"))
-            }
-            Self::MmDot4 | Self::MvDot4 => {
+            Self::MmQ => concat!(
+                include_str!("product.wgsl"),
+                include_str!("tile.wgsl"),
+                include_str!("fours.wgsl")
+            ),
+            Self::MvQ => concat!(include_str!("product.wgsl"), include_str!("fours.wgsl")),
+            Self::MmDot4 => concat!(
+                include_str!("product.wgsl"),
+                include_str!("tile.wgsl"),
+                include_str!("round.wgsl")
+            ),
+            Self::MvDot4 => {
                 concat!(include_str!("product.wgsl"), include_str!("round.wgsl"))
             }
             Self::MmHalf => concat!(include_str!("fours.wgsl"), include_str!("threads.wgsl")),

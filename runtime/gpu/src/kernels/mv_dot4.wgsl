@@ -63,7 +63,7 @@ fn forward(
         }
         workgroupBarrier();
         for (var token = 0u; token < TOKENS; token++) {
-            words[token * 256u + t] = pack4xI8(rounded(values[token], scales[token]));
+            words[token * 256u + t] = rounded(values[token], inverse_of(scales[token]));
             if t % 8u == 0u {
                 units[token * 32u + t / 8u] = scales[token];
             }

@@ -71,6 +71,44 @@ fn products_in_integers_are_those_of_rounded_inputs() {
     }
 }
 
+#[test]
+fn products_in_integers_are_the_same_bits_in_groups_of_any_size() {
+    let Some(device) = machine::open(&only(Arithmetic::Dot4)) else {
+        return;
+    };
+    let (bench, mut random) = (Bench::new(&device), Random::new(93));
+    // 32 and 16 weights to a scale, with offsets and without.
+    for ty in [
+        QuantType::Q8_0,
+        QuantType::Q4K,
+        QuantType::Q6K,
+        QuantType::Q2K,
+    ] {
+        // So many rows that the largest groups are enough; with tails.
+        let (tokens, rows, inputs) = (70, 8100, ty.block_len());
+        let (bytes, w) = random.matrix(ty, rows * inputs);
+        let matrix = bench.matrix(ty, rows, inputs, &bytes);
+        let x = random.floats(tokens * inputs);
+        let x_there = bench.tensor(&x, inputs);
+        let computed = |count: usize| {
+            let y = bench.tensor(&vec![7.0; count * rows], rows);
+            let some = x_there.slice(0..count).unwrap();
+            bench.record(|r| {
+                r.round(Rounding::Bytes);
+                r.mm_q(&y, &some, &matrix)
+            });
+            bench.read(&y)
+        };
+        let whole = computed(tokens);
+        let mut want = vec![0.0; tokens * rows];
+        ops::linear::forward(&mut want, &rounded(&x), &w, &[], inputs);
+        near(ty.name(), &whole, &want, 2e-6);
+        for count in [9, 30, 50] {
+            assert!(computed(count) == whole[..count * rows], "{ty}: {count}");
+        }
+    }
+}
+
 /// A float with the 11 bits of an f16, of any greatness.
 fn short(v: &f32) -> f32 {
     let bits = v.to_bits();
