@@ -364,7 +364,10 @@ mod tests {
     fn close(got: &[f32], want: &[f64]) {
         let largest = want.iter().fold(0.0_f64, |most, x| most.max(x.abs()));
         for (&got, want) in got.iter().zip(want) {
-            assert!((f64::from(got) - want).abs() <= 4e-6 * largest, "{got} {want}");
+            assert!(
+                (f64::from(got) - want).abs() <= 4e-6 * largest,
+                "{got} {want}"
+            );
         }
     }
 
@@ -422,7 +425,10 @@ mod tests {
             let mut y = vec![f32::NAN; dy.len()];
             adapted.forward(&mut y, &Input::exact(&x), &term, &mut scratch);
             close(&y, &y64);
-            let (mut dx, mut sums) = (vec![f32::NAN; x.len()], Sums(vec![1.0; a.len()], vec![1.0; b.len()]));
+            let (mut dx, mut sums) = (
+                vec![f32::NAN; x.len()],
+                Sums(vec![1.0; a.len()], vec![1.0; b.len()]),
+            );
             let to = InputGradient::First(&mut dx);
             adapted.backward(to, &dy, &x, &term, &mut sums, &mut scratch);
             for (got, want) in [(&dx, &dx64), (&sums.0, &da64), (&sums.1, &db64)] {

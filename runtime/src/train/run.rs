@@ -442,9 +442,7 @@ impl Run {
             Some(folder) => {
                 let path = folder.path();
                 let stop = || cancel.is_raised() || self.pause.is_raised();
-                write(path, stop, watch, || {
-                    folder.save(trainer, keep_best)
-                })?
+                write(path, stop, watch, || folder.save(trainer, keep_best))?
             }
             None => None,
         };
@@ -469,9 +467,7 @@ impl Run {
         if let Some(folder) = &self.folder {
             let path = folder.path();
             let stop = || cancel.is_raised() || self.pause.is_raised();
-            let written = write(path, stop, watch, || {
-                folder.finish(trainer, keep_best)
-            })?;
+            let written = write(path, stop, watch, || folder.finish(trainer, keep_best))?;
             self.finished = written.is_some();
         }
         Ok(self.finished)

@@ -188,12 +188,69 @@ macro_rules! thin {
             x: &$crate::rounded::Rounded<'_>,
             w: &[u8],
         ) {
-            use $crate::avx2::registers::{AHEAD, ask_for_bytes, load_signed, one_or_two, sum};
+            use $crate::avx2::registers::{
+                AHEAD, ask_for_bytes, halves, load, load_signed, one_or_two, store, sum,
+            };
             use $crate::rounded::{GROUP, Rounded};
             use $dot;
             const GROUPS: usize = LEN / GROUP;
             const SUBS: usize = LEN / SUB;
             const SIGNED: bool = FORM.bits == 8;
+
+            /// Blocks whose scales are brought together before their levels are multiplied.
+            const RUN: usize = 64;
+
+            /// What the whole eights of a row's blocks give one token, if a block is a group with one scale. Eight
+            /// scales, which are the first bytes, are widened and multiplied together, and what is added to each
+            /// weight, the next bytes. They lie in memory between that and the levels, where reading one spreads it.
+            #[inline]
+            #[target_feature(enable = $features)]
+            fn eights(row: &[[u8; BYTES]], x: &Rounded<'_>) -> __m256 {
+                let mut totals = [_mm256_setzero_ps(); 4];
+                let mut mins = _mm256_setzero_ps();
+                let row = row.as_chunks::<8>().0;
+                let levels_of = x.levels.as_chunks::<8>().0.chunks(RUN / 8);
+                let units = x.units.as_chunks::<8>().0.chunks(RUN / 8);
+                let sums = x.sums.as_chunks::<8>().0.chunks(RUN / 8);
+                let x = levels_of.zip(units).zip(sums);
+                for (run, ((x, units), sums)) in row.chunks(RUN / 8).zip(x) {
+                    let mut scales = [[0.0; 8]; RUN / 8];
+                    let outs = scales.iter_mut().zip(units).zip(sums);
+                    for (blocks, ((out, units), sums)) in run.iter().zip(outs) {
+                        // Asked for in bursts, it need not be as far ahead.
+                        ask_for_bytes(blocks.as_flattened(), AHEAD / 2);
+                        let scale = halves::<0, BYTES>(blocks);
+                        if MIN {
+                            mins = _mm256_fnmadd_ps(halves::<2, BYTES>(blocks), load(sums), mins);
+                        } else if !SIGNED {
+                            let min = _mm256_mul_ps(scale, _mm256_set1_ps(FORM.bias as f32));
+                            mins = _mm256_fmadd_ps(min, load(sums), mins);
+                        }
+                        store(out, _mm256_mul_ps(scale, load(units)));
+                    }
+                    let fours = run.as_flattened().as_chunks::<4>().0.iter();
+                    let x = x.as_flattened().as_chunks::<4>().0;
+                    let scales = scales.as_flattened().as_chunks::<4>().0;
+                    for ((blocks, x), scales) in fours.zip(x).zip(scales) {
+                        for (i, total) in totals.iter_mut().enumerate() {
+                            let signs = levels(&blocks[i], 0)[0];
+                            let x = load_signed(&x[i]);
+                            let part = match SIGNED {
+                                true => dot(_mm256_abs_epi8(signs), _mm256_sign_epi8(x, signs)),
+                                false => {
+                                    let bias = _mm256_set1_epi8(FORM.bias as i8);
+                                    dot(_mm256_add_epi8(signs, bias), x)
+                                }
+                            };
+                            let scale = _mm256_set1_ps(scales[i]);
+                            *total = _mm256_fmadd_ps(scale, _mm256_cvtepi32_ps(part), *total);
+                        }
+                    }
+                }
+                let [a, b, c, d] = totals;
+                let total = _mm256_add_ps(_mm256_add_ps(a, b), _mm256_add_ps(c, d));
+                _mm256_sub_ps(total, mins)
+            }
 
             #[target_feature(enable = $features)]
             fn tokens<const T: usize>(y: &mut [f32], y_stride: usize, x: &Rounded<'_>, w: &[u8]) {
@@ -207,8 +264,13 @@ macro_rules! thin {
                     // One token has as many sums as there are minimums in a block, to hide the latency
                     // of an addition; more tokens have one or two each. Small blocks take turns with two.
                     let mut mins = [[0.0; if SUBS > 1 { SUBS } else { 2 }]; T];
+                    let mut done = 0;
+                    if T == 1 && GROUPS == 1 {
+                        totals[0][0] = eights(row, x);
+                        done = row.len() / 8 * 8;
+                    }
                     let x = integers.iter().zip(units).zip(sums).zip(halves);
-                    for (block, (((x, units), sums), halves)) in row.iter().zip(x) {
+                    for (block, (((x, units), sums), halves)) in row.iter().zip(x).skip(done) {
                         ask_for_bytes(block, AHEAD);
                         let mut scales = scales(block);
                         if !SIGNED && !MIN {
