@@ -36,6 +36,12 @@ impl Limits {
         }
     }
 
+    /// 10^9 floating-point operations per second of `threads` threads at this moment: the clock of a machine that is
+    /// shared changes by a fifth within seconds.
+    pub fn gflops_now(threads: usize) -> f64 {
+        once(threads, &|_| multiply_add(500_000))
+    }
+
     /// 10^9 floating-point operations per second of that many threads.
     pub fn gflops(&self, threads: usize) -> f64 {
         self.gflops[usize::from(threads > 1)]
@@ -64,9 +70,14 @@ impl Limits {
     }
 }
 
-/// 10^9 units per second of `threads` threads that start together, the best of five rounds;
-/// `work` is given its thread's number and returns the units it did.
+/// 10^9 units per second of `threads` threads, the best of five rounds.
 fn fastest(threads: usize, work: impl Fn(usize) -> f64 + Sync) -> f64 {
+    (0..5).map(|_| once(threads, &work)).fold(0.0, f64::max)
+}
+
+/// 10^9 units per second of `threads` threads that start together; `work` is given its thread's number and returns the
+/// units it did.
+fn once(threads: usize, work: &(impl Fn(usize) -> f64 + Sync)) -> f64 {
     let start_line = Barrier::new(threads);
     let run = |i| {
         start_line.wait();
@@ -74,20 +85,16 @@ fn fastest(threads: usize, work: impl Fn(usize) -> f64 + Sync) -> f64 {
         let units = work(i);
         (units, start.elapsed().as_secs_f64())
     };
-    let round = || {
-        std::thread::scope(|scope| {
-            let run = &run;
-            let workers: Vec<_> = (0..threads).map(|i| scope.spawn(move || run(i))).collect();
-            let results = workers
-                .into_iter()
-                .map(|w| w.join().expect("a worker ends"));
-            let add =
-                |(u, s): (f64, f64), (units, seconds): (f64, f64)| (u + units, s.max(seconds));
-            let (units, seconds) = results.fold((0.0, 0.0), add);
-            units / seconds / 1e9
-        })
-    };
-    (0..5).map(|_| round()).fold(0.0, f64::max)
+    std::thread::scope(|scope| {
+        let run = &run;
+        let workers: Vec<_> = (0..threads).map(|i| scope.spawn(move || run(i))).collect();
+        let results = workers
+            .into_iter()
+            .map(|w| w.join().expect("a worker ends"));
+        let add = |(u, s): (f64, f64), (units, seconds): (f64, f64)| (u + units, s.max(seconds));
+        let (units, seconds) = results.fold((0.0, 0.0), add);
+        units / seconds / 1e9
+    })
 }
 
 /// Independent chains of multiply-adds; returns the operations done.

@@ -3,10 +3,15 @@
 //! `bench-train <folder> [shape] [quant type] [tokens] [threads] [kept layers]`; every position is
 //! learned, every linear layer has a pair of rank 16. `peers.py` runs this beside PyTorch and PEFT.
 
+use std::time::Instant;
+
 use graft::model::llava::{Sequence, Span};
 use graft::train::{Example, Levers, TrainOptions, Trainer};
 use graft_benches::limits::Limits;
 use graft_benches::{Work, peak_resident_mib, print_row, random_model, time};
+
+/// Updates that are held against the peak of their moment.
+const UPDATES: usize = 7;
 
 fn main() -> graft::Result<()> {
     let mut arguments = std::env::args().skip(1);
@@ -55,13 +60,27 @@ fn main() -> graft::Result<()> {
             shape.name
         ),
     };
+    let flop = (2 * tokens * weights) as f64;
     print_row(
         &name,
         step,
-        Work::Flop((2 * tokens * weights) as f64),
+        Work::Flop(flop),
         threads,
         &limits,
         &format!("{:.1} tokens/s", tokens as f64 / step.median.as_secs_f64()),
+    );
+    let mut share = || {
+        let before = Limits::gflops_now(threads);
+        let start = Instant::now();
+        trainer.step().expect("random weights give finite losses");
+        let rate = flop / start.elapsed().as_secs_f64() / 1e9;
+        2.0 * rate / (before + Limits::gflops_now(threads))
+    };
+    let mut shares: Vec<f64> = (0..UPDATES).map(|_| share()).collect();
+    shares.sort_by(f64::total_cmp);
+    let [median, best] = [shares[UPDATES / 2], shares[UPDATES - 1]].map(|share| 100.0 * share);
+    println!(
+        "of the peak right before and after each of {UPDATES} updates {median:.0} % (best {best:.0} %)"
     );
     println!("peak resident memory {:.0} MiB", peak_resident_mib());
     Ok(())
