@@ -66,17 +66,17 @@ fn capabilities(needs: wgpu::Features) -> Capabilities {
 // written for them, as wgpu does it, is known even so.
 
 /// Words of the kernel for Vulkan.
-fn vulkan(module: &Module, info: &ModuleInfo) -> usize {
+fn vulkan(module: &Module, info: &ModuleInfo) -> Result<usize, String> {
     let options = naga::back::spv::Options {
         lang_version: (1, 4),
         ..Default::default()
     };
     let written = naga::back::spv::write_vec(module, info, &options, None);
-    written.unwrap_or_else(|e| panic!("Vulkan: {e}")).len()
+    Ok(written.map_err(|e| e.to_string())?.len())
 }
 
 /// Bytes of the kernel for Metal.
-fn metal(module: &Module, info: &ModuleInfo, entry: &str) -> usize {
+fn metal(module: &Module, info: &ModuleInfo, entry: &str) -> Result<usize, String> {
     let options = naga::back::msl::Options {
         // macOS 11 and iOS 14, the first with the matrix units' size.
         lang_version: (2, 3),
@@ -87,17 +87,18 @@ fn metal(module: &Module, info: &ModuleInfo, entry: &str) -> usize {
         ..Default::default()
     };
     let written = naga::back::msl::write_string(module, info, &options, &pipeline);
-    written.unwrap_or_else(|e| panic!("Metal: {e}")).0.len()
+    Ok(written.map_err(|e| e.to_string())?.0.len())
 }
 
 /// Bytes of the kernel for Direct3D with either of its compilers, where it has what the kernel needs.
-fn direct3d(module: &Module, info: &ModuleInfo, key: Key) -> usize {
+fn direct3d(module: &Module, info: &ModuleInfo, key: Key) -> Result<usize, String> {
     let needs = key.file.needs();
     if needs.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX) {
-        return usize::MAX;
+        return Ok(usize::MAX);
     }
     let old = needs.is_empty().then_some(ShaderModel::V5_1);
-    let lengths = old.into_iter().chain([ShaderModel::V6_4]).map(|model| {
+    let mut shortest = usize::MAX;
+    for model in old.into_iter().chain([ShaderModel::V6_4]) {
         let options = naga::back::hlsl::Options {
             shader_model: model,
             immediates_target: Some(Default::default()),
@@ -109,10 +110,10 @@ fn direct3d(module: &Module, info: &ModuleInfo, key: Key) -> usize {
         let mut text = String::new();
         naga::back::hlsl::Writer::new(&mut text, &options, &pipeline)
             .write(module, info, None)
-            .unwrap_or_else(|e| panic!("Direct3D: {e}"));
-        text.len()
-    });
-    lengths.min().unwrap_or(0)
+            .map_err(|e| e.to_string())?;
+        shortest = shortest.min(text.len());
+    }
+    Ok(shortest)
 }
 
 #[test]
@@ -130,6 +131,7 @@ fn every_kernel_is_valid_and_asks_for_no_more_than_every_device_has() {
             ("Metal", metal(&module, &info, key.entry)),
             ("Direct3D", direct3d(&module, &info, key)),
         ] {
+            let written = written.unwrap_or_else(|e| panic!("{name} for {system}: {e}"));
             assert!(written > 0, "{name}: nothing is written for {system}");
         }
         for (function, body) in module.functions.iter() {

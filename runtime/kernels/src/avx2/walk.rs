@@ -197,6 +197,21 @@ macro_rules! thin {
             const SUBS: usize = LEN / SUB;
             const SIGNED: bool = FORM.bits == 8;
 
+            /// The sums over fours of a group's levels times activations. The levels' signs go over to the activations,
+            /// or a bias leaves them none.
+            #[inline]
+            #[target_feature(enable = $features)]
+            fn group(levels: __m256i, x: &[i8; GROUP]) -> __m256 {
+                let x = load_signed(x);
+                _mm256_cvtepi32_ps(match SIGNED {
+                    true => dot(_mm256_abs_epi8(levels), _mm256_sign_epi8(x, levels)),
+                    false => {
+                        let bias = _mm256_set1_epi8(FORM.bias as i8);
+                        dot(_mm256_add_epi8(levels, bias), x)
+                    }
+                })
+            }
+
             /// Blocks whose scales are brought together before their levels are multiplied.
             const RUN: usize = 64;
 
@@ -233,17 +248,8 @@ macro_rules! thin {
                     let scales = scales.as_flattened().as_chunks::<4>().0;
                     for ((blocks, x), scales) in fours.zip(x).zip(scales) {
                         for (i, total) in totals.iter_mut().enumerate() {
-                            let signs = levels(&blocks[i], 0)[0];
-                            let x = load_signed(&x[i]);
-                            let part = match SIGNED {
-                                true => dot(_mm256_abs_epi8(signs), _mm256_sign_epi8(x, signs)),
-                                false => {
-                                    let bias = _mm256_set1_epi8(FORM.bias as i8);
-                                    dot(_mm256_add_epi8(signs, bias), x)
-                                }
-                            };
-                            let scale = _mm256_set1_ps(scales[i]);
-                            *total = _mm256_fmadd_ps(scale, _mm256_cvtepi32_ps(part), *total);
+                            let part = group(levels(&blocks[i], 0)[0], &x[i]);
+                            *total = _mm256_fmadd_ps(_mm256_set1_ps(scales[i]), part, *total);
                         }
                     }
                 }
@@ -304,20 +310,8 @@ macro_rules! thin {
                                 let g = run * ($run / GROUP) + k;
                                 let own = &scales.scale[g * GROUP / SUB..(g + 1) * GROUP / SUB];
                                 let scale = one_or_two(own);
-                                let signs = levels;
-                                let levels = match SIGNED {
-                                    true => _mm256_abs_epi8(levels),
-                                    false => {
-                                        _mm256_add_epi8(levels, _mm256_set1_epi8(FORM.bias as i8))
-                                    }
-                                };
                                 for (t, totals) in totals.iter_mut().enumerate() {
-                                    let x = load_signed(&x[g][t]);
-                                    let x = match SIGNED {
-                                        true => _mm256_sign_epi8(x, signs),
-                                        false => x,
-                                    };
-                                    let mut part = _mm256_cvtepi32_ps(dot(levels, x));
+                                    let mut part = group(levels, &x[g][t]);
                                     if T > 1 {
                                         part = _mm256_mul_ps(part, _mm256_set1_ps(units[g][t]));
                                     }
