@@ -119,6 +119,17 @@ pub(crate) fn ask_for_bytes(bytes: &[u8], ahead: usize) {
 /// dares, which ends with every page.
 pub(super) const AHEAD: usize = 4096;
 
+/// Brings what lies behind `bytes` closer while a thin product works, which reads each byte once: it need not stay in
+/// the caches behind the first.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn ask_once(bytes: &[u8]) {
+    for line in (0..bytes.len()).step_by(64) {
+        let place = bytes.as_ptr().wrapping_add(AHEAD + line);
+        _mm_prefetch::<_MM_HINT_NTA>(place.cast());
+    }
+}
+
 /// The value of an F16 field.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
@@ -166,6 +177,54 @@ pub(super) fn nibbles(bytes: &[u8; 16]) -> __m256i {
     _mm256_and_si256(both, _mm256_set1_epi8(15))
 }
 
+/// The nibbles of the last 16 bytes of two blocks, all lower ones and all upper ones: half a vector is a block's.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn nibbles_of_two<const BYTES: usize>(
+    one: &[u8; BYTES],
+    other: &[u8; BYTES],
+) -> [__m256i; 2] {
+    let [one, other] = [one, other].map(|block| block.last_chunk().expect("longer than nibbles"));
+    let both = two(one, other);
+    [bits::<0>(both, 15), bits::<4>(both, 15)]
+}
+
+/// Of 128 bytes that hold eight groups of nibbles, groups `i` and `i + 4`: the first halves of both and the last. Each 32
+/// bytes are a group of lower nibbles and one of upper nibbles.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn nibbles_of_runs(bytes: &[u8; 128], i: usize) -> [__m256i; 2] {
+    let halves = bytes.as_chunks::<16>().0;
+    let run = i / 2 * 2;
+    let both = [
+        two(&halves[run], &halves[run + 4]),
+        two(&halves[run + 1], &halves[run + 5]),
+    ];
+    match i % 2 {
+        0 => [bits::<0>(both[0], 15), bits::<0>(both[1], 15)],
+        _ => [bits::<4>(both[0], 15), bits::<4>(both[1], 15)],
+    }
+}
+
+/// Sixteen bytes and sixteen others.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn two(one: &[u8; 16], other: &[u8; 16]) -> __m256i {
+    _mm256_set_m128i(load_16(other), load_16(one))
+}
+
+/// Groups 0 and 4, 1 and 5, 2 and 6, 3 and 7: the lower halves of both, and the upper halves.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn in_halves(out: &mut [[[i8; 32]; 2]; 4], groups: &[[i8; 32]; 8]) {
+    let (ones, others) = groups.split_at(4);
+    for ((out, one), other) in out.iter_mut().zip(ones).zip(others) {
+        let (one, other) = (load_signed(one), load_signed(other));
+        store_signed(&mut out[0], _mm256_permute2x128_si256(one, other, 0x20));
+        store_signed(&mut out[1], _mm256_permute2x128_si256(one, other, 0x31));
+    }
+}
+
 /// Each byte of `bytes` moved right by `SHIFT` bits and cut to `mask`; the mask must leave no
 /// more than the byte's own `8 - SHIFT` bits.
 #[inline]
@@ -180,6 +239,18 @@ pub(super) fn bits<const SHIFT: i32>(bytes: __m256i, mask: i8) -> __m256i {
 pub(super) fn one_or_two(values: &[f32]) -> __m256 {
     let (first, last) = (values[0], values[values.len() - 1]);
     _mm256_set_m128(_mm_set1_ps(last), _mm_set1_ps(first))
+}
+
+/// Lanes 0 and 4, four times each, 1 and 5, 2 and 6, 3 and 7.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn spread_in_halves(values: __m256) -> [__m256; 4] {
+    [
+        _mm256_permute_ps(values, 0b00_00_00_00),
+        _mm256_permute_ps(values, 0b01_01_01_01),
+        _mm256_permute_ps(values, 0b10_10_10_10),
+        _mm256_permute_ps(values, 0b11_11_11_11),
+    ]
 }
 
 /// The sum of the eight lanes.
@@ -222,6 +293,15 @@ pub(super) fn sums_of_pairs(bytes: __m256i) -> [[i16; 2]; 2] {
 #[target_feature(enable = "avx2")]
 pub(super) fn dot(levels: __m256i, x: __m256i) -> __m256i {
     _mm256_madd_epi16(_mm256_maddubs_epi16(levels, x), _mm256_set1_epi16(1))
+}
+
+/// The sum of two [`dot`]s of nibbles, which fits in 16 bits before it is widened.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn dot_of_nibbles(levels: [__m256i; 2], x: [__m256i; 2]) -> __m256i {
+    let lower = _mm256_maddubs_epi16(levels[0], x[0]);
+    let upper = _mm256_maddubs_epi16(levels[1], x[1]);
+    _mm256_madd_epi16(_mm256_add_epi16(lower, upper), _mm256_set1_epi16(1))
 }
 
 /// A byte of ones for each set bit of `bits`, in order.

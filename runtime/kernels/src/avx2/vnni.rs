@@ -27,6 +27,13 @@ pub(super) fn dot(levels: __m256i, x: __m256i) -> __m256i {
     _mm256_dpbusd_avx_epi32(_mm256_setzero_si256(), levels, x)
 }
 
+/// The sum of two [`dot`]s.
+#[inline]
+#[target_feature(enable = "avx2,avxvnni")]
+pub(super) fn dot_of_nibbles(levels: [__m256i; 2], x: [__m256i; 2]) -> __m256i {
+    _mm256_dpbusd_avx_epi32(dot(levels[0], x[0]), levels[1], x[1])
+}
+
 /// See [`RoundedKernels::fill`].
 #[target_feature(enable = "avx2,fma,f16c")]
 fn fill(ty: QuantType, strip: &mut Strip, part: &Part<'_>) {

@@ -155,31 +155,26 @@ macro_rules! kernels {
             }
         }
 
-        $crate::avx2::walk::thin!(
-            thin_rounded,
-            "avx2,fma,f16c",
-            $crate::avx2::registers::dot,
-            $run
-        );
+        $crate::avx2::walk::thin!(thin_rounded, "avx2,fma,f16c", $run, $crate::avx2::registers);
         $crate::avx2::walk::thin!(
             thin_rounded_vnni,
             "avx2,fma,f16c,avxvnni",
-            $crate::avx2::vnni::dot,
-            $run
+            $run,
+            $crate::avx2::vnni
         );
         $crate::avx2::walk::thin!(
             thin_rounded_avx512_vnni,
             "avx2,fma,f16c,avx512f,avx512vl,avx512vnni",
-            $crate::avx512::registers::dot,
-            $run
+            $run,
+            $crate::avx512::registers
         );
     };
 }
 pub(super) use kernels;
 
-/// [`crate::Kernels::thin_rounded`] with dot products of `$dot`, for [`kernels!`].
+/// [`crate::Kernels::thin_rounded`] with the dot products of `$room`, for [`kernels!`].
 macro_rules! thin {
-    ($name:ident, $features:literal, $dot:path, $run:literal) => {
+    ($name:ident, $features:literal, $run:literal, $($room:tt)*) => {
         /// See [`crate::Kernels::thin_rounded`].
         #[target_feature(enable = $features)]
         pub(crate) fn $name(
@@ -189,10 +184,11 @@ macro_rules! thin {
             w: &[u8],
         ) {
             use $crate::avx2::registers::{
-                AHEAD, ask_for_bytes, halves, load, load_signed, one_or_two, store, sum,
+                ask_once, halves, in_halves, load, load_signed, nibbles_of_runs, nibbles_of_two, one_or_two,
+                spread_in_halves, store, sum,
             };
             use $crate::rounded::{GROUP, Rounded};
-            use $dot;
+            use $($room)*::{dot, dot_of_nibbles};
             const GROUPS: usize = LEN / GROUP;
             const SUBS: usize = LEN / SUB;
             const SIGNED: bool = FORM.bits == 8;
@@ -212,8 +208,86 @@ macro_rules! thin {
                 })
             }
 
-            /// Blocks whose scales are brought together before their levels are multiplied.
-            const RUN: usize = 64;
+            /// What is added to each weight of eight blocks, the second bytes or what a bias comes to.
+            #[inline]
+            #[target_feature(enable = $features)]
+            fn min_of(blocks: &[[u8; BYTES]; 8], scale: __m256) -> __m256 {
+                match MIN {
+                    true => halves::<2, BYTES>(blocks),
+                    false => _mm256_mul_ps(scale, _mm256_set1_ps(-f32::from(FORM.bias))),
+                }
+            }
+
+            /// Whether levels are nibbles that mean themselves, the last bytes of a block.
+            const NIBBLES: bool = FORM.bits == 4;
+
+            /// Blocks with eight groups.
+            const EIGHT: usize = if GROUPS == 1 { 8 } else { 1 };
+
+            /// The scales of eight groups, and what is added to their weights.
+            #[inline]
+            #[target_feature(enable = $features)]
+            fn scales_of_eight(blocks: &[[u8; BYTES]; EIGHT]) -> [__m256; 2] {
+                if let Some(blocks) = blocks.first_chunk::<8>() {
+                    let scale = halves::<0, BYTES>(blocks);
+                    return [scale, min_of(blocks, scale)];
+                }
+                let scales = scales(&blocks[0]);
+                let eight = |values: &[f32]| *values.first_chunk::<8>().expect("eight groups");
+                let (scale, min) = (eight(&scales.scale), eight(&scales.min));
+                [load(&scale), _mm256_sub_ps(_mm256_setzero_ps(), load(&min))]
+            }
+
+            /// The nibbles of groups `i` and `i + 4` of eight, their first halves and their last.
+            #[inline]
+            #[target_feature(enable = $features)]
+            fn nibbles_of(blocks: &[[u8; BYTES]; EIGHT], i: usize) -> [__m256i; 2] {
+                match blocks[0].last_chunk::<128>() {
+                    Some(runs) if EIGHT == 1 => nibbles_of_runs(runs, i),
+                    _ => nibbles_of_two(&blocks[i], &blocks[i + 4]),
+                }
+            }
+
+            /// Writes what the whole eights of each row's groups give one token, for [`NIBBLES`]. The first halves of two
+            /// groups lie in one vector and the last in another, so that the products of a group are added before they
+            /// are widened; `EIGHTS` of the activations at a time are brought into that order.
+            #[target_feature(enable = $features)]
+            fn nibbles<const EIGHTS: usize>(y: &mut [f32], x: &Rounded<'_>, w: &[u8]) {
+                let levels = x.levels.as_chunks::<8>().0;
+                let units = x.units.as_chunks::<8>().0;
+                let sums = x.sums.as_chunks::<8>().0;
+                let rows = w.as_chunks::<BYTES>().0.chunks_exact(x.levels.len() / GROUPS);
+                let mut ordered = [[[[0; GROUP]; 2]; 4]; EIGHTS];
+                for from in (0..levels.len()).step_by(EIGHTS) {
+                    let piece = from..levels.len().min(from + EIGHTS);
+                    for (out, levels) in ordered.iter_mut().zip(&levels[piece.clone()]) {
+                        in_halves(out, levels);
+                    }
+                    let (units, sums) = (&units[piece.clone()], &sums[piece.clone()]);
+                    for (y, row) in y.iter_mut().zip(rows.clone()) {
+                        let eights = &row.as_chunks::<EIGHT>().0[piece.clone()];
+                        let x = ordered.iter().zip(units).zip(sums);
+                        let mut totals = [_mm256_setzero_ps(); 4];
+                        let mut mins = _mm256_setzero_ps();
+                        for (blocks, ((x, units), sums)) in eights.iter().zip(x) {
+                            ask_once(blocks.as_flattened());
+                            let [scale, min] = scales_of_eight(blocks);
+                            mins = _mm256_fmadd_ps(min, load(sums), mins);
+                            let scales = spread_in_halves(_mm256_mul_ps(scale, load(units)));
+                            for (i, total) in totals.iter_mut().enumerate() {
+                                let levels = nibbles_of(blocks, i);
+                                let x = [load_signed(&x[i][0]), load_signed(&x[i][1])];
+                                let part = _mm256_cvtepi32_ps(dot_of_nibbles(levels, x));
+                                *total = _mm256_fmadd_ps(scales[i], part, *total);
+                            }
+                        }
+                        let [a, b, c, d] = totals;
+                        let total = _mm256_add_ps(_mm256_add_ps(a, b), _mm256_add_ps(c, d));
+                        let total = sum(_mm256_add_ps(total, mins));
+                        *y = if from > 0 { *y + total } else { total };
+                    }
+                }
+            }
 
             /// What the whole eights of a row's blocks give one token, if a block is a group with one scale. Eight
             /// scales, which are the first bytes, are widened and multiplied together, and what is added to each
@@ -223,39 +297,25 @@ macro_rules! thin {
             fn eights(row: &[[u8; BYTES]], x: &Rounded<'_>) -> __m256 {
                 let mut totals = [_mm256_setzero_ps(); 4];
                 let mut mins = _mm256_setzero_ps();
-                let row = row.as_chunks::<8>().0;
-                let levels_of = x.levels.as_chunks::<8>().0.chunks(RUN / 8);
-                let units = x.units.as_chunks::<8>().0.chunks(RUN / 8);
-                let sums = x.sums.as_chunks::<8>().0.chunks(RUN / 8);
-                let x = levels_of.zip(units).zip(sums);
-                for (run, ((x, units), sums)) in row.chunks(RUN / 8).zip(x) {
-                    let mut scales = [[0.0; 8]; RUN / 8];
-                    let outs = scales.iter_mut().zip(units).zip(sums);
-                    for (blocks, ((out, units), sums)) in run.iter().zip(outs) {
-                        // Asked for in bursts, it need not be as far ahead.
-                        ask_for_bytes(blocks.as_flattened(), AHEAD / 2);
-                        let scale = halves::<0, BYTES>(blocks);
-                        if MIN {
-                            mins = _mm256_fnmadd_ps(halves::<2, BYTES>(blocks), load(sums), mins);
-                        } else if !SIGNED {
-                            let min = _mm256_mul_ps(scale, _mm256_set1_ps(FORM.bias as f32));
-                            mins = _mm256_fmadd_ps(min, load(sums), mins);
-                        }
-                        store(out, _mm256_mul_ps(scale, load(units)));
+                let units = x.units.as_chunks::<8>().0;
+                let sums = x.sums.as_chunks::<8>().0;
+                let x = x.levels.as_chunks::<8>().0.iter().zip(units).zip(sums);
+                for (blocks, ((x, units), sums)) in row.as_chunks::<8>().0.iter().zip(x) {
+                    ask_once(blocks.as_flattened());
+                    let scale = halves::<0, BYTES>(blocks);
+                    if !SIGNED {
+                        mins = _mm256_fmadd_ps(min_of(blocks, scale), load(sums), mins);
                     }
-                    let fours = run.as_flattened().as_chunks::<4>().0.iter();
-                    let x = x.as_flattened().as_chunks::<4>().0;
-                    let scales = scales.as_flattened().as_chunks::<4>().0;
-                    for ((blocks, x), scales) in fours.zip(x).zip(scales) {
-                        for (i, total) in totals.iter_mut().enumerate() {
-                            let part = group(levels(&blocks[i], 0)[0], &x[i]);
-                            *total = _mm256_fmadd_ps(_mm256_set1_ps(scales[i]), part, *total);
-                        }
+                    let mut scales = [0.0; 8];
+                    store(&mut scales, _mm256_mul_ps(scale, load(units)));
+                    for (i, scale) in scales.into_iter().enumerate() {
+                        let part = group(levels(&blocks[i], 0)[0], &x[i]);
+                        totals[i % 4] = _mm256_fmadd_ps(_mm256_set1_ps(scale), part, totals[i % 4]);
                     }
                 }
                 let [a, b, c, d] = totals;
                 let total = _mm256_add_ps(_mm256_add_ps(a, b), _mm256_add_ps(c, d));
-                _mm256_sub_ps(total, mins)
+                _mm256_add_ps(total, mins)
             }
 
             #[target_feature(enable = $features)]
@@ -265,19 +325,31 @@ macro_rules! thin {
                 let sums = x.sums.as_chunks::<T>().0.as_chunks::<GROUPS>().0;
                 let halves = x.halves.as_chunks::<T>().0.as_chunks::<GROUPS>().0;
                 let rows = w.as_chunks::<BYTES>().0.chunks_exact(integers.len());
+                if T == 1 && NIBBLES {
+                    // Clearing room for more than a row has would take as long as some of its products.
+                    match x.levels.len() / 8 {
+                        ..=8 => nibbles::<8>(y, x, w),
+                        ..=32 => nibbles::<32>(y, x, w),
+                        _ => nibbles::<128>(y, x, w),
+                    }
+                }
                 for (r, row) in rows.enumerate() {
                     let mut totals = [[_mm256_setzero_ps(); 2]; T];
                     // One token has as many sums as there are minimums in a block, to hide the latency
                     // of an addition; more tokens have one or two each. Small blocks take turns with two.
                     let mut mins = [[0.0; if SUBS > 1 { SUBS } else { 2 }]; T];
                     let mut done = 0;
-                    if T == 1 && GROUPS == 1 {
-                        totals[0][0] = eights(row, x);
-                        done = row.len() / 8 * 8;
+                    if T == 1 && (NIBBLES || GROUPS == 1) {
+                        done = row.len() / EIGHT * EIGHT;
+                        totals[0][0] = match NIBBLES {
+                            true if done > 0 => _mm256_zextps128_ps256(_mm_set_ss(y[r])),
+                            true => totals[0][0],
+                            false => eights(row, x),
+                        };
                     }
                     let x = integers.iter().zip(units).zip(sums).zip(halves);
                     for (block, (((x, units), sums), halves)) in row.iter().zip(x).skip(done) {
-                        ask_for_bytes(block, AHEAD);
+                        ask_once(block);
                         let mut scales = scales(block);
                         if !SIGNED && !MIN {
                             for (min, scale) in scales.min.iter_mut().zip(&scales.scale) {

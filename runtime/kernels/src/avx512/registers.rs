@@ -89,6 +89,13 @@ pub(crate) fn dot(levels: __m256i, x: __m256i) -> __m256i {
     _mm256_dpbusd_epi32(_mm256_setzero_si256(), levels, x)
 }
 
+/// The sum of two [`dot`]s.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vl,avx512vnni")]
+pub(crate) fn dot_of_nibbles(levels: [__m256i; 2], x: [__m256i; 2]) -> __m256i {
+    _mm256_dpbusd_epi32(dot(levels[0], x[0]), levels[1], x[1])
+}
+
 /// Brings the cache line where `floats` begin closer.
 #[inline]
 #[target_feature(enable = "avx512f")]
