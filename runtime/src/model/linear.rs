@@ -179,38 +179,51 @@ impl Linear {
         assert_eq!(dy.cols(), self.outputs(), "a gradient for each output");
         if dy.rows() > 0 {
             let dx = MatMut::new(dx, dy.rows(), self.inputs());
-            let wanted = PIECES_PER_THREAD * rayon::current_num_threads();
-            let wanted = wanted.div_ceil(self.inputs().div_ceil(self.piece_cols()));
-            let pieces = wanted.min(dy.rows() / PIECE_TOKENS).max(1);
-            let most = dy.rows().div_ceil(pieces);
-            self.backward_columns(dx, accumulate, dy, (0, most));
+            let columns = self.inputs().div_ceil(self.piece_cols());
+            let cut = Cut::new(columns, dy.rows(), rayon::current_num_threads());
+            self.backward_columns(dx, accumulate, dy, 0, &cut);
         }
     }
 
-    /// Columns of `dx` from `first` on, cut into pieces of whole blocks, and of `most` tokens.
+    /// Columns of `dx` from `first` on, cut into pieces of whole blocks. A thread that is free takes all that nobody
+    /// has begun, so that pieces are begun in their order and the smallest are the last.
     fn backward_columns(
+        &self,
+        dx: MatMut<'_>,
+        accumulate: bool,
+        dy: Mat<'_>,
+        first: usize,
+        cut: &Cut,
+    ) {
+        let piece = self.piece_cols();
+        let most = cut.most(first / piece);
+        if dx.cols() > piece {
+            let (a, b) = dx.split_columns(piece);
+            rayon::join(
+                || self.backward_tokens(a, accumulate, dy, (first, most)),
+                || self.backward_columns(b, accumulate, dy, first + piece, cut),
+            );
+        } else {
+            self.backward_tokens(dx, accumulate, dy, (first, most));
+        }
+    }
+
+    /// A piece of columns, cut into pieces of `most` tokens.
+    fn backward_tokens(
         &self,
         dx: MatMut<'_>,
         accumulate: bool,
         dy: Mat<'_>,
         (first, most): (usize, usize),
     ) {
-        let (tokens, cols) = (dx.rows(), dx.cols());
-        let piece = self.piece_cols();
-        if cols > piece {
-            let left = (cols / piece).div_ceil(2) * piece;
-            let (a, b) = dx.split_columns(left);
-            rayon::join(
-                || self.backward_columns(a, accumulate, dy, (first, most)),
-                || self.backward_columns(b, accumulate, dy, (first + left, most)),
-            );
-        } else if tokens > most {
+        let tokens = dx.rows();
+        if tokens > most {
             let half = tokens.div_ceil(most).div_ceil(2) * most;
             let (a, b) = dx.split_rows(half);
             let (dy_a, dy_b) = (dy.row_range(0, half), dy.row_range(half, tokens - half));
             rayon::join(
-                || self.backward_columns(a, accumulate, dy_a, (first, most)),
-                || self.backward_columns(b, accumulate, dy_b, (first, most)),
+                || self.backward_tokens(a, accumulate, dy_a, (first, most)),
+                || self.backward_tokens(b, accumulate, dy_b, (first, most)),
             );
         } else {
             let weight = self.stored(0..self.outputs());
@@ -234,6 +247,41 @@ impl Linear {
             bytes: &self.weight.bytes()[rows.start * row_bytes..rows.end * row_bytes],
             inputs: self.inputs(),
         }
+    }
+}
+
+/// How the tokens of a backward's columns are cut, each piece of which decodes what it multiplies.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Cut {
+    /// Pieces of columns before those that are too few to keep all threads busy.
+    even: usize,
+    /// Most tokens of each piece there, and after them.
+    most: [usize; 2],
+}
+
+impl Cut {
+    /// For so many pieces of columns: enough pieces to keep a thread busy until the others are done, if there are
+    /// tokens for that; otherwise the columns that are left over after all threads had as many are cut so that they
+    /// take the least time.
+    fn new(columns: usize, tokens: usize, threads: usize) -> Self {
+        let wanted = (PIECES_PER_THREAD * threads).div_ceil(columns);
+        let pieces = wanted.min(tokens / PIECE_TOKENS).max(1);
+        let most = tokens.div_ceil(pieces);
+        let left = columns % threads;
+        let time = |&pieces: &usize| {
+            let rounds = (left * pieces).div_ceil(threads);
+            rounds * (tokens.div_ceil(pieces) + DECODING)
+        };
+        let finer = (1..=threads).min_by_key(time).filter(|_| pieces == 1);
+        Self {
+            even: columns - left,
+            most: [most, finer.map_or(most, |pieces| tokens.div_ceil(pieces))],
+        }
+    }
+
+    /// Most tokens of a piece of these columns.
+    fn most(&self, column: usize) -> usize {
+        self.most[usize::from(column >= self.even)]
     }
 }
 
@@ -417,11 +465,12 @@ pub fn product_parallel(c: MatMut<'_>, accumulate: bool, alpha: f32, a: Mat<'_>,
 const THIN_ROWS: usize = 128;
 /// Columns of `dx` that one piece of a backward computes, if the blocks allow.
 const PIECE_COLS: usize = 256;
-/// Pieces of a backward, each of which decodes what it multiplies, that keep a thread busy until the others
-/// are done.
+/// Pieces of a backward that keep a thread busy until the others are done.
 const PIECES_PER_THREAD: usize = 3;
-/// Fewest tokens that are worth a piece of their own.
+/// Fewest tokens that are worth a piece of their own where all columns are cut.
 const PIECE_TOKENS: usize = 128;
+/// Tokens whose multiplication takes as long as decoding what they are multiplied with.
+const DECODING: usize = 10;
 /// Multiplications worth a piece of their own in [`product_parallel`].
 const PIECE_PRODUCTS: usize = 1 << 20;
 /// Shortest side of such a piece.
@@ -442,4 +491,26 @@ fn tokens(floats: usize, width: usize) -> usize {
         "{floats} floats in rows of {width}"
     );
     floats / width
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A thread that has nothing to do costs more than decoding some columns once more, unless tokens are few.
+    #[test]
+    fn columns_that_are_left_over_are_cut_for_all_threads() {
+        for (columns, tokens, threads, even, most) in [
+            (3, 512, 2, 2, [256, 256]),
+            (3, 128, 2, 2, [128, 64]),
+            (8, 128, 2, 8, [128, 128]),
+            (3, 128, 4, 0, [128, 32]),
+            (5, 100, 4, 4, [100, 25]),
+            (3, 4, 4, 0, [4, 4]),
+            (1, 1, 8, 0, [1, 1]),
+        ] {
+            let cut = Cut::new(columns, tokens, threads);
+            assert_eq!(cut, Cut { even, most }, "{columns} {tokens} {threads}");
+        }
+    }
 }
