@@ -72,9 +72,43 @@ pub const SHAPES: [Shape; 4] = [
 impl Shape {
     /// Weights in the layers' linear maps: a token's forward multiplies with each once.
     pub fn linear_weights(&self) -> usize {
-        let kv_width = self.width / self.heads * self.kv_heads;
-        let attention = 2 * self.width * self.width + 2 * self.width * kv_width;
-        self.layers * (attention + 3 * self.width * self.feed_forward)
+        let maps = self.linear_maps().into_iter();
+        self.layers
+            * maps
+                .map(|(inputs, outputs)| inputs * outputs)
+                .sum::<usize>()
+    }
+
+    /// Inputs and outputs of a layer's linear maps: queries, keys and values first.
+    fn linear_maps(&self) -> [(usize, usize); 7] {
+        let (w, f, kv) = (
+            self.width,
+            self.feed_forward,
+            self.width / self.heads * self.kv_heads,
+        );
+        [(w, w), (w, kv), (w, kv), (w, w), (w, f), (w, f), (f, w)]
+    }
+
+    /// Floating-point operations in the products of a LoRA update on one sequence whose positions are all learned:
+    /// with the base, forward and back, with pairs of rank `rank` on every linear layer, and in causal attention. The
+    /// forward of `again` layers counts twice. Not counted are what needs no products (norms, activations, softmax,
+    /// the optimizer) and what is computed again in any case (`A x`, scores).
+    pub fn lora_update_flop(&self, tokens: usize, rank: usize, again: usize) -> f64 {
+        let of = |maps: &[(usize, usize)]| {
+            let frozen: usize = maps.iter().map(|(inputs, outputs)| inputs * outputs).sum();
+            let low_rank: usize = maps.iter().map(|(inputs, outputs)| inputs + outputs).sum();
+            (2 * tokens * frozen, 2 * tokens * rank * low_rank)
+        };
+        let maps = self.linear_maps();
+        let (frozen, low_rank) = of(&maps);
+        let attention = 2 * tokens * (tokens + 1) * self.width;
+        let forward = frozen + low_rank + attention;
+        let backward = frozen + 2 * low_rank + 2 * attention;
+        // Nothing below the first layer wants what its queries, keys and values would hand down.
+        let (unwanted, _) = of(&maps[..3]);
+        let unwanted = unwanted + 2 * tokens * rank * 3 * self.width;
+        let head = 4 * tokens * self.width * self.vocabulary;
+        (self.layers * (forward + backward) + again * forward + head - unwanted) as f64
     }
 }
 

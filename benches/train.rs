@@ -44,15 +44,12 @@ fn main() -> graft::Result<()> {
         },
         ..TrainOptions::default()
     };
+    let rank = options.rank;
     let mut trainer = Trainer::new(model, options, vec![example], None)?;
     let step = time(|| {
         trainer.step().expect("random weights give finite losses");
     });
-    // Forward, and the gradient of the activations; the base has none. Layers that are not kept go
-    // forward twice. The output matrix is multiplied with like any other.
-    let (layers, head) = (shape.linear_weights(), shape.width * shape.vocabulary);
     let again = shape.layers - kept_layers.unwrap_or(shape.layers).min(shape.layers);
-    let weights = 2 * (layers + head) + layers / shape.layers * again;
     let name = match again {
         0 => format!("{} {ty}, LoRA step of {tokens}", shape.name),
         _ => format!(
@@ -60,7 +57,7 @@ fn main() -> graft::Result<()> {
             shape.name
         ),
     };
-    let flop = (2 * tokens * weights) as f64;
+    let flop = shape.lora_update_flop(tokens, rank, again);
     print_row(
         &name,
         step,
