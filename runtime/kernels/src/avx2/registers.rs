@@ -253,6 +253,15 @@ pub(super) fn spread_in_halves(values: __m256) -> [__m256; 4] {
     ]
 }
 
+/// Each lane, eight times.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn spread_eight(values: __m256) -> [__m256; 8] {
+    let [a, b, c, d] = spread_in_halves(_mm256_permute2f128_ps(values, values, 0x00));
+    let [e, f, g, h] = spread_in_halves(_mm256_permute2f128_ps(values, values, 0x11));
+    [a, b, c, d, e, f, g, h]
+}
+
 /// The sum of the eight lanes.
 #[inline]
 #[target_feature(enable = "avx2")]

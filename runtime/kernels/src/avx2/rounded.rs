@@ -33,7 +33,7 @@ pub(crate) static KERNELS: RoundedKernels = RoundedKernels {
     round_finely: Some(super::words::round_finely),
     fill,
     multiply,
-    thin: super::thin_rounded,
+    thin: super::thin_in_steps,
 };
 
 /// See [`crate::Kernels::round`].

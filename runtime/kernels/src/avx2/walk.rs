@@ -184,8 +184,8 @@ macro_rules! thin {
             w: &[u8],
         ) {
             use $crate::avx2::registers::{
-                ask_once, halves, in_halves, load, load_signed, nibbles_of_runs, nibbles_of_two, one_or_two,
-                spread_in_halves, store, sum,
+                ask_once, halves, in_halves, load, load_signed, nibbles_of_runs, nibbles_of_two,
+                one_or_two, spread_eight, spread_in_halves, sum,
             };
             use $crate::rounded::{GROUP, Rounded};
             use $($room)*::{dot, dot_of_nibbles};
@@ -291,7 +291,7 @@ macro_rules! thin {
 
             /// What the whole eights of a row's blocks give one token, if a block is a group with one scale. Eight
             /// scales, which are the first bytes, are widened and multiplied together, and what is added to each
-            /// weight, the next bytes. They lie in memory between that and the levels, where reading one spreads it.
+            /// weight, the next bytes.
             #[inline]
             #[target_feature(enable = $features)]
             fn eights(row: &[[u8; BYTES]], x: &Rounded<'_>) -> __m256 {
@@ -306,11 +306,10 @@ macro_rules! thin {
                     if !SIGNED {
                         mins = _mm256_fmadd_ps(min_of(blocks, scale), load(sums), mins);
                     }
-                    let mut scales = [0.0; 8];
-                    store(&mut scales, _mm256_mul_ps(scale, load(units)));
+                    let scales = spread_eight(_mm256_mul_ps(scale, load(units)));
                     for (i, scale) in scales.into_iter().enumerate() {
                         let part = group(levels(&blocks[i], 0)[0], &x[i]);
-                        totals[i % 4] = _mm256_fmadd_ps(_mm256_set1_ps(scale), part, totals[i % 4]);
+                        totals[i % 4] = _mm256_fmadd_ps(scale, part, totals[i % 4]);
                     }
                 }
                 let [a, b, c, d] = totals;

@@ -148,6 +148,10 @@ fn products_are_those_of_the_rounded_activations() {
     for ty in types() {
         for (tokens, rows, blocks) in [
             (1, 1, 1),
+            (1, 5, 3),
+            (1, 4, 20),
+            // More than one token's activations are brought into order at a time.
+            (1, 3, 130),
             (2, 3, 2),
             (3, 17, 5),
             (4, 64, 1),
