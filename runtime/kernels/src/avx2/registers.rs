@@ -109,9 +109,15 @@ pub(super) fn ask_for(floats: &[f32]) {
 #[inline]
 #[target_feature(enable = "avx2")]
 pub(crate) fn ask_for_bytes(bytes: &[u8], ahead: usize) {
+    ask::<_MM_HINT_T0>(bytes, ahead);
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn ask<const HINT: i32>(bytes: &[u8], ahead: usize) {
     for line in (0..bytes.len()).step_by(64) {
         let place = bytes.as_ptr().wrapping_add(ahead + line);
-        _mm_prefetch::<_MM_HINT_T0>(place.cast());
+        _mm_prefetch::<HINT>(place.cast());
     }
 }
 
@@ -124,10 +130,7 @@ pub(super) const AHEAD: usize = 4096;
 #[inline]
 #[target_feature(enable = "avx2")]
 pub(super) fn ask_once(bytes: &[u8]) {
-    for line in (0..bytes.len()).step_by(64) {
-        let place = bytes.as_ptr().wrapping_add(AHEAD + line);
-        _mm_prefetch::<_MM_HINT_NTA>(place.cast());
-    }
+    ask::<_MM_HINT_NTA>(bytes, AHEAD);
 }
 
 /// The value of an F16 field.
@@ -185,7 +188,7 @@ pub(super) fn nibbles_of_two<const BYTES: usize>(
     other: &[u8; BYTES],
 ) -> [__m256i; 2] {
     let [one, other] = [one, other].map(|block| block.last_chunk().expect("longer than nibbles"));
-    let both = two(one, other);
+    let both = side_by_side(one, other);
     [bits::<0>(both, 15), bits::<4>(both, 15)]
 }
 
@@ -197,8 +200,8 @@ pub(super) fn nibbles_of_runs(bytes: &[u8; 128], i: usize) -> [__m256i; 2] {
     let halves = bytes.as_chunks::<16>().0;
     let run = i / 2 * 2;
     let both = [
-        two(&halves[run], &halves[run + 4]),
-        two(&halves[run + 1], &halves[run + 5]),
+        side_by_side(&halves[run], &halves[run + 4]),
+        side_by_side(&halves[run + 1], &halves[run + 5]),
     ];
     match i % 2 {
         0 => [bits::<0>(both[0], 15), bits::<0>(both[1], 15)],
@@ -209,7 +212,7 @@ pub(super) fn nibbles_of_runs(bytes: &[u8; 128], i: usize) -> [__m256i; 2] {
 /// Sixteen bytes and sixteen others.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn two(one: &[u8; 16], other: &[u8; 16]) -> __m256i {
+fn side_by_side(one: &[u8; 16], other: &[u8; 16]) -> __m256i {
     _mm256_set_m128i(load_16(other), load_16(one))
 }
 
