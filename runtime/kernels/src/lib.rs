@@ -177,6 +177,7 @@ impl Kernels {
                 rounded: Some(&avx2::rounded::KERNELS),
                 halves: false,
             };
+            avx2::prefetch::learn();
             return Some(&TABLE);
         }
         None

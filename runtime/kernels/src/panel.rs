@@ -251,7 +251,7 @@ impl Kernels {
             // SAFETY: as in `transpose`.
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 | Isa::Avx512 => unsafe {
-                crate::avx2::registers::ask_for_bytes(bytes, ahead);
+                crate::avx2::prefetch::ask_for_bytes(bytes, ahead);
             },
             _ => _ = (bytes, ahead),
         }

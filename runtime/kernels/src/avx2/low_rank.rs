@@ -3,7 +3,8 @@
 use core::arch::x86_64::*;
 
 use super::floats;
-use super::registers::{AHEAD, load, store};
+use super::prefetch::AHEAD;
+use super::registers::{load, store};
 use crate::QuantType;
 use crate::low_rank::LowRank;
 

@@ -6,6 +6,7 @@ mod iq4_nl;
 mod iq4_xs;
 pub(crate) mod low_rank;
 pub(crate) mod panel;
+pub(crate) mod prefetch;
 mod q2_k;
 mod q3_k;
 mod q4_0;

@@ -2,7 +2,8 @@
 
 use core::arch::x86_64::*;
 
-use super::registers::{ask_for, load, store};
+use super::prefetch::ask_for;
+use super::registers::{load, store};
 use crate::panel::{NARROW, ROWS, store_cols, tiles};
 use crate::product::{Mat, MatMut};
 

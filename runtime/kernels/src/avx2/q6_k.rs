@@ -2,9 +2,9 @@
 
 use core::arch::x86_64::*;
 
+use super::prefetch::ask_once;
 use super::registers::{
-    ask_once, bits, half, load, load_8_bytes, load_16, load_32, load_signed, spread_eight, store,
-    sum,
+    bits, half, load, load_8_bytes, load_16, load_32, load_signed, spread_eight, store, sum,
 };
 use super::walk::{Scales, kernels};
 use crate::blocks::field;

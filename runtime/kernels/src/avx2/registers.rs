@@ -98,41 +98,6 @@ pub(super) fn store(floats: &mut [f32; 8], v: __m256) {
     unsafe { _mm256_storeu_ps(floats.as_mut_ptr(), v) }
 }
 
-/// Brings the cache line where `floats` begin closer.
-#[inline]
-#[target_feature(enable = "avx2")]
-pub(super) fn ask_for(floats: &[f32]) {
-    _mm_prefetch::<_MM_HINT_T0>(floats.as_ptr().cast());
-}
-
-/// Brings what lies `ahead` of `bytes` closer. What lies beyond the end of a matrix is asked for in vain.
-#[inline]
-#[target_feature(enable = "avx2")]
-pub(crate) fn ask_for_bytes(bytes: &[u8], ahead: usize) {
-    ask::<_MM_HINT_T0>(bytes, ahead);
-}
-
-#[inline]
-#[target_feature(enable = "avx2")]
-fn ask<const HINT: i32>(bytes: &[u8], ahead: usize) {
-    for line in (0..bytes.len()).step_by(64) {
-        let place = bytes.as_ptr().wrapping_add(ahead + line);
-        _mm_prefetch::<HINT>(place.cast());
-    }
-}
-
-/// Bytes that are on their way while a thin product works: more than the processor's own prefetching
-/// dares, which ends with every page.
-pub(super) const AHEAD: usize = 4096;
-
-/// Brings what lies behind `bytes` closer while a thin product works, which reads each byte once: it need not stay in
-/// the caches behind the first.
-#[inline]
-#[target_feature(enable = "avx2")]
-pub(super) fn ask_once(bytes: &[u8]) {
-    ask::<_MM_HINT_NTA>(bytes, AHEAD);
-}
-
 /// The value of an F16 field.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]

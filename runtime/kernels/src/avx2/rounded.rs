@@ -7,10 +7,11 @@
 use core::arch::x86_64::*;
 
 use super::panel::transpose_block;
+use super::prefetch::{ask_for, ask_for_bytes};
 use super::quads::{eight_quads, factored_quads, four_quads, groups_of_words};
 use super::registers::{
-    ask_for, ask_for_bytes, half, largest, load, load_8_bytes, load_16, load_32, load_halves,
-    spread_pair, spread_quad, store, store_32, store_halves, store_signed, sum, sums_of_pairs,
+    half, largest, load, load_8_bytes, load_16, load_32, load_halves, spread_pair, spread_quad,
+    store, store_32, store_halves, store_signed, sum, sums_of_pairs,
 };
 use crate::QuantType;
 use crate::blocks::q6_k;

@@ -183,8 +183,9 @@ macro_rules! thin {
             x: &$crate::rounded::Rounded<'_>,
             w: &[u8],
         ) {
+            use $crate::avx2::prefetch::ask_once;
             use $crate::avx2::registers::{
-                ask_once, halves, in_halves, load, load_signed, nibbles_of_runs, nibbles_of_two,
+                halves, in_halves, load, load_signed, nibbles_of_runs, nibbles_of_two,
                 one_or_two, spread_eight, spread_in_halves, sum,
             };
             use $crate::rounded::{GROUP, Rounded};

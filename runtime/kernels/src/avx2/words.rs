@@ -7,7 +7,8 @@ use core::arch::x86_64::*;
 
 use super::floats::{bf16, f16};
 use super::panel::transpose_block;
-use super::registers::{ask_for_bytes, load, store, store_32, store_halves};
+use super::prefetch::ask_for_bytes;
+use super::registers::{load, store, store_32, store_halves};
 use super::rounded::{LANES, ROWS, TINY, unit_of};
 use crate::QuantType;
 use crate::rounded::{GROUP, LARGEST_WORD, Part, Strip, places};
