@@ -37,7 +37,9 @@ fn main() -> graft::Result<()> {
         features: vec![],
     };
     let options = TrainOptions {
-        steps: Some(u64::MAX),
+        steps: Some(1_000_000),
+        // Learning rates that begin near zero make values so small that processors slow down, as no run does.
+        warmup_ratio: 0.0,
         levers: Levers {
             kept_layers,
             ..Levers::default()
