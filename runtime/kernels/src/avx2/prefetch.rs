@@ -52,3 +52,18 @@ fn ask<const HINT: i32>(bytes: &[u8], ahead: usize) {
         _mm_prefetch::<HINT>(place.cast());
     }
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amd_is_told_from_others() {
+        let cpus = std::fs::read_to_string("/proc/cpuinfo").expect("Linux lists its processors");
+        learn();
+        assert_eq!(
+            NON_TEMPORAL.load(Ordering::Relaxed),
+            cpus.contains("AuthenticAMD")
+        );
+    }
+}
