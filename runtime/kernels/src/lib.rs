@@ -1,4 +1,5 @@
-//! The arithmetic: pure functions on slices, with no state, allocation, threads or I/O.
+//! The arithmetic: pure functions on slices, with no allocation, threads or I/O, and no state but
+//! what is known of the processor.
 //!
 //! `blocks/<type>.rs` says what a format's bytes mean; `ops/<op>.rs` says what an
 //! operator computes, forward and backward; both are the reference. `<isa>/<name>.rs`
@@ -177,6 +178,7 @@ impl Kernels {
                 rounded: Some(&avx2::rounded::KERNELS),
                 halves: false,
             };
+            // No kernel that asks runs before a table was handed out here.
             avx2::prefetch::learn();
             return Some(&TABLE);
         }

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub(super) const AHEAD: usize = 4096;
 
 /// Whether bytes that are read once are asked for with the non-temporal hint. AMD's processors then keep them out of
-/// the second-level cache, which is a little faster; Intel's bring them past it with few on their way at a time, which
-/// takes up to 1.7 times as long as with the ordinary hint.
+/// the second-level cache, which was a little faster on a Zen 4; Intel's bring them past it, which took up to 1.7 times as
+/// long as the ordinary hint on a Xeon.
 static NON_TEMPORAL: AtomicBool = AtomicBool::new(false);
 
 /// Learns from the processor's maker how to ask for bytes that are read once. Until then they are asked for in the
@@ -23,7 +23,7 @@ pub(crate) fn learn() {
 /// Brings the cache line where `floats` begin closer.
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(super) fn ask_for(floats: &[f32]) {
+pub(crate) fn ask_for(floats: &[f32]) {
     _mm_prefetch::<_MM_HINT_T0>(floats.as_ptr().cast());
 }
 

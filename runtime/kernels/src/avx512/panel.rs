@@ -39,7 +39,7 @@ macro_rules! kernel {
             for i in 0..M {
                 // The results lie far apart, and the tile takes longer than memory.
                 for line in c.row_mut(i).chunks(16) {
-                    $crate::avx512::registers::ask_for(line);
+                    $crate::avx2::prefetch::ask_for(line);
                 }
             }
             let (depths, _) = b.as_chunks::<WIDE>();

@@ -96,13 +96,6 @@ pub(crate) fn dot_of_nibbles(levels: [__m256i; 2], x: [__m256i; 2]) -> __m256i {
     _mm256_dpbusd_epi32(dot(levels[0], x[0]), levels[1], x[1])
 }
 
-/// Brings the cache line where `floats` begin closer.
-#[inline]
-#[target_feature(enable = "avx512f")]
-pub(super) fn ask_for(floats: &[f32]) {
-    _mm_prefetch::<_MM_HINT_T0>(floats.as_ptr().cast());
-}
-
 /// The value of an F16 field.
 #[inline]
 #[target_feature(enable = "avx512f,f16c")]
