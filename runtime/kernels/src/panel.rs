@@ -12,12 +12,13 @@ use crate::{Isa, Kernels};
 
 /// Rows of `a` that one micro-kernel works on.
 pub(crate) const ROWS: usize = 6;
-/// Depth of a narrow and of a wide strip's piece that is multiplied before the next: 16 and 32 KiB, which
-/// stay in the first-level cache while the rows go by.
-const DEPTH: [usize; 2] = [256, 128];
-/// Most rows of `a` that go by before the next piece of depth; their piece of `c` stays in the second
-/// level cache. Blocks are about even: a strip is not fetched for a row or two that are left over.
-const BLOCK: usize = 16 * ROWS;
+/// Most depth of a narrow and of a wide strip's piece that is multiplied before the next, 64 and 32 KiB. Beginning and
+/// ending a tile costs a narrow one as much as bringing its strip from the second-level cache once more.
+const DEPTH: [usize; 2] = [1024, 128];
+/// Most rows of `a` that go by before the next piece of depth: what is multiplied of them, and their piece of `c`,
+/// stay in the second-level cache, of which a processor's other threads may take half. Blocks are about even: a
+/// strip is not fetched for a row or two that are left over.
+const BLOCK: [usize; 2] = [8 * ROWS, 16 * ROWS];
 
 /// Columns of a strip without vectors, with AVX2, two vectors, and with NEON, four.
 pub(crate) const NARROW: usize = 16;
@@ -171,8 +172,9 @@ impl Kernels {
             }
             return;
         }
-        let deep = DEPTH[usize::from(strip == WIDE)];
-        let block = m.div_ceil(m.div_ceil(BLOCK)).next_multiple_of(ROWS);
+        let wide = usize::from(strip == WIDE);
+        let deep = k.div_ceil(k.div_ceil(DEPTH[wide]));
+        let block = m.div_ceil(m.div_ceil(BLOCK[wide])).next_multiple_of(ROWS);
         for row in (0..m).step_by(block) {
             let rows = block.min(m - row);
             for depth in (0..k).step_by(deep) {

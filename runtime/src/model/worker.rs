@@ -7,17 +7,22 @@ use std::cell::RefCell;
 
 use graft_kernels::rounded::Strip;
 
-/// Lends the calling thread's buffer, `len` floats of any content, to `work`, which must not
+/// Floats of a cache line.
+const LINE: usize = 16;
+
+/// Lends the calling thread's buffer, `len` floats of any content that start a cache line, to `work`, which must not
 /// enter the pool: another piece of work could start on this thread and want the same buffer.
 pub(super) fn with_floats<R>(len: usize, work: impl FnOnce(&mut [f32]) -> R) -> R {
     thread_local! {
         static FLOATS: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
     }
     FLOATS.with_borrow_mut(|floats| {
-        if floats.len() < len {
-            floats.resize(len, 0.0);
+        if floats.len() < len + LINE {
+            floats.resize(len + LINE, 0.0);
         }
-        work(&mut floats[..len])
+        // A vector that reaches into a second line takes as long as two.
+        let first = floats.as_ptr().align_offset(LINE * size_of::<f32>());
+        work(&mut floats[first.min(LINE)..][..len])
     })
 }
 
