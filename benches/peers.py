@@ -1,14 +1,16 @@
 """graft beside its peers: the same files, the same threads, alternating runs, medians of ratios.
 
     cargo build --release -p graft-benches
-    python benches/peers.py speak --shape 1b1 --type Q4_K      # beside llama.cpp
-    python benches/peers.py learn --shape 160m --type Q4_0     # beside PyTorch and PEFT
-    python benches/peers.py see --type F16                     # beside PyTorch, or --peer llama.cpp
+    python3 benches/peers.py install                           # the peers, outside the tree; a quarter of an hour
+    python3 benches/peers.py all                               # every row of the table; hours
+    python3 benches/peers.py speak --shape 1b1 --type Q4_K     # beside llama.cpp
+    python3 benches/peers.py learn --shape 160m --type Q4_0    # beside PyTorch and PEFT
+    python3 benches/peers.py see --type F16                    # beside PyTorch, or --peer llama.cpp
 
-Needs llama-cpp-python for the first; torch, transformers and peft for the second. GRAFT_CPU=avx2 keeps graft
-to AVX2; build llama.cpp without more (CMAKE_ARGS="-DGGML_NATIVE=OFF -DGGML_AVX2=ON -DGGML_FMA=ON
--DGGML_F16C=ON -DGGML_BMI2=ON") and PyTorch is kept to it here. Every run is a
-process of its own, so that no peer leaves threads or memory behind. An idle machine, please.
+GRAFT_CPU=avx2 keeps graft and PyTorch to AVX2; llama.cpp is built with nothing newer. Every run is a process of its
+own, so that no peer leaves threads or memory behind. "Of limit" is the share of what the machine does at most, measured
+by graft's program just before: multiply-adds of floats, which integers may exceed, or reading, where tokens are
+generated. An idle machine, please.
 """
 
 import argparse
@@ -20,17 +22,36 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+import venv
 
 SHAPES = {
     "160m": dict(width=768, layers=12, heads=12, kv_heads=12, ffn=2048),
     "1b1": dict(width=2048, layers=22, heads=32, kv_heads=4, ffn=5632),
 }
 BINARIES = os.path.join(os.path.dirname(__file__), "..", "target", "release")
+LLAMA_CPP = "llama-cpp-python==0.3.36"
+AVX2_ONLY = ("-DGGML_NATIVE=OFF -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON -DGGML_BMI2=ON -DGGML_AVX512=OFF")
+
+
+def python_of(folder):
+    """The interpreter that has the peers: that of the folder they were installed in, or else this one."""
+    own = os.path.join(folder, "bin", "python")
+    return own if os.path.exists(own) else sys.executable
+
+
+def install(folder):
+    """Puts the peers into a virtual environment; llama.cpp is compiled."""
+    venv.create(folder, with_pip=True)
+    pip = [python_of(folder), "-m", "pip", "install"]
+    subprocess.run([*pip, "torch", "transformers", "peft"], check=True)
+    environment = dict(os.environ, CMAKE_ARGS=AVX2_ONLY)
+    subprocess.run([*pip, "--no-binary", "llama-cpp-python", LLAMA_CPP], check=True, env=environment)
 
 
 def graft(program, options, *more):
-    """Tokens per second of each row the program prints, and its peak in MiB."""
+    """Tokens per second of each row the program prints, the share of the limit of each, and its peak in MiB."""
     words = [options.folder, options.shape, options.type, options.tokens, options.threads, *more]
     if program == "bench-vision":
         words = [options.folder, options.type, options.threads]
@@ -40,25 +61,26 @@ def graft(program, options, *more):
     ran = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     if ran.returncode != 0:
         sys.exit(f"{' '.join(command)} ended with {ran.returncode}:\n{ran.stderr.strip()}")
-    said = ran.stdout
-    rates = [float(rate) for rate in re.findall(r"([0-9.]+) tokens/s", said)]
-    peak = float(re.search(r"peak resident memory (\d+)", said)[1])
-    return rates, peak
+    rows = re.findall(r"([0-9]+) % \(best .*\) ([0-9.]+) tokens/s", ran.stdout)
+    peak = float(re.search(r"peak resident memory (\d+)", ran.stdout)[1])
+    return [float(rate) for _, rate in rows], [float(share) / 100 for share, _ in rows], peak
 
 
 def peer(what, options, *more):
-    """The same of a peer, run by this script in another process."""
-    command = [sys.executable, __file__, what, json.dumps(vars(options)), *map(str, more)]
+    """The same of a peer without shares, run by this script in another process."""
+    command = [python_of(options.peers), __file__, what, json.dumps(vars(options)), *map(str, more)]
     environment = dict(os.environ, OMP_NUM_THREADS=str(options.threads))
     if environment.get("GRAFT_CPU") == "avx2":
         environment.update(
             ATEN_CPU_CAPABILITY="avx2", MKL_ENABLE_INSTRUCTIONS="AVX2", ONEDNN_MAX_CPU_ISA="AVX2"
         )
-    said = subprocess.run(
-        command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-        env=environment,
-    ).stdout
-    rates, peak = json.loads(said.splitlines()[-1])
+    ran = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+    if ran.returncode != 0:
+        why = ran.stderr.strip().splitlines()[-1:]
+        sys.exit(f"{what} ended with {ran.returncode}; is it installed (peers.py install)? {' '.join(why)}")
+    rates, peak = json.loads(ran.stdout.splitlines()[-1])
     return rates, peak
 
 
@@ -67,11 +89,14 @@ def answer(rates):
     print(json.dumps([rates, peak]))
 
 
+def model_path(options):
+    return os.path.join(options.folder, f"{options.shape}-{options.type}.gguf")
+
+
 def llama_cpp(options):
     from llama_cpp import Llama
 
-    path = os.path.join(options.folder, f"{options.shape}-{options.type}.gguf")
-    llama = Llama(path, n_ctx=2048, n_batch=512, n_threads=options.threads,
+    llama = Llama(model_path(options), n_ctx=2048, n_batch=512, n_threads=options.threads,
                   n_threads_batch=options.threads, verbose=False)
     ids = [3 + i * 7919 % 31_000 for i in range(options.tokens)]
     prompts = []
@@ -176,19 +201,74 @@ def clip_llama_cpp(options):
 
 
 def compare(names, ours, theirs, rounds, peer_name):
-    """Alternates the two and prints medians, and the median of the ratios of neighbours."""
+    """Alternates the two and prints a row for each name: medians, and the median of the ratios of neighbours."""
     runs = []
     for number in range(rounds):
         runs.append((ours(), theirs()))
-        print(f"round {number + 1} of {rounds}", file=sys.stderr)
-    print(f"{'':<28}{'graft':>12}{peer_name:>12}{'ratio':>8}")
+        print(f"{names[0]}: round {number + 1} of {rounds}", file=sys.stderr)
+    peaks = [statistics.median(side) for side in zip(*((a[2], b[1]) for a, b in runs))]
     for place, name in enumerate(names):
-        pairs = [(a[0][place], b[0][place]) for a, b in runs]
-        medians = [statistics.median(side) for side in zip(*pairs)]
-        ratio = statistics.median(a / b for a, b in pairs)
-        print(f"{name + ', 1/s':<28}{medians[0]:>12.2f}{medians[1]:>12.2f}{ratio:>7.2f}x")
-    peaks = [statistics.median(side) for side in zip(*((a[1], b[1]) for a, b in runs))]
-    print(f"{'peak resident, MiB':<28}{peaks[0]:>12.0f}{peaks[1]:>12.0f}{peaks[0] / peaks[1]:>7.2f}x")
+        rates = [(a[0][place], b[0][place]) for a, b in runs]
+        mine, other = (statistics.median(side) for side in zip(*rates))
+        ratio = statistics.median(a / b for a, b in rates)
+        share = statistics.median(a[1][place] for a, _ in runs)
+        print(
+            f"{name:<40}{mine:>9.2f}{share:>9.0%}   {peer_name:<10}{other:>9.2f}{share * other / mine:>9.0%}"
+            f"{ratio:>7.2f}x{peaks[0]:>8.0f}{peaks[1]:>7.0f}",
+            flush=True,
+        )
+
+
+def speak(options):
+    what = f"{options.shape} {options.type}"
+    compare(
+        [f"{what}, prompt of {options.tokens}, tokens/s", f"{what}, generation, tokens/s"],
+        lambda: graft("bench-model", options),
+        lambda: peer("llama.cpp", options),
+        options.rounds,
+        "llama.cpp",
+    )
+
+
+def see(options):
+    language = argparse.Namespace(**{**vars(options), "shape": "1b1", "type": "Q4_0"})
+    if options.peer == "llama.cpp" and not os.path.exists(model_path(language)):
+        graft("bench-model", language)
+    compare(
+        [f"CLIP-L/14-336 {options.type}, images/s"],
+        lambda: graft("bench-vision", options),
+        lambda: peer(f"clip-{options.peer}", options),
+        options.rounds,
+        options.peer,
+    )
+
+
+def learn(options):
+    again = ", recomputed" if options.recompute else ""
+    kept = ["0"] if options.recompute else []
+    compare(
+        [f"{options.shape} {options.type}, learned tokens/s{again}"],
+        lambda: graft("bench-train", options, *kept),
+        lambda: peer("pytorch", options, options.recompute),
+        options.rounds,
+        "pytorch",
+    )
+
+
+def every_row(options):
+    """All that docs/performance.md lists."""
+    def with_options(**more):
+        return argparse.Namespace(**{**vars(options), **more})
+
+    for ty in ["Q4_K", "Q4_0", "Q8_0", "Q6_K"]:
+        speak(with_options(shape="1b1", type=ty))
+    speak(with_options(shape="1b1", type="Q4_K", tokens=32))
+    for shape in SHAPES:
+        for recompute in [False, True]:
+            learn(with_options(shape=shape, type="Q4_K", recompute=recompute))
+    for ty in ["F16", "Q8_0"]:
+        for name in ["pytorch", "llama.cpp"]:
+            see(with_options(type=ty, peer=name))
 
 
 def main():
@@ -200,9 +280,12 @@ def main():
         options = argparse.Namespace(**json.loads(sys.argv[2]))
         peers[sys.argv[1]](options, *(word == "True" for word in sys.argv[3:]))
         return
+    works = {"speak": speak, "learn": learn, "see": see, "all": every_row}
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("work", choices=["speak", "learn", "see"])
+    parser.add_argument("work", choices=["install", *works])
     parser.add_argument("--folder", default="target/bench-models")
+    parser.add_argument("--peers", default=os.path.join(tempfile.gettempdir(), "peers"),
+                        help="where they are installed")
     parser.add_argument("--shape", choices=SHAPES, default="160m")
     parser.add_argument("--type", default="Q4_K", help="Q4_K, Q4_0, Q8_0, Q6_K ...")
     parser.add_argument("--tokens", type=int, default=512)
@@ -212,32 +295,12 @@ def main():
     parser.add_argument("--peer", choices=["pytorch", "llama.cpp"], default="pytorch",
                         help="whom to see beside")
     options = parser.parse_args()
-    print(f"{options.shape} {options.type}, {options.tokens} tokens, {options.threads} threads")
-    if options.work == "speak":
-        compare(
-            ["prompt tokens", "generated tokens"],
-            lambda: graft("bench-model", options),
-            lambda: peer("llama.cpp", options),
-            options.rounds,
-            "llama.cpp",
-        )
-    elif options.work == "see":
-        compare(
-            ["images"],
-            lambda: graft("bench-vision", options),
-            lambda: peer(f"clip-{options.peer}", options),
-            options.rounds,
-            options.peer,
-        )
-    else:
-        kept = ["0"] if options.recompute else []
-        compare(
-            ["learned tokens"],
-            lambda: graft("bench-train", options, *kept),
-            lambda: peer("pytorch", options, options.recompute),
-            options.rounds,
-            "PyTorch",
-        )
+    if options.work == "install":
+        install(options.peers)
+        return
+    print(f"{options.threads} threads, medians of {options.rounds} rounds")
+    print(f"{'':<40}{'graft':>9}{'of limit':>9}   {'peer':<10}{'':>9}{'of limit':>9}{'ratio':>8}{'MiB':>8}{'peer':>7}")
+    works[options.work](options)
 
 
 main()
