@@ -32,7 +32,7 @@ SHAPES = {
 }
 BINARIES = os.path.join(os.path.dirname(__file__), "..", "target", "release")
 LLAMA_CPP = "llama-cpp-python==0.3.36"
-AVX2_ONLY = ("-DGGML_NATIVE=OFF -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON -DGGML_BMI2=ON -DGGML_AVX512=OFF")
+AVX2_ONLY = "-DGGML_NATIVE=OFF -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON -DGGML_BMI2=ON -DGGML_AVX512=OFF"
 
 
 def python_of(folder):
@@ -247,7 +247,7 @@ def learn(options):
     again = ", recomputed" if options.recompute else ""
     kept = ["0"] if options.recompute else []
     compare(
-        [f"{options.shape} {options.type}, learned tokens/s{again}"],
+        [f"{options.shape} {options.type}, LoRA{again}, tokens/s"],
         lambda: graft("bench-train", options, *kept),
         lambda: peer("pytorch", options, options.recompute),
         options.rounds,
@@ -256,7 +256,8 @@ def learn(options):
 
 
 def every_row(options):
-    """All that docs/performance.md lists."""
+    """The rows that docs/performance.md has for each processor."""
+
     def with_options(**more):
         return argparse.Namespace(**{**vars(options), **more})
 

@@ -13,7 +13,7 @@ use crate::{Isa, Kernels};
 /// Rows of `a` that one micro-kernel works on.
 pub(crate) const ROWS: usize = 6;
 /// Most depth of a narrow and of a wide strip's piece that is multiplied before the next, 64 and 32 KiB. Beginning and
-/// ending a tile costs a narrow one as much as bringing its strip from the second-level cache once more.
+/// ending a tile of a narrow one costs more than a strip that does not stay in the first-level cache.
 const DEPTH: [usize; 2] = [1024, 128];
 /// Most rows of `a` that go by before the next piece of depth: what is multiplied of them, and their piece of `c`,
 /// stay in the second-level cache, of which a processor's other threads may take half. Blocks are about even: a
