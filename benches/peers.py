@@ -42,12 +42,12 @@ def python_of(folder):
 
 
 def install(folder):
-    """Puts the peers into a virtual environment; llama.cpp is compiled."""
+    """Puts the peers into a virtual environment; llama.cpp is compiled, whatever pip has of it from other settings."""
     venv.create(folder, with_pip=True)
     pip = [python_of(folder), "-m", "pip", "install"]
     subprocess.run([*pip, "torch", "transformers", "peft"], check=True)
     environment = dict(os.environ, CMAKE_ARGS=AVX2_ONLY)
-    subprocess.run([*pip, "--no-binary", "llama-cpp-python", LLAMA_CPP], check=True, env=environment)
+    subprocess.run([*pip, "--no-cache-dir", "--no-binary", "llama-cpp-python", LLAMA_CPP], check=True, env=environment)
 
 
 def graft(program, options, *more):

@@ -219,6 +219,7 @@ const MAP: &[(&str, &str, &str)] = &[
 
 /// Who may depend on whom: a crate's folder, its name, and the house crates it may use.
 const LADDER: &[(&str, &str, &[&str])] = &[
+    ("runtime/features", "graft-features", &[]),
     ("runtime/kernels", "graft-kernels", &[]),
     ("runtime/gpu", "graft-gpu", &["graft-kernels"]),
     ("runtime", "graft", &["graft-gpu", "graft-kernels"]),
@@ -226,12 +227,12 @@ const LADDER: &[(&str, &str, &[&str])] = &[
     (
         "runtime/cli",
         "graft-cli",
-        &["graft", "graft-kernels", "graft-plugins"],
+        &["graft", "graft-features", "graft-kernels", "graft-plugins"],
     ),
     (
         "abi",
         "graft-abi",
-        &["graft", "graft-kernels", "graft-plugins"],
+        &["graft", "graft-features", "graft-kernels", "graft-plugins"],
     ),
 ];
 
@@ -321,6 +322,42 @@ fn dependencies_point_down() {
                 "{name} may not depend on {dependency}"
             );
         }
+    }
+}
+
+/// The crates below a choice of packages, each with its version and the features it is compiled with.
+#[cfg(target_os = "linux")]
+fn crates_with_features(choice: &[&str]) -> std::collections::BTreeSet<String> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let said = std::process::Command::new(cargo)
+        .args([
+            "tree", "--locked", "--prefix", "none", "--format", "{p} {f}",
+        ])
+        .args(choice)
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(said.status.success(), "{said:?}");
+    let said = String::from_utf8(said.stdout).unwrap();
+    said.lines()
+        .map(|line| line.trim_end_matches(" (*)").to_owned())
+        .collect()
+}
+
+/// The features of other systems are not looked at: there the engine is compiled once more, and no test runs.
+#[cfg(target_os = "linux")]
+#[test]
+fn what_ships_is_compiled_as_what_is_tested() {
+    let tested = crates_with_features(&["--workspace", "--edges", "normal,build,dev"]);
+    assert!(tested.iter().any(|line| line.starts_with("wasmtime v")));
+    for program in ["graft-cli", "graft-abi"] {
+        let shipped = crates_with_features(&["--package", program, "--edges", "normal,build"]);
+        let differ: Vec<_> = shipped.difference(&tested).collect();
+        assert!(
+            differ.is_empty(),
+            "{program} has crates with other features than the tests have, and what is above them is compiled twice; \
+             runtime/features/Cargo.toml can ask for what lacks: {differ:#?}"
+        );
     }
 }
 
