@@ -9,8 +9,8 @@
 
 GRAFT_CPU=avx2 keeps graft and PyTorch to AVX2; llama.cpp is built with nothing newer. Every run is a process of its
 own, so that no peer leaves threads or memory behind. "Of limit" is the share of what the machine does at most, measured
-by graft's program just before: multiply-adds of floats, which integers may exceed, or reading, where tokens are
-generated. An idle machine, please.
+by graft's program just before, in training around every update: multiply-adds of floats, which integers may exceed, or
+reading, where tokens are generated. An idle machine, please.
 """
 
 import argparse
@@ -62,8 +62,12 @@ def graft(program, options, *more):
     if ran.returncode != 0:
         sys.exit(f"{' '.join(command)} ended with {ran.returncode}:\n{ran.stderr.strip()}")
     rows = re.findall(r"([0-9]+) % \(best .*\) ([0-9.]+) tokens/s", ran.stdout)
+    shares = [share for share, _ in rows]
+    around = re.search(r"right before and after each of \d+ updates (\d+) %", ran.stdout)
+    if around:
+        shares = [around[1]]
     peak = float(re.search(r"peak resident memory (\d+)", ran.stdout)[1])
-    return [float(rate) for _, rate in rows], [float(share) / 100 for share, _ in rows], peak
+    return [float(rate) for _, rate in rows], [float(share) / 100 for share in shares], peak
 
 
 def peer(what, options, *more):
@@ -299,7 +303,7 @@ def main():
     if options.work == "install":
         install(options.peers)
         return
-    print(f"{options.threads} threads, medians of {options.rounds} rounds")
+    print(f"threads: {options.threads}; medians of rounds: {options.rounds}")
     print(f"{'':<40}{'graft':>9}{'of limit':>9}   {'peer':<10}{'':>9}{'of limit':>9}{'ratio':>8}{'MiB':>8}{'peer':>7}")
     works[options.work](options)
 
