@@ -2,7 +2,7 @@
 
     cargo build --release -p graft-benches
     python3 benches/peers.py install                           # the peers, outside the tree; a quarter of an hour
-    python3 benches/peers.py all                               # every row of the table; hours
+    python3 benches/peers.py all                               # every row of the table; 25 minutes a round
     python3 benches/peers.py speak --shape 1b1 --type Q4_K     # beside llama.cpp
     python3 benches/peers.py learn --shape 160m --type Q4_0    # beside PyTorch and PEFT
     python3 benches/peers.py see --type F16                    # beside PyTorch, or --peer llama.cpp
