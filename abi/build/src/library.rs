@@ -1,6 +1,7 @@
 //! From cargo's static library to the two that programs link with.
 
 use std::env;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -30,12 +31,49 @@ pub fn build(setting: &Setting) -> Result<Libraries, String> {
     let folder = setting.target.join("c-parts").join(variant(setting));
     let fail = |e| format!("cannot create {}: {e}", folder.display());
     fs::create_dir_all(&folder).map_err(fail)?;
-    let (everything, system) = compile(setting, &folder)?;
-    Ok(Libraries {
-        shared: link_shared(setting, &folder, &everything, &system, &symbols)?,
-        fixed: link_static(&folder, &everything, &symbols)?,
+    let (compiled, system) = compile(setting)?;
+    let libraries = Libraries {
+        shared: folder.join(SONAME),
+        fixed: folder.join("libgraft.a"),
         system,
-    })
+    };
+    // Linking takes some seconds, and tests come here often.
+    let (stamp, origin) = (folder.join("made-from"), origin(&compiled, &symbols)?);
+    let there = libraries.shared.exists() && libraries.fixed.exists();
+    if there && fs::read_to_string(&stamp).is_ok_and(|was| was == origin) {
+        return Ok(libraries);
+    }
+    let _ = fs::remove_file(&stamp);
+    // The next variant's will have the same place.
+    let everything = folder.join("libgraft_abi.a");
+    fs::copy(&compiled, &everything)
+        .map_err(|e| format!("cannot write {}: {e}", everything.display()))?;
+    link_shared(setting, &folder, &everything, &libraries, &symbols)?;
+    link_static(&folder, &everything, &libraries.fixed, &symbols)?;
+    write(&stamp, &origin)?;
+    Ok(libraries)
+}
+
+/// What libraries are made from, beside their variant: cargo's library and this program, as they were last written, the
+/// symbols, and the linker.
+fn origin(compiled: &Path, symbols: &[Symbol]) -> Result<String, String> {
+    let program = env::current_exe().map_err(|e| format!("this program has no path: {e}"))?;
+    let written = |path: &Path| {
+        let about = fs::metadata(path).and_then(|file| Ok((file.modified()?, file.len())));
+        about.map_err(|e| format!("cannot look at {}: {e}", path.display()))
+    };
+    Ok(format!(
+        "{:?}\n{:?}\n{:?}\n{}",
+        written(compiled)?,
+        written(&program)?,
+        compiler(),
+        symbols::version_script(symbols)
+    ))
+}
+
+/// The C compiler, which links the shared library.
+fn compiler() -> OsString {
+    env::var_os("CC").unwrap_or_else(|| "cc".into())
 }
 
 /// Builds of other features or with debug information do not overwrite one another.
@@ -49,7 +87,7 @@ fn variant(setting: &Setting) -> &'static str {
 }
 
 /// Has cargo make one static library of everything, and asks which libraries of the system it needs.
-fn compile(setting: &Setting, folder: &Path) -> Result<(PathBuf, Vec<String>), String> {
+fn compile(setting: &Setting) -> Result<(PathBuf, Vec<String>), String> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
     build
@@ -82,24 +120,19 @@ fn compile(setting: &Setting, folder: &Path) -> Result<(PathBuf, Vec<String>), S
     // Each once: the order does not matter for shared libraries.
     let mut seen = Vec::new();
     system.retain(|name| !seen.contains(name) && (seen.push(name.clone()), true).1);
-    // The next variant's will have the same place.
-    let everything = folder.join("libgraft_abi.a");
-    fs::copy(setting.target.join("release/libgraft_abi.a"), &everything)
-        .map_err(|e| format!("cannot write {}: {e}", everything.display()))?;
-    Ok((everything, system))
+    Ok((setting.target.join("release/libgraft_abi.a"), system))
 }
 
 fn link_shared(
     setting: &Setting,
     folder: &Path,
     everything: &Path,
-    system: &[String],
+    libraries: &Libraries,
     symbols: &[Symbol],
-) -> Result<PathBuf, String> {
+) -> Result<(), String> {
     let script = folder.join("graft.map");
     write(&script, &symbols::version_script(symbols))?;
-    let shared = folder.join(SONAME);
-    let mut cc = Command::new(env::var_os("CC").unwrap_or_else(|| "cc".into()));
+    let mut cc = Command::new(compiler());
     cc.arg("-shared")
         .arg("-Wl,--whole-archive")
         .arg(everything)
@@ -112,18 +145,22 @@ fn link_shared(
             "-Wl,-z,nodelete",
             "-Wl,-z,relro,-z,now",
         ])
-        .args(system)
+        .args(&libraries.system)
         .arg("-o")
-        .arg(&shared);
+        .arg(&libraries.shared);
     if !setting.debug {
         cc.arg("-Wl,--strip-all");
     }
-    run(&mut cc)?;
-    Ok(shared)
+    run(&mut cc).map(drop)
 }
 
 /// One object of everything, in which only the interface is visible.
-fn link_static(folder: &Path, everything: &Path, symbols: &[Symbol]) -> Result<PathBuf, String> {
+fn link_static(
+    folder: &Path,
+    everything: &Path,
+    fixed: &Path,
+    symbols: &[Symbol],
+) -> Result<(), String> {
     let (object, names) = (folder.join("graft.o"), folder.join("symbols"));
     let lines: String = symbols.iter().map(|s| format!("{}\n", s.name)).collect();
     write(&names, &lines)?;
@@ -140,11 +177,10 @@ fn link_static(folder: &Path, everything: &Path, symbols: &[Symbol]) -> Result<P
         .args(["--strip-debug", "-R", ".llvmbc", "-R", ".llvmcmd"])
         .arg(&object);
     run(&mut objcopy)?;
-    let fixed = folder.join("libgraft.a");
-    let _ = fs::remove_file(&fixed);
-    run(Command::new("ar").arg("rcs").arg(&fixed).arg(&object))?;
+    let _ = fs::remove_file(fixed);
+    run(Command::new("ar").arg("rcs").arg(fixed).arg(&object))?;
     let _ = fs::remove_file(&object);
-    Ok(fixed)
+    Ok(())
 }
 
 fn write(path: &Path, text: &str) -> Result<(), String> {
