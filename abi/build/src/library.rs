@@ -44,7 +44,7 @@ pub fn build(setting: &Setting) -> Result<Libraries, String> {
         return Ok(libraries);
     }
     let _ = fs::remove_file(&stamp);
-    // The next variant's will have the same place.
+    // Another variant, built meanwhile, would take the same place.
     let everything = folder.join("libgraft_abi.a");
     fs::copy(&compiled, &everything)
         .map_err(|e| format!("cannot write {}: {e}", everything.display()))?;
@@ -54,8 +54,8 @@ pub fn build(setting: &Setting) -> Result<Libraries, String> {
     Ok(libraries)
 }
 
-/// What libraries are made from, beside their variant: cargo's library and this program, as they were last written, the
-/// symbols, and the linker.
+/// What libraries are made from, in a text to compare: cargo's library and this program, by time and size, the linker's
+/// name, and the symbols.
 fn origin(compiled: &Path, symbols: &[Symbol]) -> Result<String, String> {
     let program = env::current_exe().map_err(|e| format!("this program has no path: {e}"))?;
     let written = |path: &Path| {
