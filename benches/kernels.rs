@@ -279,14 +279,14 @@ fn linear_rows(kernels: &Kernels, limits: &Limits) {
 
 fn attention_rows(kernels: &Kernels, limits: &Limits) {
     for (heads, kv_heads, tokens, positions) in [
+        (32, 4, 1, 1024),
+        (12, 12, 1, 512),
+        (32, 4, 2, 1024),
         (12, 12, 512, 512),
         (32, 4, 512, 512),
         (32, 4, 512, 2048),
         (32, 4, 2048, 2048),
         (32, 4, 8192, 8192),
-        (32, 4, 2, 1024),
-        (32, 4, 1, 1024),
-        (12, 12, 1, 512),
     ] {
         let d = 64;
         let shape = AttentionShape {

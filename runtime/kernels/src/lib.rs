@@ -22,6 +22,7 @@ pub mod product;
 mod product_thin;
 mod quant_type;
 pub mod rounded;
+mod single_query;
 pub mod tiled;
 mod vector;
 

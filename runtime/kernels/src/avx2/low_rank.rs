@@ -4,7 +4,7 @@ use core::arch::x86_64::*;
 
 use super::floats;
 use super::prefetch::AHEAD;
-use super::registers::{load, store};
+use super::registers::{load, store, sum_each};
 use crate::QuantType;
 use crate::low_rank::LowRank;
 
@@ -38,24 +38,6 @@ macro_rules! rows {
             }
         }
     };
-}
-
-/// Lane `i` is the sum of vector `i`.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn sum_each([a, b, c, d, e, f, g, h]: [__m256; 8]) -> __m256 {
-    // Halves of two vectors side by side, then quarters of four, then eighths of all.
-    let two = |a, b| _mm256_add_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
-    let four = |a, b, c, d| {
-        let (ab, cd) = (_mm256_castps_pd(two(a, b)), _mm256_castps_pd(two(c, d)));
-        let (low, high) = (_mm256_unpacklo_pd(ab, cd), _mm256_unpackhi_pd(ab, cd));
-        _mm256_add_ps(_mm256_castpd_ps(low), _mm256_castpd_ps(high))
-    };
-    let (low, high) = (four(a, b, c, d), four(e, f, g, h));
-    _mm256_add_ps(
-        _mm256_permute2f128_ps::<0x20>(low, high),
-        _mm256_permute2f128_ps::<0x31>(low, high),
-    )
 }
 
 rows!(own, f32, 8, load);

@@ -20,6 +20,7 @@ mod q8_0;
 mod quads;
 pub(crate) mod registers;
 pub(crate) mod rounded;
+pub(crate) mod single_query;
 pub(crate) mod vnni;
 pub(crate) mod walk;
 mod words;

@@ -240,6 +240,24 @@ pub(super) fn sum(v: __m256) -> f32 {
     _mm_cvtss_f32(v)
 }
 
+/// Lane `i` is the sum of vector `i`.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn sum_each([a, b, c, d, e, f, g, h]: [__m256; 8]) -> __m256 {
+    // Halves of two vectors side by side, then quarters of four, then eighths of all.
+    let two = |a, b| _mm256_add_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+    let four = |a, b, c, d| {
+        let (ab, cd) = (_mm256_castps_pd(two(a, b)), _mm256_castps_pd(two(c, d)));
+        let (low, high) = (_mm256_unpacklo_pd(ab, cd), _mm256_unpackhi_pd(ab, cd));
+        _mm256_add_ps(_mm256_castpd_ps(low), _mm256_castpd_ps(high))
+    };
+    let (low, high) = (four(a, b, c, d), four(e, f, g, h));
+    _mm256_add_ps(
+        _mm256_permute2f128_ps::<0x20>(low, high),
+        _mm256_permute2f128_ps::<0x31>(low, high),
+    )
+}
+
 /// The largest of eight floats.
 #[inline]
 #[target_feature(enable = "avx2")]

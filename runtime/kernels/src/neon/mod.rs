@@ -20,6 +20,7 @@ mod q6_k;
 mod q8_0;
 mod registers;
 pub(crate) mod rounded;
+pub(crate) mod single_query;
 mod walk;
 
 use crate::QuantType;

@@ -23,13 +23,12 @@ use crate::vector::elementary::exp_nonpositive;
 /// some thousand positions stay in the second-level cache.
 const TILE: usize = 64;
 
-/// Query heads of one token that are taken together where they read the same keys: a product with
-/// one row would read these for each head again.
-const HEADS: usize = 8;
-
 /// Most positions whose keys and values are packed at a time: their panels and a tile's scores stay in the
 /// second-level cache.
 const BLOCK: usize = 512;
+
+/// The same for one token, whose scores stay in the first-level cache and whose keys and values are not packed.
+const SHORT_BLOCK: usize = 128;
 
 /// Floats between the rows of scores, so that these do not share the sets of a cache and that the last
 /// scores of a row can be made whole [`LANES`].
@@ -54,7 +53,8 @@ fn block_of(positions: usize, strip: usize) -> usize {
 
 /// Elements of scratch that [`Kernels::attention_forward`] needs for up to that many tokens and positions.
 pub fn forward_scratch(shape: &AttentionShape, tokens: usize, positions: usize) -> usize {
-    let few = tokens.clamp(HEADS, MOST_UNPACKED) * positions;
+    let once = shape.heads * (1 + SHORT_BLOCK);
+    let few = once.max(tokens.min(MOST_UNPACKED) * positions);
     if !packs(tokens, shape) {
         return few;
     }
@@ -267,7 +267,7 @@ impl Kernels {
         }
     }
 
-    /// One token, which sees every position: its query heads are the rows of the products.
+    /// One token, which sees every position. `lse` holds each head's maximum so far until all have gone by.
     fn attend_once(
         &self,
         out: &mut [f32],
@@ -276,30 +276,49 @@ impl Kernels {
         shape: &AttentionShape,
         scratch: &mut [f32],
     ) {
-        let (d, group) = (shape.head_width, shape.heads / shape.kv_heads);
-        let (q, seen) = (inputs.q.row(0), inputs.k.rows());
-        for first in (0..shape.heads).filter(|head| head % group % HEADS == 0) {
-            let heads = HEADS.min(group - first % group);
-            let kv_column = first / group * d;
-            let k = inputs.k.col_range(kv_column, d);
-            let v = inputs.v.col_range(kv_column, d);
-            let columns = first * d..(first + heads) * d;
-            let scores = &mut scratch[..heads * seen];
-            let view = MatMut::new(scores, heads, seen);
-            let q = Mat::new(&q[columns.clone()], heads, d);
-            product(view, false, shape.scale, q, k.t());
-            let mut sums = [0.0; HEADS];
-            for (i, row) in scores.chunks_exact_mut(seen).enumerate() {
-                let (max, sum) = self.exponentials(row);
-                (sums[i], lse[first + i]) = (sum, max + sum.ln());
+        let (d, q, seen) = (shape.head_width, inputs.q.row(0), inputs.k.rows());
+        let (sums, scores) = scratch.split_at_mut(shape.heads);
+        let scores = &mut scores[..shape.heads * SHORT_BLOCK];
+        lse.fill(f32::MIN);
+        sums.fill(0.0);
+        out.fill(0.0);
+        for first in (0..seen).step_by(SHORT_BLOCK) {
+            let length = SHORT_BLOCK.min(seen - first);
+            let (k, v) = (
+                inputs.k.row_range(first, length),
+                inputs.v.row_range(first, length),
+            );
+            self.query_scores(scores, SHORT_BLOCK, q, k, shape);
+            let heads = scores
+                .chunks_exact_mut(SHORT_BLOCK)
+                .zip(out.chunks_exact_mut(d));
+            for (((scores, out), lse), sum) in heads.zip(&mut *lse).zip(&mut *sums) {
+                self.add_exponentials(&mut scores[..length], (lse, sum), out);
             }
-            let out = &mut out[columns];
-            let scores = Mat::new(scores, heads, seen);
-            product(MatMut::new(out, heads, d), false, 1.0, scores, v);
-            for (out, sum) in out.chunks_exact_mut(d).zip(sums) {
-                self.multiply(out, 1.0 / sum);
-            }
+            self.add_values(out, scores, SHORT_BLOCK, v, shape);
         }
+        for ((out, lse), sum) in out.chunks_exact_mut(d).zip(lse).zip(sums) {
+            *lse += sum.ln();
+            self.multiply(out, 1.0 / *sum);
+        }
+    }
+
+    /// Replaces the next scores of a row by their exponentials and adds these to the sum so far. If the maximum so far
+    /// grows, what was summed up and what has come of it shrink.
+    fn add_exponentials(
+        &self,
+        scores: &mut [f32],
+        (max, sum): (&mut f32, &mut f32),
+        out: &mut [f32],
+    ) {
+        let (larger, more) = self.exponentials_above(scores, *max);
+        if larger > *max && *sum > 0.0 {
+            let kept = exp_nonpositive(*max - larger);
+            *sum *= kept;
+            self.multiply(out, kept);
+        }
+        *sum += more;
+        *max = larger;
     }
 
     /// [`ops::attention::merge`](crate::ops::attention::merge): makes `out` `[T, H * D]` and `lse` `[H, T]` those
