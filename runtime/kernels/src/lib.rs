@@ -12,6 +12,7 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 pub mod blocks;
+mod few_queries;
 mod halves;
 pub mod low_rank;
 #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
@@ -22,7 +23,6 @@ pub mod product;
 mod product_thin;
 mod quant_type;
 pub mod rounded;
-mod single_query;
 pub mod tiled;
 mod vector;
 

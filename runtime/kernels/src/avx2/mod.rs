@@ -1,6 +1,7 @@
 //! x86-64 with AVX2, FMA and F16C.
 #![allow(unsafe_code)] // loads and stores through pointers, all in registers.rs
 
+pub(crate) mod few_queries;
 mod floats;
 mod iq4_nl;
 mod iq4_xs;
@@ -20,7 +21,6 @@ mod q8_0;
 mod quads;
 pub(crate) mod registers;
 pub(crate) mod rounded;
-pub(crate) mod single_query;
 pub(crate) mod vnni;
 pub(crate) mod walk;
 mod words;

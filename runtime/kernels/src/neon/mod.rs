@@ -3,6 +3,7 @@
 #![allow(unsafe_code)] // loads and stores through pointers, all in registers.rs
 
 pub(crate) mod dotprod;
+pub(crate) mod few_queries;
 mod floats;
 pub(crate) mod i8mm;
 mod iq4_nl;
@@ -20,7 +21,6 @@ mod q6_k;
 mod q8_0;
 mod registers;
 pub(crate) mod rounded;
-pub(crate) mod single_query;
 mod walk;
 
 use crate::QuantType;

@@ -2,10 +2,10 @@
 //!
 //! Forward packs the keys and values of a key/value head in panels, a block of positions at a time, and
 //! shows each to every tile of every query head that reads them; a row's maximum and sum so far say what
-//! its results so far are worth (Milakov & Gimelshein 2018, <https://arxiv.org/abs/1805.02867>). A few
-//! tokens, for whom packing does not pay, and backward make a tile's scores against every position it sees
-//! one `[TILE, S]` product in scratch. Memory never grows with tokens times tokens. Backward computes the
-//! scores again and turns them into probabilities with the saved `lse`.
+//! its results so far are worth (Milakov & Gimelshein 2018, <https://arxiv.org/abs/1805.02867>). For a few
+//! tokens packing does not pay; they read keys and values where they lie, a block of positions at a time as well.
+//! Backward makes a tile's scores against every position it sees one `[TILE, S]` product in scratch, and turns
+//! them into probabilities with the saved `lse`. Memory never grows with tokens times tokens.
 //!
 //! Arguments are views, so that a caller gives each thread some key/value heads and the query
 //! heads that read them: columns of `q`, `k`, `v`, `out` and of the gradients, rows of `lse`.
@@ -27,7 +27,7 @@ const TILE: usize = 64;
 /// second-level cache.
 const BLOCK: usize = 512;
 
-/// The same for one token, whose scores stay in the first-level cache and whose keys and values are not packed.
+/// Positions taken at a time where keys and values are not packed: one token's scores stay in the first-level cache.
 const SHORT_BLOCK: usize = 128;
 
 /// Floats between the rows of scores, so that these do not share the sets of a cache and that the last
@@ -35,14 +35,12 @@ const SHORT_BLOCK: usize = 128;
 const PADDING: usize = 16;
 const _: () = assert!(PADDING + NARROW >= LANES, "a whole strip and the padding");
 
-/// Most tokens for which keys and values are never packed.
-const MOST_UNPACKED: usize = 31;
+/// Most queries of a key/value head for which packing does not pay, as measured.
+const MOST_UNPACKED: usize = 16;
 
-/// Whether enough queries read each key/value head for packing to pay, as measured. Without packing, each
-/// query head would go through the keys by itself.
+/// Whether keys and values are packed. One token's never are, however many heads share them.
 fn packs(tokens: usize, shape: &AttentionShape) -> bool {
-    let group = shape.heads / shape.kv_heads;
-    tokens > 1 && tokens * group * group.min(2) > MOST_UNPACKED
+    tokens > 1 && tokens * (shape.heads / shape.kv_heads) > MOST_UNPACKED
 }
 
 /// Positions of a block, whole strips: all blocks are about as long.
@@ -53,15 +51,12 @@ fn block_of(positions: usize, strip: usize) -> usize {
 
 /// Elements of scratch that [`Kernels::attention_forward`] needs for up to that many tokens and positions.
 pub fn forward_scratch(shape: &AttentionShape, tokens: usize, positions: usize) -> usize {
-    let once = shape.heads * (1 + SHORT_BLOCK);
-    let few = once.max(tokens.min(MOST_UNPACKED) * positions);
+    let d = shape.head_width;
+    let few = shape.heads.max(MOST_UNPACKED) * (2 * d + 1 + SHORT_BLOCK);
     if !packs(tokens, shape) {
         return few;
     }
-    let (d, block) = (
-        shape.head_width,
-        positions.min(BLOCK).next_multiple_of(WIDE),
-    );
+    let block = positions.min(BLOCK).next_multiple_of(WIDE);
     let panels = d * block + block * d.next_multiple_of(WIDE);
     let tile = TILE.min(tokens) * (d + block + PADDING);
     few.max(panels + tile + shape.heads / shape.kv_heads * tokens)
@@ -130,9 +125,6 @@ impl Kernels {
     ) {
         let (tokens, _) = lengths(&inputs, shape, lse.len());
         if tokens == 1 {
-            return self.attend_once(out.row_mut(0), lse, inputs, shape, scratch);
-        }
-        if !packs(tokens, shape) {
             return self.attend_few(out, lse, inputs, shape, scratch);
         }
         let (d, group) = (shape.head_width, shape.heads / shape.kv_heads);
@@ -148,7 +140,10 @@ impl Kernels {
                 v: inputs.v.col_range(head * d, d),
             };
             let out = out.col_range(head * group * d, group * d);
-            self.attend_packed(out, lse, inputs, &one, scratch);
+            match packs(tokens, shape) {
+                true => self.attend_packed(out, lse, inputs, &one, scratch),
+                false => self.attend_few(out, lse, inputs, &one, scratch),
+            }
         }
     }
 
@@ -210,14 +205,7 @@ impl Kernels {
                     if let Some(hidden) = row.get_mut(whole..seen) {
                         hidden.fill(0.0);
                     }
-                    let (max, more) = self.exponentials_above(&mut row[..whole], *lse);
-                    if first > 0 && max > *lse {
-                        let kept = exp_nonpositive(*lse - max);
-                        *sum *= kept;
-                        self.multiply(out.row_mut(i), kept);
-                    }
-                    *sum += more;
-                    *lse = max;
+                    self.add_exponentials(&mut row[..whole], (lse, sum), out.row_mut(i));
                 }
                 let scores = Mat::strided(scores, rows, seen, stride, 1);
                 self.product_panel(out, first > 0, scores, values);
@@ -231,80 +219,8 @@ impl Kernels {
         }
     }
 
-    /// So few tokens that packing keys and values would cost more than it saves.
-    fn attend_few(
-        &self,
-        mut out: MatMut<'_>,
-        lse: &mut [f32],
-        inputs: Inputs<'_>,
-        shape: &AttentionShape,
-        scratch: &mut [f32],
-    ) {
-        let (tokens, positions) = (inputs.q.rows(), inputs.k.rows());
-        for tile in tiles(inputs, shape) {
-            let (rows, seen) = (tile.q.rows(), tile.k.rows());
-            let head = tile.columns.0 / shape.head_width;
-            let lse = &mut lse[head * tokens + tile.start..][..rows];
-            let scores = &mut scratch[..rows * seen];
-            let view = MatMut::new(scores, rows, seen);
-            product(view, false, shape.scale, tile.q, tile.k.t());
-            let mut sums = [0.0; TILE];
-            for (i, row) in scores.chunks_exact_mut(seen).enumerate() {
-                let visible = shape.visible(tile.start + i, tokens, positions);
-                let (visible, hidden) = row.split_at_mut(visible);
-                hidden.fill(0.0);
-                let (max, sum) = self.exponentials(visible);
-                (sums[i], lse[i]) = (sum, max + sum.ln());
-            }
-            let mut out = out.col_range(tile.columns.0, shape.head_width);
-            let mut out = out.row_range(tile.start, rows);
-            let scores = Mat::new(scores, rows, seen);
-            product(out.reborrow(), false, 1.0, scores, tile.v);
-            // Dividing the D sums is cheaper than dividing the S probabilities.
-            for (i, sum) in sums[..rows].iter().enumerate() {
-                self.multiply(out.row_mut(i), 1.0 / sum);
-            }
-        }
-    }
-
-    /// One token, which sees every position. `lse` holds each head's maximum so far until all have gone by.
-    fn attend_once(
-        &self,
-        out: &mut [f32],
-        lse: &mut [f32],
-        inputs: Inputs<'_>,
-        shape: &AttentionShape,
-        scratch: &mut [f32],
-    ) {
-        let (d, q, seen) = (shape.head_width, inputs.q.row(0), inputs.k.rows());
-        let (sums, scores) = scratch.split_at_mut(shape.heads);
-        let scores = &mut scores[..shape.heads * SHORT_BLOCK];
-        lse.fill(f32::MIN);
-        sums.fill(0.0);
-        out.fill(0.0);
-        for first in (0..seen).step_by(SHORT_BLOCK) {
-            let length = SHORT_BLOCK.min(seen - first);
-            let (k, v) = (
-                inputs.k.row_range(first, length),
-                inputs.v.row_range(first, length),
-            );
-            self.query_scores(scores, SHORT_BLOCK, q, k, shape);
-            let heads = scores
-                .chunks_exact_mut(SHORT_BLOCK)
-                .zip(out.chunks_exact_mut(d));
-            for (((scores, out), lse), sum) in heads.zip(&mut *lse).zip(&mut *sums) {
-                self.add_exponentials(&mut scores[..length], (lse, sum), out);
-            }
-            self.add_values(out, scores, SHORT_BLOCK, v, shape);
-        }
-        for ((out, lse), sum) in out.chunks_exact_mut(d).zip(lse).zip(sums) {
-            *lse += sum.ln();
-            self.multiply(out, 1.0 / *sum);
-        }
-    }
-
     /// Replaces the next scores of a row by their exponentials and adds these to the sum so far. If the maximum so far
-    /// grows, what was summed up and what has come of it shrink.
+    /// grows, the sum shrinks, and so does `out`, which is not looked at while nothing has been summed up.
     fn add_exponentials(
         &self,
         scores: &mut [f32],
@@ -319,6 +235,64 @@ impl Kernels {
         }
         *sum += more;
         *max = larger;
+    }
+
+    /// So few tokens that packing keys and values would cost more than it saves. Every token's result has the same bits
+    /// as if it came alone. `lse` holds each row's maximum so far until all positions have gone by.
+    fn attend_few(
+        &self,
+        mut out: MatMut<'_>,
+        lse: &mut [f32],
+        inputs: Inputs<'_>,
+        shape: &AttentionShape,
+        scratch: &mut [f32],
+    ) {
+        let (d, tokens, positions) = (shape.head_width, inputs.q.rows(), inputs.k.rows());
+        // The tokens of a head lie side by side, as if each were a head.
+        let rows = shape.heads * tokens;
+        let queries = AttentionShape {
+            heads: rows,
+            ..*shape
+        };
+        let (q, scratch) = scratch.split_at_mut(rows * d);
+        let (sum_of_values, scratch) = scratch.split_at_mut(rows * d);
+        let (sums, scratch) = scratch.split_at_mut(rows);
+        let scores = &mut scratch[..rows * SHORT_BLOCK];
+        for (row, q) in q.chunks_exact_mut(d).enumerate() {
+            q.copy_from_slice(&inputs.q.row(row % tokens)[row / tokens * d..][..d]);
+        }
+        sum_of_values.fill(0.0);
+        sums.fill(0.0);
+        lse.fill(f32::MIN);
+        for first in (0..positions).step_by(SHORT_BLOCK) {
+            let length = SHORT_BLOCK.min(positions - first);
+            let keys = inputs.k.row_range(first, length);
+            self.query_scores(scores, SHORT_BLOCK, q, keys, &queries);
+            let rows_of = scores.chunks_exact_mut(SHORT_BLOCK);
+            let rows_of = rows_of.zip(sum_of_values.chunks_exact_mut(d));
+            let rows_of = rows_of.zip(lse.iter_mut().zip(&mut *sums));
+            for (row, ((scores, values), (max, sum))) in rows_of.enumerate() {
+                let visible = shape.visible(row % tokens, tokens, positions);
+                let visible = visible.saturating_sub(first).min(length);
+                let (visible, hidden) = scores[..length].split_at_mut(visible);
+                hidden.fill(0.0);
+                if !visible.is_empty() {
+                    self.add_exponentials(visible, (max, sum), values);
+                }
+            }
+            let values = inputs.v.row_range(first, length);
+            self.add_values(sum_of_values, scores, SHORT_BLOCK, values, &queries);
+        }
+        for (row, ((values, lse), sum)) in sum_of_values
+            .chunks_exact_mut(d)
+            .zip(lse)
+            .zip(sums)
+            .enumerate()
+        {
+            *lse += sum.ln();
+            self.multiply(values, 1.0 / *sum);
+            out.row_mut(row % tokens)[row / tokens * d..][..d].copy_from_slice(values);
+        }
     }
 
     /// [`ops::attention::merge`](crate::ops::attention::merge): makes `out` `[T, H * D]` and `lse` `[H, T]` those
@@ -450,151 +424,4 @@ fn lengths(inputs: &Inputs<'_>, shape: &AttentionShape, lse: usize) -> (usize, u
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ops::attention as reference;
-    use crate::vector::tests::{assert_close, random};
-
-    /// Every width and length here leaves a tail in some tile; some see only the first of several blocks of
-    /// positions.
-    #[test]
-    fn tiles_agree_with_the_reference() {
-        for (heads, kv_heads, d, tokens, positions, causal) in [
-            (1, 1, 8, 1, 1, true),
-            (4, 2, 8, 1, 37, true),
-            (22, 2, 8, 1, 37, true),
-            (4, 2, 16, 70, 70, true),
-            (3, 1, 5, 65, 131, true),
-            (2, 2, 12, 130, 130, false),
-            (4, 2, 10, 9, 45, true),
-            (3, 1, 20, 600, 1100, true),
-            (1, 1, 12, 33, 530, false),
-        ] {
-            let scale = 1.0 / (d as f32).sqrt();
-            let shape = AttentionShape {
-                heads,
-                kv_heads,
-                head_width: d,
-                scale,
-                causal,
-            };
-            let (n, m) = (heads * d, kv_heads * d);
-            let (q, dout) = (random(1, tokens * n), random(2, tokens * n));
-            let (k, v) = (random(3, positions * m), random(4, positions * m));
-            let wide = |x: &[f32]| x.iter().map(|&x| x as f64).collect::<Vec<_>>();
-            let (q64, k64, v64, dout64) = (wide(&q), wide(&k), wide(&v), wide(&dout));
-            let (mut out64, mut lse64) = (vec![0.0; tokens * n], vec![0.0; heads * tokens]);
-            reference::forward(&mut out64, &mut lse64, &q64, &k64, &v64, &shape);
-            let (mut dq64, mut dk64) = (vec![1.0; tokens * n], vec![1.0; positions * m]);
-            let mut dv64 = vec![1.0; positions * m];
-            reference::backward(
-                reference::Gradients {
-                    dq: &mut dq64,
-                    dk: &mut dk64,
-                    dv: &mut dv64,
-                },
-                &dout64,
-                reference::Saved {
-                    out: &out64,
-                    lse: &lse64,
-                    q: &q64,
-                    k: &k64,
-                    v: &v64,
-                },
-                &shape,
-            );
-            for kernels in Kernels::available() {
-                let (mut out, mut lse) =
-                    (vec![f32::NAN; tokens * n], vec![f32::NAN; heads * tokens]);
-                let forward = forward_scratch(&shape, tokens, positions);
-                let most = forward.max(backward_scratch(tokens, positions));
-                let mut scratch = vec![f32::NAN; most];
-                let inputs = Inputs {
-                    q: Mat::new(&q, tokens, n),
-                    k: Mat::new(&k, positions, m),
-                    v: Mat::new(&v, positions, m),
-                };
-                let forward = &mut scratch[..forward];
-                kernels.attention_forward(
-                    MatMut::new(&mut out, tokens, n),
-                    &mut lse,
-                    inputs,
-                    &shape,
-                    forward,
-                );
-                assert_close(&out, &out64, 2e-6);
-                assert_close(&lse, &lse64, 2e-6);
-                let (mut dq, mut dk) = (vec![1.0; tokens * n], vec![1.0; positions * m]);
-                let mut dv = vec![1.0; positions * m];
-                let grads = Gradients {
-                    dq: MatMut::new(&mut dq, tokens, n),
-                    dk: MatMut::new(&mut dk, positions, m),
-                    dv: MatMut::new(&mut dv, positions, m),
-                };
-                let saved = Saved {
-                    out: Mat::new(&out, tokens, n),
-                    lse: &lse,
-                };
-                kernels.attention_backward(
-                    grads,
-                    Mat::new(&dout, tokens, n),
-                    inputs,
-                    saved,
-                    &shape,
-                    &mut scratch,
-                );
-                assert_close(&dq, &dq64, 4e-6);
-                assert_close(&dk, &dk64, 4e-6);
-                assert_close(&dv, &dv64, 4e-6);
-            }
-        }
-    }
-
-    #[test]
-    fn what_is_merged_is_attention_over_all_positions() {
-        for (heads, kv_heads, d, tokens, positions, before) in [
-            (4, 2, 8, 1, 37, 30),
-            (3, 1, 5, 65, 131, 9),
-            (4, 4, 12, 40, 90, 50),
-        ] {
-            let scale = 1.0 / (d as f32).sqrt();
-            let shape = |causal| AttentionShape {
-                heads,
-                kv_heads,
-                head_width: d,
-                scale,
-                causal,
-            };
-            let (n, m) = (heads * d, kv_heads * d);
-            let (q, k, v) = (
-                random(1, tokens * n),
-                random(2, positions * m),
-                random(3, positions * m),
-            );
-            for kernels in Kernels::available() {
-                let run = |first: usize, count: usize, causal| {
-                    let (mut out, mut lse) = (vec![0.0; tokens * n], vec![0.0; heads * tokens]);
-                    let mut scratch =
-                        vec![f32::NAN; forward_scratch(&shape(causal), tokens, count)];
-                    let view = |x| Mat::new(x, positions, m).row_range(first, count);
-                    let inputs = Inputs {
-                        q: Mat::new(&q, tokens, n),
-                        k: view(&k),
-                        v: view(&v),
-                    };
-                    let view = MatMut::new(&mut out, tokens, n);
-                    kernels.attention_forward(view, &mut lse, inputs, &shape(causal), &mut scratch);
-                    (out, lse)
-                };
-                let wide = |x: Vec<f32>| x.into_iter().map(f64::from).collect::<Vec<_>>();
-                let (want, want_lse) = run(0, positions, true);
-                let (mut out, mut lse) = run(before, positions - before, true);
-                let (mut more, more_lse) = run(0, before, false);
-                let view = MatMut::new(&mut out, tokens, n);
-                kernels.attention_merge(view, &mut lse, (&mut more, &more_lse), &shape(true));
-                assert_close(&out, &wide(want), 4e-6);
-                assert_close(&lse, &wide(want_lse), 4e-6);
-            }
-        }
-    }
-}
+mod tests;

@@ -194,13 +194,11 @@ compiled_per_isa! {
     /// `y += x`.
     pub fn add(y: &mut [f32], x: &[f32]) = row::add;
 
-    /// Replaces `scores` by `exp(scores - max)`; returns the maximum and the sum.
+    /// Replaces the next scores of a row whose maximum was `before` so far by `exp(scores - max)`; returns the
+    /// maximum of all and the sum of these.
     ///
     /// Errors: of an exponential at most `1 + max - score` ulp, because the difference is rounded,
     /// and 2^-24 of the largest; of the sum 16 * 2^-24 of itself.
-    pub(crate) fn exponentials(scores: &mut [f32]) -> (f32, f32) = attention_row::exponentials;
-
-    /// The same for the next scores of a row whose maximum was `before` so far; returns that of all.
     pub(crate) fn exponentials_above(
         scores: &mut [f32], before: f32,
     ) -> (f32, f32) = attention_row::exponentials_above;

@@ -103,7 +103,7 @@ fn gelu_derivative(x: f64) -> f64 {
 /// `exp` of numbers below 0, as the largest element of the row.
 fn exponentials(kernels: &Kernels, x: &[f32]) -> Vec<f32> {
     let mut row = [&[0.0], x].concat();
-    kernels.exponentials(&mut row);
+    kernels.exponentials_above(&mut row, f32::NEG_INFINITY);
     row.split_off(1)
 }
 

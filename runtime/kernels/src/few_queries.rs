@@ -1,7 +1,8 @@
-//! The two products of one token's attention: its query heads with keys, their probabilities with values.
+//! The two products of attention for a few tokens: queries with keys, their probabilities with values.
 //!
-//! Memory is what one token waits for, so a row of keys or values is read where it lies, once for all query heads
-//! that share it, and the rows go by in the order in which they lie. For more tokens see [`crate::tiled::attention`].
+//! Memory is what these wait for, so a row of keys or values is read where it lies, once for all queries that share
+//! it, and the rows go by in the order in which they lie. Each token's query in each head counts as a head here; for
+//! many tokens see [`crate::tiled::attention`]. The bits of one query's results do not depend on the others.
 
 #[cfg(target_arch = "x86_64")]
 use crate::Isa;
@@ -29,12 +30,12 @@ impl Kernels {
             // have it (`Kernels::available`); every processor with AVX-512 has AVX2.
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 | Isa::Avx512 if shape.head_width.is_multiple_of(8) => unsafe {
-                crate::avx2::single_query::scores(scores, stride, q, k, shape);
+                crate::avx2::few_queries::scores(scores, stride, q, k, shape);
             },
             // SAFETY: as above.
             #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
             crate::Isa::Neon if shape.head_width.is_multiple_of(4) => unsafe {
-                crate::neon::single_query::scores(scores, stride, q, k, shape);
+                crate::neon::few_queries::scores(scores, stride, q, k, shape);
             },
             _ => self::scores(scores, stride, q, k, shape),
         }
@@ -58,12 +59,12 @@ impl Kernels {
             // SAFETY: as in `query_scores`.
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 | Isa::Avx512 if shape.head_width.is_multiple_of(8) => unsafe {
-                crate::avx2::single_query::add_values(out, p, stride, v, shape);
+                crate::avx2::few_queries::add_values(out, p, stride, v, shape);
             },
             // SAFETY: as in `query_scores`.
             #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
             crate::Isa::Neon if shape.head_width.is_multiple_of(4) => unsafe {
-                crate::neon::single_query::add_values(out, p, stride, v, shape);
+                crate::neon::few_queries::add_values(out, p, stride, v, shape);
             },
             _ => self::add_values(out, p, stride, v, shape),
         }

@@ -1,4 +1,4 @@
-//! One token's attention, four rows of keys or values at a time: see [`crate::single_query`].
+//! Attention of a few tokens, four rows of keys or values at a time: see [`crate::few_queries`].
 
 use core::arch::aarch64::*;
 

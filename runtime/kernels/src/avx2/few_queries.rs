@@ -1,4 +1,4 @@
-//! One token's attention, eight rows of keys or values at a time: see [`crate::single_query`].
+//! Attention of a few tokens, eight rows of keys or values at a time: see [`crate::few_queries`].
 
 use core::arch::x86_64::*;
 
