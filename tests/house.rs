@@ -121,6 +121,11 @@ const MAP: &[(&str, &str, &str)] = &[
         "pub fn save",
     ),
     (
+        "Where does a token meet the keys of its past?",
+        "runtime/kernels/src/few_queries.rs",
+        "fn query_scores",
+    ),
+    (
         "Where is a low-rank term added to a token?",
         "runtime/kernels/src/low_rank.rs",
         "pub fn low_rank_up",
@@ -255,6 +260,7 @@ const UNSAFE: &[&str] = &[
     // Calls into the gemm crate, and matrix views that split at columns.
     "runtime/kernels/src/product.rs",
     // Call bodies compiled for the instruction set that was detected.
+    "runtime/kernels/src/few_queries.rs",
     "runtime/kernels/src/low_rank.rs",
     "runtime/kernels/src/panel.rs",
     "runtime/kernels/src/rounded.rs",

@@ -4,8 +4,6 @@
 //! it, and the rows go by in the order in which they lie. Each token's query in each head counts as a head here; for
 //! many tokens see [`crate::tiled::attention`]. The bits of one query's results do not depend on the others.
 
-#[cfg(target_arch = "x86_64")]
-use crate::Isa;
 use crate::Kernels;
 use crate::ops::attention::AttentionShape;
 use crate::product::Mat;
@@ -29,7 +27,7 @@ impl Kernels {
             // SAFETY: a table of this instruction set leaves the crate only after the processor was seen to
             // have it (`Kernels::available`); every processor with AVX-512 has AVX2.
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 | Isa::Avx512 if shape.head_width.is_multiple_of(8) => unsafe {
+            crate::Isa::Avx2 | crate::Isa::Avx512 if shape.head_width.is_multiple_of(8) => unsafe {
                 crate::avx2::few_queries::scores(scores, stride, q, k, shape);
             },
             // SAFETY: as above.
@@ -58,7 +56,7 @@ impl Kernels {
         match self.isa {
             // SAFETY: as in `query_scores`.
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 | Isa::Avx512 if shape.head_width.is_multiple_of(8) => unsafe {
+            crate::Isa::Avx2 | crate::Isa::Avx512 if shape.head_width.is_multiple_of(8) => unsafe {
                 crate::avx2::few_queries::add_values(out, p, stride, v, shape);
             },
             // SAFETY: as in `query_scores`.
@@ -73,11 +71,11 @@ impl Kernels {
 
 fn check(scores: usize, stride: usize, q: usize, rows: Mat<'_>, shape: &AttentionShape) {
     let d = shape.head_width;
-    assert_eq!(q, shape.heads * d, "elements of a token's heads");
+    assert_eq!(q, shape.heads * d, "elements of all queries");
     assert_eq!(rows.cols(), shape.kv_heads * d, "columns of keys or values");
     assert!(shape.heads.is_multiple_of(shape.kv_heads), "whole groups");
     assert!(rows.rows() <= stride, "rows of keys or values");
-    assert!(shape.heads * stride <= scores, "scores of each head");
+    assert!(shape.heads * stride <= scores, "scores of each query");
 }
 
 /// The columns of the key/value head that query head `h` reads.
