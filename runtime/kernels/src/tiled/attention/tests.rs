@@ -9,6 +9,7 @@ use crate::vector::tests::{assert_close, random};
 #[test]
 fn tiles_agree_with_the_reference() {
     for (heads, kv_heads, d, tokens, positions, causal) in [
+        (4, 2, 8, 0, 3, true),
         (1, 1, 8, 1, 1, true),
         (4, 2, 8, 1, 37, true),
         (22, 2, 8, 1, 37, true),
