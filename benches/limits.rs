@@ -24,16 +24,25 @@ impl Limits {
     /// Measures with one thread and with `threads`, for about two seconds.
     pub fn measure(threads: usize) -> Self {
         let arithmetic = |threads| fastest(threads, |_| multiply_add(2_000_000));
-        let buffer = vec![1.0_f32; 1 << 26]; // 256 MiB, far beyond any cache
-        let reading = |threads| {
-            let share = buffer.len() / threads;
-            fastest(threads, |i| read(&buffer[i * share..][..share]))
-        };
+        let buffer = Self::buffer();
+        let reading = |threads| Self::read_gbs_now(threads, &buffer);
         Self {
             threads,
             gflops: [arithmetic(1), arithmetic(threads)],
             read_gbs: [reading(1), reading(threads)],
         }
+    }
+
+    /// 256 MiB to read, far more than any cache holds.
+    pub fn buffer() -> Vec<f32> {
+        vec![1.0; 1 << 26]
+    }
+
+    /// 10^9 bytes per second that `threads` threads read of such a [`Self::buffer`] at this moment: a shared machine has
+    /// twice as much for minutes or for seconds.
+    pub fn read_gbs_now(threads: usize, buffer: &[f32]) -> f64 {
+        let share = buffer.len() / threads;
+        fastest(threads, |i| read(&buffer[i * share..][..share]))
     }
 
     /// 10^9 floating-point operations per second of `threads` threads at this moment: the clock of a machine that is

@@ -13,6 +13,9 @@ use graft_benches::{Time, Work, peak_resident_mib, print_row, time};
 
 /// Positions a session may hold here.
 const CONTEXT: usize = 2048;
+/// Times that tokens are set beside what reading alone reaches right before and after, and how many of them.
+const TURNS: usize = 9;
+const TOKENS_OF_A_TURN: usize = 8;
 
 fn main() -> graft::Result<()> {
     let mut arguments = std::env::args().skip(1);
@@ -26,7 +29,6 @@ fn main() -> graft::Result<()> {
     let limits = Limits::measure(threads);
     limits.print();
     run(&model, &shape, &ty, tokens, threads, &limits);
-    println!("peak resident memory {:.0} MiB", peak_resident_mib());
     Ok(())
 }
 
@@ -59,13 +61,12 @@ fn run(model: &Model, shape: &Shape, ty: &str, tokens: usize, threads: usize, li
         &note,
     );
 
-    let mut times: Vec<Duration> = (0..64)
-        .map(|i| {
-            let start = Instant::now();
-            timeline.feed(&ids[i % tokens..][..1]);
-            start.elapsed()
-        })
-        .collect();
+    let mut generate = |i: usize| {
+        let start = Instant::now();
+        timeline.feed(&ids[i % tokens..][..1]);
+        start.elapsed()
+    };
+    let mut times: Vec<Duration> = (0..64).map(&mut generate).collect();
     times.sort();
     let each = Time {
         median: times[times.len() / 2],
@@ -75,16 +76,30 @@ fn run(model: &Model, shape: &Shape, ty: &str, tokens: usize, threads: usize, li
     let read = gguf
         .filter(|t| t.name != "token_embd.weight")
         .map(|t| t.bytes);
+    let bytes = read.sum::<usize>() as f64;
     let name = format!("{} {ty}, generation after {tokens}", shape.name);
     let note = format!("{:.1} tokens/s", 1.0 / each.median.as_secs_f64());
-    print_row(
-        &name,
-        each,
-        Work::Bytes(read.sum::<usize>() as f64),
-        threads,
-        limits,
-        &note,
+    print_row(&name, each, Work::Bytes(bytes), threads, limits, &note);
+    // What is read beside them is no part of what a model takes.
+    let peak = peak_resident_mib();
+
+    let buffer = Limits::buffer();
+    let mut before = Limits::read_gbs_now(threads, &buffer);
+    let mut share = || {
+        let mut times: Vec<Duration> = (0..TOKENS_OF_A_TURN).map(&mut generate).collect();
+        times.sort();
+        let after = Limits::read_gbs_now(threads, &buffer);
+        let limit = (before + after) / 2.0;
+        before = after;
+        bytes / times[TOKENS_OF_A_TURN / 2].as_secs_f64() / 1e9 / limit
+    };
+    let mut shares: Vec<f64> = (0..TURNS).map(|_| share()).collect();
+    shares.sort_by(f64::total_cmp);
+    let [median, best] = [shares[TURNS / 2], shares[TURNS - 1]].map(|share| 100.0 * share);
+    println!(
+        "of reading right before and after each of {TURNS} times {TOKENS_OF_A_TURN} tokens {median:.0} % (best {best:.0} %)"
     );
+    println!("peak resident memory {peak:.0} MiB");
 }
 
 /// What a session keeps, without its tokenizer.

@@ -9,8 +9,8 @@
 
 GRAFT_CPU=avx2 keeps graft and PyTorch to AVX2; llama.cpp is built with nothing newer. Every run is a process of its
 own, so that no peer leaves threads or memory behind. "Of limit" is the share of what the machine does at most, measured
-by graft's program just before, in training around every update: multiply-adds of floats, which integers may exceed, or
-reading, where tokens are generated. An idle machine, please.
+by graft's program just before, around every update and some tokens: multiply-adds of floats, which integers may exceed,
+or reading, where tokens are generated. An idle machine, please.
 """
 
 import argparse
@@ -63,9 +63,9 @@ def graft(program, options, *more):
         sys.exit(f"{' '.join(command)} ended with {ran.returncode}:\n{ran.stderr.strip()}")
     rows = re.findall(r"([0-9]+) % \(best .*\) ([0-9.]+) tokens/s", ran.stdout)
     shares = [share for share, _ in rows]
-    around = re.search(r"right before and after each of \d+ updates (\d+) %", ran.stdout)
+    around = re.search(r"right before and after each of .* (\d+) % \(best", ran.stdout)
     if around:
-        shares = [around[1]]
+        shares[-1] = around[1]
     peak = float(re.search(r"peak resident memory (\d+)", ran.stdout)[1])
     return [float(rate) for _, rate in rows], [float(share) / 100 for share in shares], peak
 

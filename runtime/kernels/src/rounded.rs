@@ -252,7 +252,7 @@ const BLOCKS: usize = STRIP_BYTES / 256;
 /// Begins with a cache line, so that no vector in it lies in two.
 #[derive(Debug)]
 #[repr(align(64))]
-pub(crate) struct Lines<T>(T);
+pub(crate) struct Lines<T>(pub T);
 
 impl<T> std::ops::Deref for Lines<T> {
     type Target = T;

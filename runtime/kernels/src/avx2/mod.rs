@@ -128,6 +128,7 @@ macro_rules! thin_rounded {
                 QuantType::Q3K => q3_k::$name(y, y_stride, x, w),
                 QuantType::Q4K => q4_k::$name(y, y_stride, x, w),
                 QuantType::Q5K => q5_k::$name(y, y_stride, x, w),
+                QuantType::Q6K if x.tokens() == 1 => q6_k::one_token(y, x, w),
                 QuantType::Q6K => q6_k::$name(y, y_stride, x, w),
                 QuantType::IQ4NL => iq4_nl::$name(y, y_stride, x, w),
                 QuantType::IQ4XS => iq4_xs::$name(y, y_stride, x, w),
@@ -136,22 +137,6 @@ macro_rules! thin_rounded {
     };
 }
 thin_rounded!(thin_rounded, "avx2,fma,f16c");
-
-/// [`thin_rounded`], and for one token what pays where sums of bytes' products are taken in two steps.
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(crate) fn thin_in_steps(
-    y: &mut [f32],
-    y_stride: usize,
-    x: &Rounded<'_>,
-    ty: QuantType,
-    w: &[u8],
-) {
-    match ty {
-        QuantType::Q6K if x.tokens() == 1 => q6_k::one_token(y, x, w),
-        _ => thin_rounded(y, y_stride, x, ty, w),
-    }
-}
-
 thin_rounded!(thin_rounded_vnni, "avx2,fma,f16c,avxvnni");
 thin_rounded!(
     thin_rounded_avx512_vnni,

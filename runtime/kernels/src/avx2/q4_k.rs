@@ -2,7 +2,7 @@
 
 use core::arch::x86_64::*;
 
-use super::registers::{bits, half, load_8_bytes, load_32, store};
+use super::registers::{bits, load_8_bytes, load_32, store, two_halves};
 use super::walk::{Scales, kernels};
 use crate::blocks::field;
 use crate::blocks::q4_k::{BYTES, Block, LEN, scales_mins};
@@ -10,21 +10,21 @@ use crate::blocks::q4_k::{BYTES, Block, LEN, scales_mins};
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
 fn scales(block: &[u8; BYTES]) -> Scales<8> {
-    let block = Block::of(block);
-    scale_pairs(block.d, block.dmin, block.scales)
+    scale_pairs(field(block, 0))
 }
 
-/// Scales and minimums of Q4_K and Q5_K.
+/// Scales and minimums of the first bytes of Q4_K and Q5_K.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-pub(super) fn scale_pairs(d: &[u8; 2], dmin: &[u8; 2], packed: &[u8; 12]) -> Scales<8> {
+pub(super) fn scale_pairs(head: &[u8; 16]) -> Scales<8> {
+    let packed = field(head, 4);
     let (scale, min) = scales_mins(packed);
     let float = |bytes| _mm256_cvtepi32_ps(load_8_bytes(bytes));
     let mut scales = Scales {
         scale: [0.0; 8],
         min: [0.0; 8],
     };
-    let (d, dmin) = (_mm256_set1_ps(half(d)), _mm256_set1_ps(half(dmin)));
+    let [d, dmin] = two_halves(field(head, 0));
     store(&mut scales.scale, _mm256_mul_ps(d, float(&scale)));
     store(&mut scales.min, _mm256_mul_ps(dmin, float(&min)));
     scales

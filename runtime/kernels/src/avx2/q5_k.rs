@@ -11,8 +11,7 @@ use crate::blocks::q5_k::{BYTES, Block, LEN};
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
 fn scales(block: &[u8; BYTES]) -> Scales<8> {
-    let block = Block::of(block);
-    scale_pairs(block.d, block.dmin, block.scales)
+    scale_pairs(field(block, 0))
 }
 
 #[inline]

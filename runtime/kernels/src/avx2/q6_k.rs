@@ -4,12 +4,12 @@ use core::arch::x86_64::*;
 
 use super::prefetch::ask_once;
 use super::registers::{
-    bits, half, load, load_8_bytes, load_16, load_32, load_signed, spread_eight, store, sum,
+    bits, half, load, load_8_bytes, load_16, load_32, load_signed, load_twice, store, sum,
 };
 use super::walk::{Scales, kernels};
 use crate::blocks::field;
 use crate::blocks::q6_k::{BYTES, Block, LEN};
-use crate::rounded::Rounded;
+use crate::rounded::{GROUP, Rounded};
 
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
@@ -65,61 +65,60 @@ fn raised(block: &[u8; BYTES], run: usize) -> [__m256i; 4] {
     ]
 }
 
-/// The bytes of word 0, 1, ... 7 of each half of a vector, eight times.
-static WORDS: [[u8; 32]; 8] = {
-    let mut words = [[0; 32]; 8];
-    let mut i = 0;
-    while i < 256 {
-        words[i / 32][i % 32] = (i / 32 * 2 + i % 2) as u8;
-        i += 1;
+/// Sums of the products of a run's four groups: of their first halves in order, then of their last. Of the products of
+/// six-bit levels four fit in 16 bits.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn sums_of_run(levels: [__m256i; 4], x: &[[i8; GROUP]; 4]) -> __m256i {
+    let mut narrow = [_mm256_setzero_si256(); 4];
+    for (narrow, (levels, x)) in narrow.iter_mut().zip(levels.into_iter().zip(x)) {
+        *narrow = _mm256_maddubs_epi16(levels, load_signed(x));
     }
-    words
-};
+    let [a, b, c, d] = narrow;
+    let two = |a, b| {
+        let sums = _mm256_add_epi16(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+        _mm256_madd_epi16(sums, _mm256_set1_epi16(1))
+    };
+    let (ab, cd) = (two(a, b), two(c, d));
+    _mm256_add_epi32(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd))
+}
 
-/// [`crate::Kernels::thin_rounded`] for one token. Scales are bytes times a float of their block, so they multiply pairs
-/// of products where these are added, and a group is left with one float.
+/// Of four pairs the first floats, then the last.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn apart(pairs: &[[f32; 2]; 4]) -> __m256 {
+    let pairs = load(pairs.as_flattened().first_chunk().expect("eight floats"));
+    _mm256_permutevar8x32_ps(pairs, _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7))
+}
+
+/// [`crate::Kernels::thin_rounded`] for one token. The sums of sixteen levels' products, which share a scale, are brought
+/// into the lanes of a vector before they are scaled.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(crate) fn one_token(y: &mut [f32], x: &Rounded<'_>, w: &[u8]) {
-    let (inputs, units) = (x.levels.as_chunks::<8>().0, x.units.as_chunks().0);
-    let halves = x.halves.as_chunks::<8>().0;
-    // A compiler that knows them makes two instructions of each use.
-    let words = std::hint::black_box(&WORDS);
-    let rows = w.as_chunks::<BYTES>().0.chunks_exact(inputs.len());
+    let runs = x.levels.as_chunks::<4>().0.as_chunks::<2>().0;
+    let units = x.units.as_chunks::<4>().0.as_chunks::<2>().0;
+    let halves = x.halves.as_chunks::<4>().0.as_chunks::<2>().0;
+    let order = _mm_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15);
+    let rows = w.as_chunks::<BYTES>().0.chunks_exact(runs.len());
     for (y, row) in y.iter_mut().zip(rows) {
-        let mut totals = [_mm256_setzero_ps(); 4];
-        let mut mins = [_mm256_setzero_ps(); 2];
-        let x = inputs.iter().zip(units).zip(halves);
+        let mut total = _mm256_setzero_ps();
+        let x = runs.iter().zip(units).zip(halves);
         for (block, ((x, units), halves)) in row.iter().zip(x) {
             ask_once(block);
             let fields = Block::of(block);
-            let d = _mm256_set1_ps(half(fields.d));
-            let scales = load_16(fields.scales);
-            let down = _mm256_mul_ps(d, _mm256_set1_ps(-32.0));
-            let eights = [scales, _mm_unpackhi_epi64(scales, scales)];
-            let sums = halves.as_flattened().as_chunks().0;
-            for ((min, eight), sums) in mins.iter_mut().zip(eights).zip(sums) {
+            let scales = _mm_shuffle_epi8(load_16(fields.scales), order);
+            let scales = [scales, _mm_unpackhi_epi64(scales, scales)];
+            let mut part = _mm256_setzero_ps();
+            for (run, eight) in scales.into_iter().enumerate() {
                 let scale = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(eight));
-                *min = _mm256_fmadd_ps(_mm256_mul_ps(down, scale), load(sums), *min);
+                let sums = _mm256_cvtepi32_ps(sums_of_run(raised(block, run), &x[run]));
+                let raise = _mm256_mul_ps(_mm256_set1_ps(-32.0), apart(&halves[run]));
+                let own = _mm256_fmadd_ps(sums, load_twice(&units[run]), raise);
+                part = _mm256_fmadd_ps(scale, own, part);
             }
-            // Scales of groups' first halves in one half of the vector, of their last in the other.
-            let apart = _mm_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15);
-            let wide = _mm256_cvtepi8_epi16(_mm_shuffle_epi8(scales, apart));
-            let worth = spread_eight(_mm256_mul_ps(d, load(units)));
-            for run in 0..2 {
-                let levels = raised(block, run);
-                for (k, (total, levels)) in totals.iter_mut().zip(levels).enumerate() {
-                    let g = 4 * run + k;
-                    let scale = _mm256_shuffle_epi8(wide, load_32(&words[g]));
-                    let pairs = _mm256_maddubs_epi16(levels, load_signed(&x[g]));
-                    let part = _mm256_cvtepi32_ps(_mm256_madd_epi16(pairs, scale));
-                    *total = _mm256_fmadd_ps(worth[g], part, *total);
-                }
-            }
+            total = _mm256_fmadd_ps(_mm256_set1_ps(half(fields.d)), part, total);
         }
-        let [a, b, c, d] = totals;
-        let total = _mm256_add_ps(_mm256_add_ps(a, b), _mm256_add_ps(c, d));
-        let [e, f] = mins;
-        *y = sum(_mm256_add_ps(total, _mm256_add_ps(e, f)));
+        *y = sum(total);
     }
 }
 

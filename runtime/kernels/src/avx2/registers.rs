@@ -90,6 +90,15 @@ pub(super) fn load(floats: &[f32; 8]) -> __m256 {
     unsafe { _mm256_loadu_ps(floats.as_ptr()) }
 }
 
+/// Four floats, twice.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn load_twice(floats: &[f32; 4]) -> __m256 {
+    // SAFETY: `floats` is 16 readable bytes and the load has no alignment need.
+    let four = unsafe { _mm_loadu_ps(floats.as_ptr()) };
+    _mm256_set_m128(four, four)
+}
+
 /// Writes eight floats.
 #[inline]
 #[target_feature(enable = "avx2")]
@@ -104,6 +113,14 @@ pub(super) fn store(floats: &mut [f32; 8], v: __m256) {
 pub(super) fn half(bytes: &[u8; 2]) -> f32 {
     let bits = _mm_cvtsi32_si128(u16::from_le_bytes(*bytes) as i32);
     _mm_cvtss_f32(_mm_cvtph_ps(bits))
+}
+
+/// The values of two F16 fields, each eight times.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+pub(super) fn two_halves(bytes: &[u8; 4]) -> [__m256; 2] {
+    let both = _mm256_cvtph_ps(_mm_set1_epi32(i32::from_le_bytes(*bytes)));
+    [_mm256_moveldup_ps(both), _mm256_movehdup_ps(both)]
 }
 
 /// The values of the F16 fields at `AT` of eight blocks. They are put together as numbers, for which there are
@@ -258,6 +275,15 @@ pub(super) fn sum_each([a, b, c, d, e, f, g, h]: [__m256; 8]) -> __m256 {
     )
 }
 
+/// Lane `i` is the sum of the first half of vector `i`, and lane `i + 4` that of its last half.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(crate) fn sum_halves([a, b, c, d]: [__m256i; 4]) -> __m256i {
+    let two = |a, b| _mm256_add_epi32(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+    let (ab, cd) = (two(a, b), two(c, d));
+    _mm256_add_epi32(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd))
+}
+
 /// The largest of eight floats.
 #[inline]
 #[target_feature(enable = "avx2")]
@@ -290,13 +316,22 @@ pub(super) fn dot(levels: __m256i, x: __m256i) -> __m256i {
     _mm256_madd_epi16(_mm256_maddubs_epi16(levels, x), _mm256_set1_epi16(1))
 }
 
-/// The sum of two [`dot`]s of nibbles, which fits in 16 bits before it is widened.
+/// Of the vectors of [`nibbles_of_runs`] and [`in_halves`] the sum of each group's products, in order. Sixteen products of
+/// nibbles fit in 16 bits, so they are added before they are widened.
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(super) fn dot_of_nibbles(levels: [__m256i; 2], x: [__m256i; 2]) -> __m256i {
-    let lower = _mm256_maddubs_epi16(levels[0], x[0]);
-    let upper = _mm256_maddubs_epi16(levels[1], x[1]);
-    _mm256_madd_epi16(_mm256_add_epi16(lower, upper), _mm256_set1_epi16(1))
+pub(super) fn dots_of_eight(levels: [[__m256i; 2]; 4], x: [[__m256i; 2]; 4]) -> __m256i {
+    let mut narrow = [_mm256_setzero_si256(); 4];
+    for (narrow, (levels, x)) in narrow.iter_mut().zip(levels.iter().zip(x)) {
+        let lower = _mm256_maddubs_epi16(levels[0], x[0]);
+        let upper = _mm256_maddubs_epi16(levels[1], x[1]);
+        *narrow = _mm256_add_epi16(lower, upper);
+    }
+    let [a, b, c, d] = narrow;
+    let two = |a, b| _mm256_add_epi16(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+    let (ab, cd) = (two(a, b), two(c, d));
+    let (low, high) = (_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd));
+    _mm256_madd_epi16(_mm256_add_epi16(low, high), _mm256_set1_epi16(1))
 }
 
 /// A byte of ones for each set bit of `bits`, in order.

@@ -34,7 +34,7 @@ pub(crate) static KERNELS: RoundedKernels = RoundedKernels {
     round_finely: Some(super::words::round_finely),
     fill,
     multiply,
-    thin: super::thin_in_steps,
+    thin: super::thin_rounded,
 };
 
 /// See [`crate::Kernels::round`].

@@ -3,7 +3,7 @@
 
 use core::arch::x86_64::*;
 
-use super::registers::{spread_pair, spread_quad};
+use super::registers::{spread_pair, spread_quad, sum_halves};
 use super::rounded::{ROWS, add_scaled, fill_bytes, halves_of, prefetch, round, vectors, write};
 use crate::QuantType;
 use crate::product::MatMut;
@@ -27,11 +27,15 @@ pub(super) fn dot(levels: __m256i, x: __m256i) -> __m256i {
     _mm256_dpbusd_avx_epi32(_mm256_setzero_si256(), levels, x)
 }
 
-/// The sum of two [`dot`]s.
+/// The sum of each group's products, as in [`crate::avx2::registers`].
 #[inline]
 #[target_feature(enable = "avx2,avxvnni")]
-pub(super) fn dot_of_nibbles(levels: [__m256i; 2], x: [__m256i; 2]) -> __m256i {
-    _mm256_dpbusd_avx_epi32(dot(levels[0], x[0]), levels[1], x[1])
+pub(super) fn dots_of_eight(levels: [[__m256i; 2]; 4], x: [[__m256i; 2]; 4]) -> __m256i {
+    let mut dots = [_mm256_setzero_si256(); 4];
+    for (dots, (levels, x)) in dots.iter_mut().zip(levels.iter().zip(x)) {
+        *dots = _mm256_dpbusd_avx_epi32(dot(levels[0], x[0]), levels[1], x[1]);
+    }
+    sum_halves(dots)
 }
 
 /// See [`RoundedKernels::fill`].

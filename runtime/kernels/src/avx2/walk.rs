@@ -186,10 +186,10 @@ macro_rules! thin {
             use $crate::avx2::prefetch::ask_once;
             use $crate::avx2::registers::{
                 halves, in_halves, load, load_signed, nibbles_of_runs, nibbles_of_two,
-                one_or_two, spread_eight, spread_in_halves, sum,
+                one_or_two, spread_eight, sum,
             };
-            use $crate::rounded::{GROUP, Rounded};
-            use $($room)*::{dot, dot_of_nibbles};
+            use $crate::rounded::{GROUP, Lines, Rounded};
+            use $($room)*::{dot, dots_of_eight};
             const GROUPS: usize = LEN / GROUP;
             const SUBS: usize = LEN / SUB;
             const SIGNED: bool = FORM.bits == 8;
@@ -225,7 +225,7 @@ macro_rules! thin {
             /// Blocks with eight groups.
             const EIGHT: usize = if GROUPS == 1 { 8 } else { 1 };
 
-            /// The scales of eight groups, and what is added to their weights.
+            /// The scales of eight groups, and what is added to their weights, or subtracted if one block has them all.
             #[inline]
             #[target_feature(enable = $features)]
             fn scales_of_eight(blocks: &[[u8; BYTES]; EIGHT]) -> [__m256; 2] {
@@ -236,7 +236,7 @@ macro_rules! thin {
                 let scales = scales(&blocks[0]);
                 let eight = |values: &[f32]| *values.first_chunk::<8>().expect("eight groups");
                 let (scale, min) = (eight(&scales.scale), eight(&scales.min));
-                [load(&scale), _mm256_sub_ps(_mm256_setzero_ps(), load(&min))]
+                [load(&scale), load(&min)]
             }
 
             /// The nibbles of groups `i` and `i + 4` of eight, their first halves and their last.
@@ -258,7 +258,7 @@ macro_rules! thin {
                 let units = x.units.as_chunks::<8>().0;
                 let sums = x.sums.as_chunks::<8>().0;
                 let rows = w.as_chunks::<BYTES>().0.chunks_exact(x.levels.len() / GROUPS);
-                let mut ordered = [[[[0; GROUP]; 2]; 4]; EIGHTS];
+                let mut ordered = Lines([[[[0; GROUP]; 2]; 4]; EIGHTS]);
                 for from in (0..levels.len()).step_by(EIGHTS) {
                     let piece = from..levels.len().min(from + EIGHTS);
                     for (out, levels) in ordered.iter_mut().zip(&levels[piece.clone()]) {
@@ -268,22 +268,25 @@ macro_rules! thin {
                     for (y, row) in y.iter_mut().zip(rows.clone()) {
                         let eights = &row.as_chunks::<EIGHT>().0[piece.clone()];
                         let x = ordered.iter().zip(units).zip(sums);
-                        let mut totals = [_mm256_setzero_ps(); 4];
+                        let mut total = _mm256_setzero_ps();
                         let mut mins = _mm256_setzero_ps();
                         for (blocks, ((x, units), sums)) in eights.iter().zip(x) {
                             ask_once(blocks.as_flattened());
                             let [scale, min] = scales_of_eight(blocks);
-                            mins = _mm256_fmadd_ps(min, load(sums), mins);
-                            let scales = spread_in_halves(_mm256_mul_ps(scale, load(units)));
-                            for (i, total) in totals.iter_mut().enumerate() {
-                                let levels = nibbles_of(blocks, i);
-                                let x = [load_signed(&x[i][0]), load_signed(&x[i][1])];
-                                let part = _mm256_cvtepi32_ps(dot_of_nibbles(levels, x));
-                                *total = _mm256_fmadd_ps(scales[i], part, *total);
+                            mins = match EIGHT {
+                                1 => _mm256_fnmadd_ps(min, load(sums), mins),
+                                _ => _mm256_fmadd_ps(min, load(sums), mins),
+                            };
+                            let mut levels = [[_mm256_setzero_si256(); 2]; 4];
+                            let mut halves = levels;
+                            for (i, levels) in levels.iter_mut().enumerate() {
+                                *levels = nibbles_of(blocks, i);
+                                halves[i] = [load_signed(&x[i][0]), load_signed(&x[i][1])];
                             }
+                            let dots = _mm256_cvtepi32_ps(dots_of_eight(levels, halves));
+                            let scale = _mm256_mul_ps(scale, load(units));
+                            total = _mm256_fmadd_ps(scale, dots, total);
                         }
-                        let [a, b, c, d] = totals;
-                        let total = _mm256_add_ps(_mm256_add_ps(a, b), _mm256_add_ps(c, d));
                         let total = sum(_mm256_add_ps(total, mins));
                         *y = if from > 0 { *y + total } else { total };
                     }

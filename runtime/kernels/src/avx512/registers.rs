@@ -3,6 +3,8 @@
 
 use core::arch::x86_64::*;
 
+use crate::avx2::registers::sum_halves;
+
 /// Sixty-four bytes.
 #[inline]
 #[target_feature(enable = "avx512f")]
@@ -89,11 +91,15 @@ pub(crate) fn dot(levels: __m256i, x: __m256i) -> __m256i {
     _mm256_dpbusd_epi32(_mm256_setzero_si256(), levels, x)
 }
 
-/// The sum of two [`dot`]s.
+/// The sum of each group's products, as in [`crate::avx2::registers`].
 #[inline]
 #[target_feature(enable = "avx512f,avx512vl,avx512vnni")]
-pub(crate) fn dot_of_nibbles(levels: [__m256i; 2], x: [__m256i; 2]) -> __m256i {
-    _mm256_dpbusd_epi32(dot(levels[0], x[0]), levels[1], x[1])
+pub(crate) fn dots_of_eight(levels: [[__m256i; 2]; 4], x: [[__m256i; 2]; 4]) -> __m256i {
+    let mut dots = [_mm256_setzero_si256(); 4];
+    for (dots, (levels, x)) in dots.iter_mut().zip(levels.iter().zip(x)) {
+        *dots = _mm256_dpbusd_epi32(dot(levels[0], x[0]), levels[1], x[1]);
+    }
+    sum_halves(dots)
 }
 
 /// The value of an F16 field.
