@@ -76,7 +76,9 @@ fn run(model: &Model, shape: &Shape, ty: &str, tokens: usize, threads: usize, li
     let read = gguf
         .filter(|t| t.name != "token_embd.weight")
         .map(|t| t.bytes);
-    let bytes = read.sum::<usize>() as f64;
+    let kv_width = shape.width / shape.heads * shape.kv_heads;
+    let keys_and_values = 2 * shape.layers * tokens * kv_width * size_of::<f32>();
+    let bytes = (read.sum::<usize>() + keys_and_values) as f64;
     let name = format!("{} {ty}, generation after {tokens}", shape.name);
     let note = format!("{:.1} tokens/s", 1.0 / each.median.as_secs_f64());
     print_row(&name, each, Work::Bytes(bytes), threads, limits, &note);
