@@ -29,11 +29,9 @@ pub(crate) fn scores(
         let count = ROWS.min(k.rows() - first);
         for kv_head in 0..shape.kv_heads {
             let rows = rows(k, first, kv_head * d, d);
-            for i in 0..group {
-                let h = kv_head * group + i;
-                ask_for_some(k, first + ahead, kv_head * d, d, (i, group));
-                let dots = _mm256_mul_ps(scale, dots(&q[h * d..][..d], &rows));
+            let mut write = |h: usize, dots| {
                 let scores = &mut scores[h * stride + first..][..count];
+                let dots = _mm256_mul_ps(scale, dots);
                 match scores.first_chunk_mut() {
                     Some(scores) => store(scores, dots),
                     None => {
@@ -42,6 +40,19 @@ pub(crate) fn scores(
                         scores.copy_from_slice(&all[..count]);
                     }
                 }
+            };
+            for i in (0..group).step_by(2) {
+                let h = kv_head * group + i;
+                ask_for_some(k, first + ahead, kv_head * d, d, (i, group));
+                let one = &q[h * d..][..d];
+                if i + 1 == group {
+                    write(h, dots(one, &rows));
+                    break;
+                }
+                ask_for_some(k, first + ahead, kv_head * d, d, (i + 1, group));
+                let [one, other] = dots_of_two([one, &q[(h + 1) * d..][..d]], &rows);
+                write(h, one);
+                write(h + 1, other);
             }
         }
     }
@@ -62,12 +73,21 @@ pub(crate) fn add_values(
         let count = ROWS.min(v.rows() - first);
         for kv_head in 0..shape.kv_heads {
             let rows = rows(v, first, kv_head * d, d);
-            for i in 0..group {
-                let h = kv_head * group + i;
-                ask_for_some(v, first + ahead, kv_head * d, d, (i, group));
+            let weights = |h: usize| {
                 let mut all = [0.0; ROWS];
                 all[..count].copy_from_slice(&p[h * stride + first..][..count]);
-                add_rows(&mut out[h * d..][..d], load(&all), &rows);
+                all
+            };
+            for i in (0..group).step_by(2) {
+                let h = kv_head * group + i;
+                ask_for_some(v, first + ahead, kv_head * d, d, (i, group));
+                if i + 1 == group {
+                    add_rows(&mut out[h * d..][..d], &weights(h), &rows);
+                    break;
+                }
+                ask_for_some(v, first + ahead, kv_head * d, d, (i + 1, group));
+                let both = out[h * d..][..2 * d].split_at_mut(d);
+                add_rows_to_two(both.into(), [&weights(h), &weights(h + 1)], &rows);
             }
         }
     }
@@ -94,24 +114,85 @@ fn dots(q: &[f32], rows: &Rows<'_>) -> __m256 {
     sum_each(sums)
 }
 
-/// Adds each row times its lane of `p`.
+/// [`dots`] of two queries, which share what is loaded.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-fn add_rows(out: &mut [f32], p: __m256, rows: &Rows<'_>) {
-    let (out, p) = (out.as_chunks_mut().0, spread_eight(p));
+fn dots_of_two([one, other]: [&[f32]; 2], rows: &Rows<'_>) -> [__m256; 2] {
+    let (one, other) = (one.as_chunks().0, other.as_chunks().0);
+    let [a, b, c, d, e, f, g, h] = of_length(rows, one.len());
+    let mut both = [_mm256_setzero_ps(); 2];
+    for (both, [a, b, c, d]) in both.iter_mut().zip([[a, b, c, d], [e, f, g, h]]) {
+        let mut sums = [_mm256_setzero_ps(); 8];
+        for (i, (one, other)) in one.iter().zip(other).enumerate() {
+            let (one, other) = (load(one), load(other));
+            let rows = [load(&a[i]), load(&b[i]), load(&c[i]), load(&d[i])];
+            for k in 0..4 {
+                sums[k] = _mm256_fmadd_ps(one, rows[k], sums[k]);
+                sums[4 + k] = _mm256_fmadd_ps(other, rows[k], sums[4 + k]);
+            }
+        }
+        *both = sum_each(sums);
+    }
+    let [first, last] = both;
+    [
+        _mm256_permute2f128_ps::<0x20>(first, last),
+        _mm256_permute2f128_ps::<0x31>(first, last),
+    ]
+}
+
+/// Adds each row times its number in `p`.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn add_rows(out: &mut [f32], p: &[f32; ROWS], rows: &Rows<'_>) {
+    let (out, p) = (out.as_chunks_mut().0, spread_eight(load(p)));
     let [a, b, c, d, e, f, g, h] = of_length(rows, out.len());
     for (i, out) in out.iter_mut().enumerate() {
-        // Two sums, so that fewer steps wait for each other.
-        let sum = _mm256_fmadd_ps(p[0], load(&a[i]), load(out));
-        let more = _mm256_mul_ps(p[1], load(&b[i]));
-        let sum = _mm256_fmadd_ps(p[2], load(&c[i]), sum);
-        let more = _mm256_fmadd_ps(p[3], load(&d[i]), more);
-        let sum = _mm256_fmadd_ps(p[4], load(&e[i]), sum);
-        let more = _mm256_fmadd_ps(p[5], load(&f[i]), more);
-        let sum = _mm256_fmadd_ps(p[6], load(&g[i]), sum);
-        let more = _mm256_fmadd_ps(p[7], load(&h[i]), more);
-        store(out, _mm256_add_ps(sum, more));
+        let four = [load(&a[i]), load(&b[i]), load(&c[i]), load(&d[i])];
+        let sum = add_four(load(out), &[p[0], p[1], p[2], p[3]], &four);
+        let four = [load(&e[i]), load(&f[i]), load(&g[i]), load(&h[i])];
+        store(out, add_four(sum, &[p[4], p[5], p[6], p[7]], &four));
     }
+}
+
+/// [`add_rows`] for two queries, which share what is loaded.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn add_rows_to_two([one, other]: [&mut [f32]; 2], p: [&[f32; ROWS]; 2], rows: &Rows<'_>) {
+    let (one, other) = (one.as_chunks_mut().0, other.as_chunks_mut().0);
+    let [a, b, c, d, e, f, g, h] = of_length(rows, one.len());
+    for (half, [a, b, c, d]) in [[a, b, c, d], [e, f, g, h]].into_iter().enumerate() {
+        let [p, q] = p.map(|p| p.as_chunks::<4>().0[half]);
+        let (p, q) = (each(&p), each(&q));
+        for (i, (one, other)) in one.iter_mut().zip(&mut *other).enumerate() {
+            let four = [load(&a[i]), load(&b[i]), load(&c[i]), load(&d[i])];
+            store(one, add_four(load(one), &p, &four));
+            store(other, add_four(load(other), &q, &four));
+        }
+    }
+}
+
+/// Four numbers, each eight times.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn each(numbers: &[f32; 4]) -> [__m256; 4] {
+    let [a, b, c, d] = *numbers;
+    [
+        _mm256_set1_ps(a),
+        _mm256_set1_ps(b),
+        _mm256_set1_ps(c),
+        _mm256_set1_ps(d),
+    ]
+}
+
+/// Adds four vectors times four others, in two sums, so that fewer steps wait for each other.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn add_four(sum: __m256, p: &[__m256; 4], four: &[__m256; 4]) -> __m256 {
+    let sum = _mm256_fmadd_ps(p[0], four[0], sum);
+    let more = _mm256_mul_ps(p[1], four[1]);
+    let sum = _mm256_fmadd_ps(p[2], four[2], sum);
+    let more = _mm256_fmadd_ps(p[3], four[3], more);
+    _mm256_add_ps(sum, more)
 }
 
 /// Columns of the rows from `first` on; the last row stands for those that are missing.
