@@ -102,9 +102,12 @@ fn tiles_agree_with_the_reference() {
 /// A session that goes back runs its last token again, alone, and says what it said before.
 #[test]
 fn a_few_tokens_have_the_bits_of_each_alone() {
-    for (heads, kv_heads, d, tokens, positions) in
-        [(4, 4, 12, 5, 150), (16, 2, 8, 2, 70), (3, 3, 5, 16, 300)]
-    {
+    for (heads, kv_heads, d, tokens, positions) in [
+        (4, 4, 12, 5, 150),
+        (16, 2, 8, 2, 70),
+        (3, 3, 5, 16, 300),
+        (3, 3, 16, 3, 150),
+    ] {
         let shape = AttentionShape {
             heads,
             kv_heads,
