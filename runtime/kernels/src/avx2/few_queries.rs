@@ -145,12 +145,15 @@ fn dots_of_two([one, other]: [&[f32]; 2], rows: &Rows<'_>) -> [__m256; 2] {
 #[target_feature(enable = "avx2,fma")]
 fn add_rows(out: &mut [f32], p: &[f32; ROWS], rows: &Rows<'_>) {
     let (out, p) = (out.as_chunks_mut().0, spread_eight(load(p)));
+    let [first, last] = p.as_chunks().0 else {
+        unreachable!("twice four rows")
+    };
     let [a, b, c, d, e, f, g, h] = of_length(rows, out.len());
     for (i, out) in out.iter_mut().enumerate() {
         let four = [load(&a[i]), load(&b[i]), load(&c[i]), load(&d[i])];
-        let sum = add_four(load(out), &[p[0], p[1], p[2], p[3]], &four);
+        let sum = add_four(load(out), first, &four);
         let four = [load(&e[i]), load(&f[i]), load(&g[i]), load(&h[i])];
-        store(out, add_four(sum, &[p[4], p[5], p[6], p[7]], &four));
+        store(out, add_four(sum, last, &four));
     }
 }
 

@@ -278,12 +278,12 @@ macro_rules! thin {
                                 _ => _mm256_fmadd_ps(min, load(sums), mins),
                             };
                             let mut levels = [[_mm256_setzero_si256(); 2]; 4];
-                            let mut halves = levels;
+                            let mut factors = levels;
                             for (i, levels) in levels.iter_mut().enumerate() {
                                 *levels = nibbles_of(blocks, i);
-                                halves[i] = [load_signed(&x[i][0]), load_signed(&x[i][1])];
+                                factors[i] = [load_signed(&x[i][0]), load_signed(&x[i][1])];
                             }
-                            let dots = _mm256_cvtepi32_ps(dots_of_eight(levels, halves));
+                            let dots = _mm256_cvtepi32_ps(dots_of_eight(levels, factors));
                             let scale = _mm256_mul_ps(scale, load(units));
                             total = _mm256_fmadd_ps(scale, dots, total);
                         }
