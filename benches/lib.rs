@@ -8,6 +8,7 @@ pub mod limits;
 pub mod random_adapter;
 pub mod random_model;
 pub mod random_vision;
+pub mod turns;
 
 use std::time::{Duration, Instant};
 

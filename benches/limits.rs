@@ -24,8 +24,8 @@ impl Limits {
     /// Measures with one thread and with `threads`, for about two seconds.
     pub fn measure(threads: usize) -> Self {
         let arithmetic = |threads| fastest(threads, |_| multiply_add(2_000_000));
-        let buffer = Self::buffer();
-        let reading = |threads| Self::read_gbs_now(threads, &buffer);
+        let buffer = vec![1; 1 << 28]; // far more than any cache holds
+        let reading = |threads| fastest(threads, |i| read(share(&buffer, i, threads)));
         Self {
             threads,
             gflops: [arithmetic(1), arithmetic(threads)],
@@ -33,16 +33,13 @@ impl Limits {
         }
     }
 
-    /// 256 MiB to read, far more than any cache holds.
-    pub fn buffer() -> Vec<f32> {
-        vec![1.0; 1 << 26]
-    }
-
-    /// 10^9 bytes per second that `threads` threads read of such a [`Self::buffer`] at this moment: a shared machine has
-    /// twice as much for minutes or for seconds.
-    pub fn read_gbs_now(threads: usize, buffer: &[f32]) -> f64 {
-        let share = buffer.len() / threads;
-        fastest(threads, |i| read(&buffer[i * share..][..share]))
+    /// 10^9 bytes per second that `threads` threads read of `parts` at this moment, each of them its share of every part: a
+    /// shared machine has twice as much for minutes or for seconds, and pages of a file may be larger than those of a buffer.
+    pub fn read_gbs_now(threads: usize, parts: &[&[u8]]) -> f64 {
+        once(threads, &|i| {
+            let shares = parts.iter().map(|part| share(part, i, threads));
+            shares.map(read).sum()
+        })
     }
 
     /// 10^9 floating-point operations per second of `threads` threads at this moment: the clock of a machine that is
@@ -149,43 +146,50 @@ fn chains<V: Copy>(rounds: usize, mut chains: [V; 12], step: impl Fn(V) -> V) ->
     (2 * size_of_val(&chains) / size_of::<f32>() * rounds) as f64
 }
 
-/// Adds the numbers up; returns the bytes read.
-fn read(numbers: &[f32]) -> f64 {
+/// What thread `i` of `threads` reads of a part.
+fn share(part: &[u8], i: usize, threads: usize) -> &[u8] {
+    let each = part.len() / threads;
+    &part[i * each..][..each]
+}
+
+/// Adds the bytes up as numbers of eight; returns how many were read.
+fn read(bytes: &[u8]) -> f64 {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") {
         // SAFETY: the processor has the instruction set.
-        return unsafe { read_avx2(numbers) };
+        return unsafe { read_avx2(bytes) };
     }
-    sum(numbers)
+    sum(bytes)
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-fn read_avx2(numbers: &[f32]) -> f64 {
-    sum(numbers)
+fn read_avx2(bytes: &[u8]) -> f64 {
+    sum(bytes)
 }
 
 /// Brings what lies a page ahead closer: the processor's own prefetching ends with every page.
 #[inline(always)]
-fn ask_ahead(numbers: &[f32; 64]) {
+fn ask_ahead(bytes: &[u8; 256]) {
     #[cfg(target_arch = "x86_64")]
-    for line in numbers.chunks(16) {
-        let place = line.as_ptr().wrapping_add(1024);
+    for line in bytes.chunks(64) {
+        let place = line.as_ptr().wrapping_add(4096);
         // SAFETY: every x86-64 has SSE; a prefetch of any address is harmless.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(place.cast()) };
     }
-    let _ = numbers;
+    let _ = bytes;
 }
 
 #[inline(always)]
-fn sum(numbers: &[f32]) -> f64 {
-    let mut lanes = [0.0_f32; 64];
-    for numbers in numbers.as_chunks::<64>().0 {
-        ask_ahead(numbers);
-        for (lane, &n) in lanes.iter_mut().zip(numbers) {
-            *lane += n;
+fn sum(bytes: &[u8]) -> f64 {
+    let mut lanes = [0_u64; 32];
+    let steps = bytes.as_chunks::<256>().0;
+    for step in steps {
+        ask_ahead(step);
+        for (lane, number) in lanes.iter_mut().zip(step.as_chunks().0) {
+            *lane = lane.wrapping_add(u64::from_le_bytes(*number));
         }
     }
     black_box(lanes);
-    size_of_val(numbers) as f64
+    size_of_val(steps) as f64
 }

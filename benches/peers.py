@@ -1,4 +1,4 @@
-"""graft beside its peers: the same files, the same threads, alternating runs, medians of ratios.
+"""graft beside its peers: the same files, the same threads, turns within seconds of each other, medians of ratios.
 
     cargo build --release -p graft-benches
     python3 benches/peers.py install                           # the peers, outside the tree; a quarter of an hour
@@ -7,17 +7,18 @@
     python3 benches/peers.py learn --shape 160m --type Q4_0    # beside PyTorch and PEFT
     python3 benches/peers.py see --type F16                    # beside PyTorch, or --peer llama.cpp
 
-GRAFT_CPU=avx2 keeps graft and PyTorch to AVX2; llama.cpp is built with nothing newer. Every run is a process of its
-own, so that no peer leaves threads or memory behind. "Of limit" is the share of what the machine does at most, measured
-by graft's program just before, around every update and some tokens: multiply-adds of floats, which integers may exceed,
+GRAFT_CPU=avx2 keeps graft and PyTorch to AVX2; llama.cpp is built with nothing newer. In a round each side is a new
+process; while one takes its turn the other waits. A turn is a prompt, eight tokens after it, an update or an image, and a
+machine with neighbours is the same for two turns that follow each other, not for two runs. "Of limit" is the share of
+what graft's program finds the machine to do right before and after its turn: multiply-adds of floats, which integers may exceed,
 or reading, where tokens are generated. An idle machine, please.
 """
 
 import argparse
 import ctypes
 import json
+import math
 import os
-import re
 import resource
 import statistics
 import subprocess
@@ -32,6 +33,9 @@ SHAPES = {
 }
 BINARIES = os.path.join(os.path.dirname(__file__), "..", "target", "release")
 LLAMA_CPP = "llama-cpp-python==0.3.36"
+# Turns of each kind in a round: no fewer than, no more than, and seconds after which no other begins.
+FEWEST, MOST, ENOUGH = 3, 15, 15
+GENERATED = 8  # tokens of a turn, as in bench-model
 AVX2_ONLY = "-DGGML_NATIVE=OFF -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON -DGGML_BMI2=ON -DGGML_AVX512=OFF"
 
 
@@ -50,47 +54,75 @@ def install(folder):
     subprocess.run([*pip, "--no-cache-dir", "--no-binary", "llama-cpp-python", LLAMA_CPP], check=True, env=environment)
 
 
+class Side:
+    """A program that does one turn of a kind of work whenever it is asked, and nothing in between."""
+
+    def __init__(self, command, environment=None):
+        self.command = command
+        self.errors = tempfile.TemporaryFile("w+")
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True, env=environment
+        )
+
+    def answer(self, word):
+        """The numbers of the next line that begins with the word; libraries print other lines."""
+        for line in self.process.stdout:
+            first, *numbers = line.split() or [""]
+            if first == word:
+                return [float(number) for number in numbers]
+        self.errors.seek(0)
+        why = self.errors.read().strip().splitlines()[-1:]
+        sys.exit(f"{' '.join(self.command)} ended with {self.process.wait()}: {' '.join(why)}")
+
+    def turn(self, kind):
+        """Units per second, the share of the limit, and the peak of resident memory in MiB."""
+        time.sleep(0.02)  # threads of the other side go to sleep
+        self.process.stdin.write(f"{kind}\n")
+        self.process.stdin.flush()
+        return self.answer("turn")
+
+    def __enter__(self):
+        self.answer("ready")
+        return self
+
+    def __exit__(self, *_):
+        self.process.stdin.close()
+        self.process.wait()
+
+
 def graft(program, options, *more):
-    """Tokens per second of each row the program prints, the share of the limit of each, and its peak in MiB."""
     words = [options.folder, options.shape, options.type, options.tokens, options.threads, *more]
     if program == "bench-vision":
         words = [options.folder, options.type, options.threads]
-    command = [os.path.join(BINARIES, program), *map(str, words)]
+    command = [os.path.join(BINARIES, program), "--turns", *map(str, words)]
     if not os.path.exists(command[0]):
         sys.exit(f"{program} is not built: cargo build --release -p graft-benches")
-    ran = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    if ran.returncode != 0:
-        sys.exit(f"{' '.join(command)} ended with {ran.returncode}:\n{ran.stderr.strip()}")
-    rows = re.findall(r"([0-9]+) % \(best .*\) ([0-9.]+) tokens/s", ran.stdout)
-    shares = [share for share, _ in rows]
-    around = re.search(r"right before and after each of .* (\d+) % \(best", ran.stdout)
-    if around:
-        shares[-1] = around[1]
-    peak = float(re.search(r"peak resident memory (\d+)", ran.stdout)[1])
-    return [float(rate) for _, rate in rows], [float(share) / 100 for share in shares], peak
+    return Side(command)
 
 
 def peer(what, options, *more):
-    """The same of a peer without shares, run by this script in another process."""
-    command = [python_of(options.peers), __file__, what, json.dumps(vars(options)), *map(str, more)]
+    """This script in another process, by the interpreter that has the peers."""
+    python = python_of(options.peers)
     environment = dict(os.environ, OMP_NUM_THREADS=str(options.threads))
     if environment.get("GRAFT_CPU") == "avx2":
         environment.update(
             ATEN_CPU_CAPABILITY="avx2", MKL_ENABLE_INSTRUCTIONS="AVX2", ONEDNN_MAX_CPU_ISA="AVX2"
         )
-    ran = subprocess.run(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    )
-    if ran.returncode != 0:
-        why = ran.stderr.strip().splitlines()[-1:]
-        sys.exit(f"{what} ended with {ran.returncode}; is it installed (peers.py install)? {' '.join(why)}")
-    rates, peak = json.loads(ran.stdout.splitlines()[-1])
-    return rates, peak
+    return Side([python, __file__, what, json.dumps(vars(options)), *map(str, more)], environment)
 
 
-def answer(rates):
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps([rates, peak]))
+def take_turns(*kinds):
+    """In the peer's process: does each kind of work once, and then the one whose place a line of the input is."""
+    for work, _ in kinds:
+        work()
+    print("ready", flush=True)
+    for line in sys.stdin:
+        work, units = kinds[int(line)]
+        begun = time.perf_counter()
+        work()
+        rate = units / (time.perf_counter() - begun)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print("turn", rate, math.nan, peak, flush=True)
 
 
 def model_path(options):
@@ -103,18 +135,17 @@ def llama_cpp(options):
     llama = Llama(model_path(options), n_ctx=2048, n_batch=512, n_threads=options.threads,
                   n_threads_batch=options.threads, verbose=False)
     ids = [3 + i * 7919 % 31_000 for i in range(options.tokens)]
-    prompts = []
-    for _ in range(4):
+
+    def prompt():
         llama.reset()
-        begun = time.perf_counter()
         llama.eval(ids)
-        prompts.append(time.perf_counter() - begun)
-    each = []
-    for i in range(64):
-        begun = time.perf_counter()
-        llama.eval([ids[i % len(ids)]])
-        each.append(time.perf_counter() - begun)
-    answer([options.tokens / statistics.median(prompts[1:]), 1 / statistics.median(each)])
+
+    def generation():
+        llama.n_tokens = len(ids)  # what came later is forgotten
+        for i in range(GENERATED):
+            llama.eval([ids[i % len(ids)]])
+
+    take_turns((prompt, options.tokens), (generation, GENERATED))
 
 
 def pytorch(options, checkpointing):
@@ -139,15 +170,14 @@ def pytorch(options, checkpointing):
     learned = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(learned, lr=1e-4)
     ids = torch.tensor([[3 + i * 7919 % 31_000 for i in range(options.tokens)]])
-    times = []
-    for _ in range(4):
-        begun = time.perf_counter()
+
+    def update():
         optimizer.zero_grad()
         model(input_ids=ids, labels=ids).loss.backward()
         torch.nn.utils.clip_grad_norm_(learned, 1.0)
         optimizer.step()
-        times.append(time.perf_counter() - begun)
-    answer([options.tokens / statistics.median(times[1:])])
+
+    take_turns((update, options.tokens))
 
 
 def clip_pytorch(options):
@@ -163,13 +193,8 @@ def clip_pytorch(options):
         torch.nn.Linear(1024, 2048), torch.nn.GELU(), torch.nn.Linear(2048, 2048)
     )
     pixels = torch.rand(1, 3, 336, 336)
-    times = []
     with torch.inference_mode():
-        for _ in range(5):
-            begun = time.perf_counter()
-            projector(tower(pixels).last_hidden_state[:, 1:])
-            times.append(time.perf_counter() - begun)
-    answer([1 / statistics.median(times[1:])])
+        take_turns((lambda: projector(tower(pixels).last_hidden_state[:, 1:]), 1))
 
 
 def clip_llama_cpp(options):
@@ -196,29 +221,34 @@ def clip_llama_cpp(options):
                       for i in range(mtmd.mtmd_input_chunks_size(chunks)))
         if mtmd.mtmd_input_chunk_get_type(chunk) == mtmd.MTMD_INPUT_CHUNK_TYPE_IMAGE
     ]
-    times = []
-    for _ in range(5):
-        begun = time.perf_counter()
+
+    def image():
         assert mtmd.mtmd_encode_chunk(context, images[0]) == 0
-        times.append(time.perf_counter() - begun)
-    answer([1 / statistics.median(times[1:])])
+
+    take_turns((image, 1))
 
 
 def compare(names, ours, theirs, rounds, peer_name):
-    """Alternates the two and prints a row for each name: medians, and the median of the ratios of neighbours."""
-    runs = []
+    """Has new processes of the two take turns in each round, and prints a row for each kind of work: medians of
+    all turns, and the median of the ratios of two that follow each other."""
+    turns = [[] for _ in names]
     for number in range(rounds):
-        runs.append((ours(), theirs()))
+        with ours() as mine, theirs() as other:
+            for kind, pairs in enumerate(turns):
+                begun, before = time.monotonic(), len(pairs)
+                while len(pairs) < before + FEWEST or (
+                    len(pairs) < before + MOST and time.monotonic() < begun + ENOUGH
+                ):
+                    pairs.append((mine.turn(kind), other.turn(kind)))
         print(f"{names[0]}: round {number + 1} of {rounds}", file=sys.stderr)
-    peaks = [statistics.median(side) for side in zip(*((a[2], b[1]) for a, b in runs))]
-    for place, name in enumerate(names):
-        rates = [(a[0][place], b[0][place]) for a, b in runs]
-        mine, other = (statistics.median(side) for side in zip(*rates))
-        ratio = statistics.median(a / b for a, b in rates)
-        share = statistics.median(a[1][place] for a, _ in runs)
+    peaks = [max(pair[side][2] for pairs in turns for pair in pairs) for side in (0, 1)]
+    for name, pairs in zip(names, turns):
+        mine, other = (statistics.median(pair[side][0] for pair in pairs) for side in (0, 1))
+        ratio = statistics.median(a[0] / b[0] for a, b in pairs)
+        shares = [statistics.median(side) for side in zip(*((a[1], a[1] * b[0] / a[0]) for a, b in pairs))]
         print(
-            f"{name:<40}{mine:>9.2f}{share:>9.0%}   {peer_name:<10}{other:>9.2f}{share * other / mine:>9.0%}"
-            f"{ratio:>7.2f}x{peaks[0]:>8.0f}{peaks[1]:>7.0f}",
+            f"{name:<40}{mine:>9.2f}{shares[0]:>9.0%}   {peer_name:<10}{other:>9.2f}{shares[1]:>9.0%}"
+            f"{ratio:>7.2f}x{len(pairs):>7}{peaks[0]:>8.0f}{peaks[1]:>7.0f}",
             flush=True,
         )
 
@@ -237,7 +267,8 @@ def speak(options):
 def see(options):
     language = argparse.Namespace(**{**vars(options), "shape": "1b1", "type": "Q4_0"})
     if options.peer == "llama.cpp" and not os.path.exists(model_path(language)):
-        graft("bench-model", language)
+        with graft("bench-model", language):
+            pass
     compare(
         [f"CLIP-L/14-336 {options.type}, images/s"],
         lambda: graft("bench-vision", options),
@@ -295,7 +326,7 @@ def main():
     parser.add_argument("--type", default="Q4_K", help="Q4_K, Q4_0, Q8_0, Q6_K ...")
     parser.add_argument("--tokens", type=int, default=512)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--recompute", action="store_true", help="keep no layer's activations")
     parser.add_argument("--peer", choices=["pytorch", "llama.cpp"], default="pytorch",
                         help="whom to see beside")
@@ -303,8 +334,8 @@ def main():
     if options.work == "install":
         install(options.peers)
         return
-    print(f"threads: {options.threads}; medians of rounds: {options.rounds}")
-    print(f"{'':<40}{'graft':>9}{'of limit':>9}   {'peer':<10}{'':>9}{'of limit':>9}{'ratio':>8}{'MiB':>8}{'peer':>7}")
+    print(f"threads: {options.threads}; rounds: {options.rounds}")
+    print(f"{'':<40}{'graft':>9}{'of limit':>9}   {'peer':<10}{'':>9}{'of limit':>9}{'ratio':>8}{'turns':>7}{'MiB':>8}{'peer':>7}")
     works[options.work](options)
 
 
