@@ -12,7 +12,21 @@ pub mod turns;
 
 use std::time::{Duration, Instant};
 
+use graft_kernels::QuantType;
 use limits::Limits;
+
+/// Ends the program with a sentence about a word that whoever runs it gave, and those it might have been.
+pub fn no_such(what: &str, word: &str, known: &[String]) -> ! {
+    eprintln!("there is no {what} \"{word}\", only {}", known.join(", "));
+    std::process::exit(2)
+}
+
+/// The type that is written so; ends the program if there is none.
+pub fn quant_type(word: &str) -> QuantType {
+    let known = QuantType::ALL.iter().find(|ty| ty.name() == word);
+    let names = || QuantType::ALL.map(|ty| ty.name().to_owned());
+    *known.unwrap_or_else(|| no_such("quant type", word, &names()))
+}
 
 /// Median and least time of one call.
 #[derive(Clone, Copy, Debug)]

@@ -2,7 +2,7 @@
 
     cargo build --release -p graft-benches
     python3 benches/peers.py install                           # the peers, outside the tree; a quarter of an hour
-    python3 benches/peers.py all                               # every row of the table; 25 minutes a round
+    python3 benches/peers.py all                               # every row of the table; 20 minutes a round
     python3 benches/peers.py speak --shape 1b1 --type Q4_K     # beside llama.cpp
     python3 benches/peers.py learn --shape 160m --type Q4_0    # beside PyTorch and PEFT
     python3 benches/peers.py see --type F16                    # beside PyTorch, or --peer llama.cpp
@@ -15,6 +15,7 @@ or reading, where tokens are generated. An idle machine, please.
 """
 
 import argparse
+import contextlib
 import ctypes
 import json
 import math
@@ -57,8 +58,8 @@ def install(folder):
 class Side:
     """A program that does one turn of a kind of work whenever it is asked, and nothing in between."""
 
-    def __init__(self, command, environment=None):
-        self.command = command
+    def __init__(self, name, command, environment=None):
+        self.name = name
         self.errors = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True, env=environment
@@ -72,13 +73,14 @@ class Side:
                 return [float(number) for number in numbers]
         self.errors.seek(0)
         why = self.errors.read().strip().splitlines()[-1:]
-        sys.exit(f"{' '.join(self.command)} ended with {self.process.wait()}: {' '.join(why)}")
+        sys.exit(f"{self.name} ended with {self.process.wait()}: {' '.join(why)}")
 
     def turn(self, kind):
         """Units per second, the share of the limit, and the peak of resident memory in MiB."""
         time.sleep(0.02)  # threads of the other side go to sleep
-        self.process.stdin.write(f"{kind}\n")
-        self.process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # then the program has ended, and the answer says why
+            self.process.stdin.write(f"{kind}\n")
+            self.process.stdin.flush()
         return self.answer("turn")
 
     def __enter__(self):
@@ -86,7 +88,8 @@ class Side:
         return self
 
     def __exit__(self, *_):
-        self.process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
         self.process.wait()
 
 
@@ -97,7 +100,7 @@ def graft(program, options, *more):
     command = [os.path.join(BINARIES, program), "--turns", *map(str, words)]
     if not os.path.exists(command[0]):
         sys.exit(f"{program} is not built: cargo build --release -p graft-benches")
-    return Side(command)
+    return Side(program, command)
 
 
 def peer(what, options, *more):
@@ -108,7 +111,7 @@ def peer(what, options, *more):
         environment.update(
             ATEN_CPU_CAPABILITY="avx2", MKL_ENABLE_INSTRUCTIONS="AVX2", ONEDNN_MAX_CPU_ISA="AVX2"
         )
-    return Side([python, __file__, what, json.dumps(vars(options)), *map(str, more)], environment)
+    return Side(what, [python, __file__, what, json.dumps(vars(options)), *map(str, more)], environment)
 
 
 def take_turns(*kinds):
@@ -314,7 +317,10 @@ def main():
     }
     if len(sys.argv) > 2 and sys.argv[1] in peers:
         options = argparse.Namespace(**json.loads(sys.argv[2]))
-        peers[sys.argv[1]](options, *(word == "True" for word in sys.argv[3:]))
+        try:
+            peers[sys.argv[1]](options, *(word == "True" for word in sys.argv[3:]))
+        except ImportError as missing:
+            sys.exit(f"{missing}; peers.py install puts the peers where --peers says")
         return
     works = {"speak": speak, "learn": learn, "see": see, "all": every_row}
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

@@ -8,7 +8,7 @@ use graft::gguf::{Array, Metadata, TensorDeclaration, Value, Writer};
 use graft::model::{Model, ModelOptions};
 use graft_kernels::{QuantType, blocks};
 
-use crate::{random, random_vision};
+use crate::{no_such, quant_type, random, random_vision};
 
 /// Sizes of a LLaMA, in the letters of the house.
 #[derive(Clone, Copy, Debug)]
@@ -118,8 +118,10 @@ impl Shape {
 /// # Errors
 /// If the file cannot be written or read.
 ///
+/// A shape or type that is not there ends the program: the words come from whoever runs it.
+///
 /// # Panics
-/// If there is no such shape or type: the words come from whoever runs the benchmark.
+/// If a number of layers is none.
 pub fn open(folder: &str, shape: &str, ty: &str, threads: usize) -> Result<(Shape, Arc<Model>)> {
     open_with_vision(folder, shape, ty, threads, false)
 }
@@ -140,12 +142,12 @@ pub fn open_with_vision(
 ) -> Result<(Shape, Arc<Model>)> {
     let (name, layers) = shape.split_once(':').unwrap_or((shape, ""));
     let known = SHAPES.iter().find(|s| s.name == name);
-    let mut of = *known.expect("a shape's name");
+    let names = || SHAPES.map(|s| s.name.to_owned());
+    let mut of = *known.unwrap_or_else(|| no_such("shape", name, &names()));
     if !layers.is_empty() {
         of.layers = layers.parse().expect("a number of layers");
     }
-    let known = QuantType::ALL.iter().find(|t| t.to_string() == ty);
-    let ty = *known.expect("a quant type");
+    let ty = quant_type(ty);
     std::fs::create_dir_all(folder).expect("the folder can be made");
     let path = Path::new(folder).join(format!("{}-{ty}.gguf", shape.replace(':', "x")));
     if !path.exists() {

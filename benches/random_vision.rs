@@ -6,7 +6,7 @@ use graft::Result;
 use graft::gguf::{Array, Metadata, TensorDeclaration, Value, Writer};
 use graft_kernels::{QuantType, blocks};
 
-use crate::random;
+use crate::{quant_type, random};
 
 const WIDTH: usize = 1024;
 const FEED_FORWARD: usize = 4096;
@@ -16,14 +16,15 @@ const BLOCKS: usize = 23;
 /// The path of an mmproj file for language models of `width`, its linear maps of the named type (converters
 /// write F16); it is written to the folder unless it is there already.
 ///
+/// A type that is not there ends the program: the word comes from whoever runs it.
+///
 /// # Errors
 /// If the file cannot be written.
 ///
 /// # Panics
-/// If there is no such type: the word comes from whoever runs the benchmark.
+/// If the folder cannot be made.
 pub fn path(folder: &str, width: usize, ty: &str) -> Result<PathBuf> {
-    let known = QuantType::ALL.iter().find(|t| t.to_string() == ty);
-    let ty = *known.expect("a quant type");
+    let ty = quant_type(ty);
     let path = Path::new(folder).join(format!("mmproj-{width}-{ty}.gguf"));
     std::fs::create_dir_all(folder).expect("the folder can be made");
     if !path.exists() {
