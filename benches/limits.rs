@@ -45,7 +45,7 @@ impl Limits {
     /// 10^9 floating-point operations per second of `threads` threads at this moment: the clock of a machine that is
     /// shared changes by a fifth within seconds.
     pub fn gflops_now(threads: usize) -> f64 {
-        once(threads, &|_| multiply_add(500_000))
+        once(threads, &|_| multiply_add(20_000_000)) // about 40 ms: neighbours come and go within less
     }
 
     /// 10^9 floating-point operations per second of that many threads.
