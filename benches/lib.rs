@@ -16,7 +16,7 @@ use graft_kernels::QuantType;
 use limits::Limits;
 
 /// Ends the program with a sentence about a word that whoever runs it gave, and those it might have been.
-pub fn no_such(what: &str, word: &str, known: &[String]) -> ! {
+pub fn no_such(what: &str, word: &str, known: &[&str]) -> ! {
     eprintln!("there is no {what} \"{word}\", only {}", known.join(", "));
     std::process::exit(2)
 }
@@ -24,8 +24,7 @@ pub fn no_such(what: &str, word: &str, known: &[String]) -> ! {
 /// The type that is written so; ends the program if there is none.
 pub fn quant_type(word: &str) -> QuantType {
     let known = QuantType::ALL.iter().find(|ty| ty.name() == word);
-    let names = || QuantType::ALL.map(|ty| ty.name().to_owned());
-    *known.unwrap_or_else(|| no_such("quant type", word, &names()))
+    *known.unwrap_or_else(|| no_such("quant type", word, &QuantType::ALL.map(QuantType::name)))
 }
 
 /// Median and least time of one call.

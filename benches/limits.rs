@@ -43,9 +43,9 @@ impl Limits {
     }
 
     /// 10^9 floating-point operations per second of `threads` threads at this moment: the clock of a machine that is
-    /// shared changes by a fifth within seconds.
+    /// shared changes by a fifth within seconds. It takes about 40 ms, since neighbours come and go within less.
     pub fn gflops_now(threads: usize) -> f64 {
-        once(threads, &|_| multiply_add(20_000_000)) // about 40 ms: neighbours come and go within less
+        once(threads, &|_| multiply_add(20_000_000))
     }
 
     /// 10^9 floating-point operations per second of that many threads.

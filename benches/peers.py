@@ -310,6 +310,13 @@ def every_row(options):
             see(with_options(type=ty, peer=name))
 
 
+def positive(word):
+    number = int(word)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{word} is not at least 1")
+    return number
+
+
 def main():
     peers = {
         "llama.cpp": llama_cpp, "pytorch": pytorch,
@@ -330,9 +337,9 @@ def main():
                         help="where they are installed")
     parser.add_argument("--shape", choices=SHAPES, default="160m")
     parser.add_argument("--type", default="Q4_K", help="Q4_K, Q4_0, Q8_0, Q6_K ...")
-    parser.add_argument("--tokens", type=int, default=512)
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--tokens", type=positive, default=512)
+    parser.add_argument("--threads", type=positive, default=os.cpu_count())
+    parser.add_argument("--rounds", type=positive, default=3)
     parser.add_argument("--recompute", action="store_true", help="keep no layer's activations")
     parser.add_argument("--peer", choices=["pytorch", "llama.cpp"], default="pytorch",
                         help="whom to see beside")

@@ -115,10 +115,10 @@ impl Shape {
 /// A model of the named shape and type, written to the folder unless it is there already; 0
 /// threads are as many as the machine has cores. "7b:2" is the shape with two layers.
 ///
+/// A shape or type that is not there ends the program: the words come from whoever runs it.
+///
 /// # Errors
 /// If the file cannot be written or read.
-///
-/// A shape or type that is not there ends the program: the words come from whoever runs it.
 ///
 /// # Panics
 /// If a number of layers is none.
@@ -142,8 +142,7 @@ pub fn open_with_vision(
 ) -> Result<(Shape, Arc<Model>)> {
     let (name, layers) = shape.split_once(':').unwrap_or((shape, ""));
     let known = SHAPES.iter().find(|s| s.name == name);
-    let names = || SHAPES.map(|s| s.name.to_owned());
-    let mut of = *known.unwrap_or_else(|| no_such("shape", name, &names()));
+    let mut of = *known.unwrap_or_else(|| no_such("shape", name, &SHAPES.map(|s| s.name)));
     if !layers.is_empty() {
         of.layers = layers.parse().expect("a number of layers");
     }
