@@ -11,7 +11,7 @@ use graft::device::{DeviceChoice, DeviceOptions, TrainingRoom};
 use graft::memory::Arena;
 use graft::model::{
     ActivationPlan, Activations, AdapterView, Dropout, GradientView, LoraGradient, LoraRef,
-    LowRank, Model, RowSpan, Site,
+    LowRank, Model, RowSpan, Site, Words,
 };
 use graft_benches::random_model;
 
@@ -98,6 +98,7 @@ impl Step {
             stream_weights: false,
             inputs_in: None,
             half_inputs: false,
+            words: Words::Never,
             loss_on_device: false,
             offloaded: 0,
             host_inputs: 0,

@@ -8,8 +8,9 @@ use graft_kernels::ops::attention::AttentionShape;
 use graft_kernels::ops::dropout::Dropout;
 use graft_kernels::ops::rope::{RopeLayout, RopeOptions, RopeTable};
 use graft_kernels::product::{Mat, MatMut, product};
-use graft_kernels::rounded::{GROUP, Grain, Parts, Rounded, RoundedMut, Strip, TILE};
+use graft_kernels::rounded::{GROUP, Parts, Rounded, RoundedMut, Strip, TILE};
 use graft_kernels::tiled::{attention, linear};
+use graft_kernels::words::{MOST_COLS, WordRoom};
 use graft_kernels::{Kernels, QuantType};
 
 /// Widths of the linear layers: inputs, outputs.
@@ -74,9 +75,7 @@ fn dense_products(limits: &Limits) {
     }
 }
 
-/// A frozen linear layer at a long prompt: weights decoded a tile of rows at a time, each tile
-/// multiplied with every token.
-/// Products with activations in 8 bits, for prompts, chat turns and generation.
+/// Products with activations in 8 bits, for prompts, chat turns and generation, and beside them those in words and in floats.
 fn rounded_rows(kernels: &Kernels, limits: &Limits) {
     let (inputs, outputs) = (2048, 2048);
     let x = random(1, TOKENS * inputs);
@@ -101,7 +100,6 @@ fn rounded_rows(kernels: &Kernels, limits: &Limits) {
     let name = format!("round {TOKENS} x {inputs}");
     print_row(&name, took, bytes, 1, limits, "");
     let all = |tokens| Rounded {
-        grain: Grain::Bytes,
         levels: &levels[..tokens * inputs / GROUP],
         words: &words[..words.len() / TOKENS * tokens],
         units: &units[..tokens * inputs / GROUP],
@@ -110,31 +108,11 @@ fn rounded_rows(kernels: &Kernels, limits: &Limits) {
         parts: &parts[..tokens * inputs / GROUP],
         inputs,
     };
-    let (mut fine, mut fine_units) = (vec![[0; GROUP]; groups], vec![0.0; groups]);
-    if kernels.grain(QuantType::F16).is_some() {
-        let took = time(|| kernels.round_finely(&mut fine, &mut fine_units, &x, inputs));
-        print_row(&format!("{name}, finely"), took, bytes, 1, limits, "");
-    }
-    let all_finely = |tokens| Rounded {
-        grain: Grain::Words,
-        levels: &[],
-        words: &fine[..tokens * inputs / GROUP],
-        units: &fine_units[..tokens * inputs / GROUP],
-        sums: &[],
-        halves: &[],
-        parts: &[],
-        inputs,
-    };
     let (mut strip, mut scratch) = (Strip::default(), vec![0.0; linear::SCRATCH]);
+    let mut room = WordRoom::default();
     let mut y = vec![0.0; TOKENS * outputs];
     for ty in QuantType::ALL {
-        let Some(grain) = kernels.grain(ty) else {
-            continue;
-        };
-        let x_of = |tokens| match grain {
-            Grain::Bytes => all(tokens),
-            Grain::Words => all_finely(tokens),
-        };
+        let (rounds, words) = (kernels.rounds(ty), kernels.multiplies_words(ty));
         let w = vec![0x11; outputs * ty.row_bytes(inputs).expect("whole blocks")];
         let weight = linear::Stored {
             quant_type: ty,
@@ -143,19 +121,28 @@ fn rounded_rows(kernels: &Kernels, limits: &Limits) {
         };
         for tokens in [1, 2, 3, 4, 8, 16, 32, 64, 512] {
             let flop = Work::Flop((2 * tokens * inputs * outputs) as f64);
-            let thick = time(|| {
-                let y = MatMut::new(&mut y[..tokens * outputs], tokens, outputs);
-                kernels.linear_rounded(y, &x_of(tokens), &weight, &mut strip);
-            });
-            print_row(
-                &format!("rounded {ty} {tokens}"),
-                thick,
-                flop,
-                1,
-                limits,
-                "",
-            );
-            if tokens <= TILE && grain == Grain::Bytes {
+            if rounds {
+                let took = time(|| {
+                    let y = MatMut::new(&mut y[..tokens * outputs], tokens, outputs);
+                    kernels.linear_rounded(y, &all(tokens), &weight, &mut strip);
+                });
+                print_row(&format!("rounded {ty} {tokens}"), took, flop, 1, limits, "");
+            }
+            if words && tokens > Kernels::THIN_TOKENS {
+                let x = Mat::new(&x[..tokens * inputs], tokens, inputs);
+                let took = time(|| {
+                    let mut y = MatMut::new(&mut y[..tokens * outputs], tokens, outputs);
+                    for row in (0..outputs).step_by(MOST_COLS) {
+                        let bytes = &w[row * w.len() / outputs..];
+                        let bytes = &bytes[..MOST_COLS * w.len() / outputs];
+                        let weight = linear::Stored { bytes, ..weight };
+                        let y = y.col_range(row, MOST_COLS);
+                        kernels.linear_forward_words(y, x, &weight, &mut room);
+                    }
+                });
+                print_row(&format!("words {ty} {tokens}"), took, flop, 1, limits, "");
+            }
+            if rounds && tokens <= TILE {
                 let thin = time(|| kernels.thin_rounded(&mut y, outputs, &all(tokens), &weight));
                 print_row(
                     &format!("rounded {ty} {tokens}, thin"),
@@ -227,6 +214,7 @@ fn halves_rows(kernels: &Kernels, limits: &Limits) {
 
 type Multiply = fn(&Kernels, MatMut<'_>, Mat<'_>, &linear::Stored<'_>, &[f32], &mut [f32]);
 
+/// A frozen linear layer in training, forward and back, in words where the processor has them and in floats.
 fn linear_rows(kernels: &Kernels, limits: &Limits) {
     for ty in [
         QuantType::Q4_0,
@@ -244,6 +232,32 @@ fn linear_rows(kernels: &Kernels, limits: &Limits) {
                 inputs,
             };
             let mut scratch = vec![0.0; linear::SCRATCH];
+            let flop = Work::Flop((2 * TOKENS * inputs * outputs) as f64);
+            if kernels.multiplies_words(ty) {
+                let mut room = WordRoom::default();
+                let took = time(|| {
+                    for row in (0..outputs).step_by(MOST_COLS) {
+                        let rows = MOST_COLS.min(outputs - row);
+                        let bytes = &w[row * row_bytes..][..rows * row_bytes];
+                        let weight = linear::Stored { bytes, ..weight };
+                        let mut y = MatMut::new(&mut y, TOKENS, outputs);
+                        let (y, x) = (y.col_range(row, rows), Mat::new(&x, TOKENS, inputs));
+                        kernels.linear_forward_words(y, x, &weight, &mut room);
+                    }
+                });
+                let name = format!("words {ty} {TOKENS} x {inputs} -> {outputs}");
+                print_row(&name, took, flop, 1, limits, "");
+                let mut dx = vec![0.0; TOKENS * inputs];
+                let took = time(|| {
+                    for col in (0..inputs).step_by(MOST_COLS) {
+                        let cols = MOST_COLS.min(inputs - col);
+                        let mut dx = MatMut::new(&mut dx, TOKENS, inputs);
+                        let (dx, dy) = (dx.col_range(col, cols), Mat::new(&y, TOKENS, outputs));
+                        kernels.linear_backward_words(dx, true, dy, &weight, col, &mut room);
+                    }
+                });
+                print_row(&format!("{name}, backward"), took, flop, 1, limits, "");
+            }
             let took = time(|| {
                 for row in (0..outputs).step_by(256) {
                     let rows = 256.min(outputs - row);
@@ -254,7 +268,6 @@ fn linear_rows(kernels: &Kernels, limits: &Limits) {
                     kernels.linear_forward(y.col_range(row, rows), x, &weight, &[], &mut scratch);
                 }
             });
-            let flop = Work::Flop((2 * TOKENS * inputs * outputs) as f64);
             let name = format!("linear {ty} {TOKENS} x {inputs} -> {outputs}");
             print_row(&name, took, flop, 1, limits, "");
             let mut dx = vec![0.0; TOKENS * inputs];

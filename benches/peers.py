@@ -2,7 +2,7 @@
 
     cargo build --release -p graft-benches
     python3 benches/peers.py install                           # the peers, outside the tree; a quarter of an hour
-    python3 benches/peers.py all                               # every row of the table; 20 minutes a round
+    python3 benches/peers.py all                               # every row of the table; half an hour a round
     python3 benches/peers.py speak --shape 1b1 --type Q4_K     # beside llama.cpp
     python3 benches/peers.py learn --shape 160m --type Q4_0    # beside PyTorch and PEFT
     python3 benches/peers.py see --type F16                    # beside PyTorch, or --peer llama.cpp
@@ -283,10 +283,11 @@ def see(options):
 
 def learn(options):
     again = ", recomputed" if options.recompute else ""
-    kept = ["0"] if options.recompute else []
+    products = "" if options.products == "f32" else f", {options.products}"
+    kept = "0" if options.recompute else "all"
     compare(
-        [f"{options.shape} {options.type}, LoRA{again}, tokens/s"],
-        lambda: graft("bench-train", options, *kept),
+        [f"{options.shape} {options.type}, LoRA{again}{products}, tokens/s"],
+        lambda: graft("bench-train", options, kept, options.products),
         lambda: peer("pytorch", options, options.recompute),
         options.rounds,
         "pytorch",
@@ -304,7 +305,8 @@ def every_row(options):
     speak(with_options(shape="1b1", type="Q4_K", tokens=32))
     for shape in SHAPES:
         for recompute in [False, True]:
-            learn(with_options(shape=shape, type="Q4_K", recompute=recompute))
+            for products in ["f32", "words"]:
+                learn(with_options(shape=shape, type="Q4_K", recompute=recompute, products=products))
     for ty in ["F16", "Q8_0"]:
         for name in ["pytorch", "llama.cpp"]:
             see(with_options(type=ty, peer=name))
@@ -341,6 +343,8 @@ def main():
     parser.add_argument("--threads", type=positive, default=os.cpu_count())
     parser.add_argument("--rounds", type=positive, default=3)
     parser.add_argument("--recompute", action="store_true", help="keep no layer's activations")
+    parser.add_argument("--products", choices=["f32", "words"], default="f32",
+                        help="how graft multiplies frozen layers while it learns; the peer has f32")
     parser.add_argument("--peer", choices=["pytorch", "llama.cpp"], default="pytorch",
                         help="whom to see beside")
     options = parser.parse_args()

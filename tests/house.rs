@@ -265,6 +265,7 @@ const UNSAFE: &[&str] = &[
     "runtime/kernels/src/panel.rs",
     "runtime/kernels/src/rounded.rs",
     "runtime/kernels/src/vector/mod.rs",
+    "runtime/kernels/src/words.rs",
     // Kernels without checks of indices; a question to Vulkan; compiled kernels from a file; leave to use what
     // wgpu calls experimental.
     "runtime/gpu/src/shader.rs",

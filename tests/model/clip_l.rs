@@ -203,8 +203,10 @@ fn seen_both_ways(matrices: QuantType) -> (bool, Vec<BothWays>) {
     let (tower, projector) = (vision.tower(), vision.projector());
     let patches = tower.shape().patches();
     let rounding = projector.rounding(patches);
-    let rounds = Kernels::detect().grain(matrices).is_some();
-    assert_eq!((tower.rounds(), !rounding.is_none()), (rounds, rounds));
+    let kernels = Kernels::detect();
+    let rounds = kernels.rounds(matrices) || kernels.multiplies_words(matrices);
+    let none = [tower.rounding(), rounding].map(Widest::is_none);
+    assert_eq!(none, [!rounds; 2]);
 
     let mut plan = MemoryPlan::default();
     plan.add(Part::VisionTower, VisionWork::bytes(tower));

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use closeness::relative_error;
 use graft::gguf::Gguf;
 use graft::kv_cache::{KvCache, MadeBy};
-use graft::model::{Inference, Model, ModelOptions};
+use graft::model::{Inference, Model, ModelOptions, Words};
 use graft_kernels::{Kernels, QuantType};
 use lora::{Lora, differentiate};
 use random::{Sizes, uniform};
@@ -101,9 +101,9 @@ fn quantized_weights_are_their_decoded_values() {
         let error = relative_error(&got, &want);
         println!("forward, {tokens} tokens in pieces of {piece}: {error:.1e}");
         // Inference rounds activations to 8 bits where the processor has kernels for that.
-        let allowed = match Kernels::detect().grain(QuantType::Q4K) {
-            Some(_) => 2e-2,
-            None => 1e-5,
+        let allowed = match Kernels::detect().rounds(QuantType::Q4K) {
+            true => 2e-2,
+            false => 1e-5,
         };
         assert!(error < allowed, "{tokens} {piece}: {error:e}");
     }
@@ -127,6 +127,46 @@ fn quantized_weights_are_their_decoded_values() {
     }
 }
 
+/// Products in words of 14 bits, where the processor has them, are close to those of floats, and else the same.
+#[test]
+fn words_are_close_to_floats() {
+    let models = Models::write();
+    let model = models.open("stored", 2);
+    let rows = rows(70);
+    let mut seed = 9;
+    let dlogits: Vec<f32> = (0..70 * SIZES.vocabulary)
+        .map(|_| uniform(&mut seed))
+        .collect();
+    let [floats, words] = [Words::Never, Words::Blocks].map(|words| {
+        let lora = Lora {
+            words,
+            ..Lora::random(&model, 0.0)
+        };
+        differentiate(&model, &rows, &dlogits, &lora, 1)
+    });
+    let least = match Kernels::detect().multiplies_words(QuantType::Q4K) {
+        true => 1e-6,
+        false => 0.0,
+    };
+    let check = |what: &str, got: &[f32], want: &[f32]| {
+        let error = relative_error(got, want);
+        println!("{what}: {error:.1e}");
+        assert!((least..1e-3).contains(&error), "{what}: {error:e}");
+    };
+    check("logits", &words.logits, &floats.logits);
+    check("drows", &words.drows, &floats.drows);
+    for (i, (got, want)) in words
+        .gradients
+        .0
+        .iter()
+        .zip(&floats.gradients.0)
+        .enumerate()
+    {
+        check(&format!("da {i}"), &got.0, &want.0);
+        check(&format!("db {i}"), &got.1, &want.1);
+    }
+}
+
 #[test]
 fn thread_counts_give_the_same_bits() {
     let models = Models::write();
@@ -138,11 +178,14 @@ fn thread_counts_give_the_same_bits() {
         let dlogits: Vec<f32> = (0..70 * SIZES.vocabulary)
             .map(|_| uniform(&mut seed))
             .collect();
-        let lora = Lora::random(&model, 0.1);
-        (
-            forwards,
-            differentiate(&model, &rows(70), &dlogits, &lora, 1),
-        )
+        let learned = [Words::Never, Words::Blocks].map(|words| {
+            let lora = Lora {
+                words,
+                ..Lora::random(&model, 0.1)
+            };
+            differentiate(&model, &rows(70), &dlogits, &lora, 1)
+        });
+        (forwards, learned)
     };
     let one = run(1);
     for threads in [2, 3] {

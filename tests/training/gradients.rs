@@ -10,7 +10,7 @@ mod lora;
 
 use closeness::relative_error;
 use golden::{Golden, open};
-use graft::model::{Model, Site};
+use graft::model::{Model, Site, Words};
 use lora::{Lora, Outcome, Pairs, differentiate};
 
 const SHAPES: [&str; 2] = ["grouped_heads", "wide_heads"];
@@ -119,6 +119,7 @@ fn the_gradient_is_the_slope_of_the_loss() {
                         .collect(),
                 ),
                 dropout,
+                words: Words::Never,
             };
             let moved_rows = step(&rows, &drows);
             let logits = differentiate(&model, &moved_rows, dlogits, &moved, 1).logits;

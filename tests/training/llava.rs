@@ -19,11 +19,17 @@ use graft::model::llava::splice;
 use graft::model::{Model, ModelOptions, Site, VisionWork};
 use graft::tokenizer::{IGNORED, IMAGE};
 use graft::train::{
-    Example, FeatureCache, Features, Levers, Place, StepReport, TrainOptions, Trainer, Workload,
-    plan,
+    Example, FeatureCache, Features, Levers, Place, ProductKind, StepReport, TrainOptions, Trainer,
+    Workload, plan,
 };
 
 const MODELS: [&str; 2] = ["text", "text_quantized"];
+/// The models, and the one in blocks with products in words.
+const WAYS: [(&str, ProductKind); 3] = [
+    ("text", ProductKind::F32),
+    ("text_quantized", ProductKind::F32),
+    ("text_quantized", ProductKind::Words),
+];
 const RANK: usize = 4;
 
 /// Ids, how many of the last ids are learned, and the images: as in `make.py`.
@@ -162,6 +168,23 @@ fn loss_and_gradients_agree_with_pytorch() {
     }
 }
 
+/// In words of 14 bits, where the processor has them, gradients are off by less than is said.
+#[test]
+fn gradients_in_words_are_close_to_pytorch() {
+    let (name, options) = ("text_quantized", options(2));
+    let options = TrainOptions {
+        products: ProductKind::Words,
+        ..options
+    };
+    let (mut trainer, golden) = (trainer(name, 2, options), golden(name));
+    let report = trainer.step().unwrap().unwrap();
+    let loss = report.loss / f64::from(golden.get("loss")[0]) - 1.0;
+    println!("{name}, loss: {loss:.1e}");
+    assert!(loss.abs() < 1e-4, "{name}: {loss:e}");
+    let gradients = trainer.gradients();
+    compare(&trainer, &gradients.arrays(), &golden, "gradient", 5e-3);
+}
+
 #[test]
 fn ten_updates_agree_with_pytorch() {
     for name in MODELS {
@@ -202,7 +225,7 @@ fn ten_updates_agree_with_pytorch() {
 fn levers_and_threads_change_no_bit() {
     let folder = tempfile::tempdir().unwrap();
     let disk = [None, Some(Place::Disk)];
-    for name in MODELS {
+    for (name, products) in WAYS {
         let outcome = |threads, kept_layers, [weights, inputs, moments]: [Option<Place>; 3]| {
             let options = TrainOptions {
                 levers: Levers {
@@ -214,6 +237,7 @@ fn levers_and_threads_change_no_bit() {
                     moments,
                     folder: Some(folder.path().to_owned()),
                 },
+                products,
                 ..options(kept_layers)
             };
             let mut trainer = trainer(name, threads, options);
@@ -314,10 +338,11 @@ fn a_trained_projector_is_written_and_read_again() {
 /// Samples with two images, one and none, the projector learning with the pairs.
 #[test]
 fn a_pack_with_images_learns_what_its_samples_do() {
-    for name in MODELS {
+    for (name, products) in WAYS {
         let update = |packing, threads| {
             let options = TrainOptions {
                 packing,
+                products,
                 batch: 5,
                 grad_accum: 1,
                 ..options(1)

@@ -3,7 +3,7 @@
 use graft::memory::Arena;
 use graft::model::{
     ActivationPlan, Activations, AdapterView, Dropout, GradientView, LoraGradient, LoraRef,
-    LowRank, Model, RowSpan, Site,
+    LowRank, Model, RowSpan, Site, Words,
 };
 
 /// R of every term.
@@ -17,6 +17,7 @@ pub struct Pairs(pub Vec<(Vec<f32>, Vec<f32>)>);
 pub struct Lora {
     pub pairs: Pairs,
     pub dropout: f32,
+    pub words: Words,
 }
 
 impl AdapterView for Lora {
@@ -58,6 +59,7 @@ impl Lora {
         Self {
             pairs: Pairs(sites.map(pair).collect()),
             dropout: 0.0,
+            words: Words::Never,
         }
     }
 
@@ -129,6 +131,7 @@ pub fn differentiate_packed(
         stream_weights: false,
         inputs_in: None,
         half_inputs: false,
+        words: lora.words,
     };
     let plan = match llama.device() {
         Some(device) => plan.clone().beside(device.kept(&plan), shape.layers),
@@ -141,10 +144,10 @@ pub fn differentiate_packed(
     let (mut normed, mut inv_rms) = (vec![0.0; rows.len()], vec![0.0; tokens]);
     llama.final_norm(&mut normed, &mut inv_rms, &stream);
     let mut logits = vec![0.0; tokens * shape.vocabulary];
-    llama.logits(&mut logits, &normed);
+    llama.logits(&mut logits, &normed, plan.words);
 
     let mut dnormed = vec![0.0; rows.len()];
-    llama.logits_backward(&mut dnormed, dlogits);
+    llama.logits_backward(&mut dnormed, dlogits, plan.words);
     let mut drows = vec![0.0; rows.len()];
     llama.final_norm_backward(&mut drows, &dnormed, &stream, &inv_rms);
     let zeros = |(a, b): &(Vec<f32>, Vec<f32>)| (vec![0.0; a.len()], vec![0.0; b.len()]);

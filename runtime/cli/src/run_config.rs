@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use graft::train::{
-    EarlyStop, GradientPlace, Levers, OptimizerKind, Place, SavedKind, ScheduleKind, TrainOptions,
+    EarlyStop, GradientPlace, Levers, OptimizerKind, Place, ProductKind, SavedKind, ScheduleKind,
+    TrainOptions,
 };
 use serde::{Deserialize, Serialize};
 
@@ -189,6 +190,9 @@ pub struct RunArguments {
     /// layers computed twice
     #[arg(long, value_name = "TYPE", default_value = "f32", help_heading = ROUNDED)]
     pub saved_activations: SavedName,
+    /// How frozen layers in blocks are multiplied on the processor; in words of 14 bits gradients are off by less than 1 %
+    #[arg(long, value_name = "NAME", default_value = "f32", help_heading = FASTER)]
+    pub products: ProductName,
     /// When the gradients of the pairs are used; a layer's at once needs --batch 1, --grad-accum 1, --clip 0
     #[arg(long, value_name = "WHEN", help_heading = MEMORY)]
     pub gradients: Option<GradientName>,
@@ -197,6 +201,7 @@ pub struct RunArguments {
     pub moments: Option<PlaceName>,
 }
 
+const FASTER: &str = "Speed: more of it for a rounded result";
 const ROUNDED: &str = "Memory: less of it for a rounded result";
 const MEMORY: &str = "Memory: same result, other time [default: the fastest that fits --memory]";
 
@@ -243,6 +248,15 @@ pub enum SavedName {
     F32,
     /// Rounded
     Bf16,
+}
+
+/// Names of [`ProductKind`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum ProductName {
+    /// As floats
+    F32,
+    /// As integers where that is faster
+    Words,
 }
 
 /// What of the projector learns.
@@ -312,6 +326,10 @@ impl RunArguments {
             saved: match self.saved_activations {
                 SavedName::F32 => SavedKind::F32,
                 SavedName::Bf16 => SavedKind::Bf16,
+            },
+            products: match self.products {
+                ProductName::F32 => ProductKind::F32,
+                ProductName::Words => ProductKind::Words,
             },
             levers: Levers {
                 kept_layers: self.kept_layers,

@@ -25,6 +25,7 @@ mod quant_type;
 pub mod rounded;
 pub mod tiled;
 mod vector;
+pub mod words;
 
 pub use quant_type::QuantType;
 
@@ -54,6 +55,8 @@ pub struct Kernels {
     product_thin: product_thin::ProductThin,
     /// None: this table multiplies floats only.
     rounded: Option<&'static rounded::RoundedKernels>,
+    /// None: this table multiplies no words.
+    words: Option<&'static words::WordKernels>,
     /// Whether the processor multiplies pairs of BF16.
     halves: bool,
 }
@@ -160,6 +163,7 @@ impl Kernels {
             decode: blocks::decode,
             product_thin: product_thin::product_thin,
             rounded: None,
+            words: None,
             halves: false,
         };
         Some(&TABLE)
@@ -177,6 +181,7 @@ impl Kernels {
                 decode: avx2::decode,
                 product_thin: avx2::product_thin,
                 rounded: Some(&avx2::rounded::KERNELS),
+                words: Some(&avx2::words::KERNELS),
                 halves: false,
             };
             // No kernel that asks runs before a table was handed out here.
@@ -195,6 +200,7 @@ impl Kernels {
                 decode: avx2::decode,
                 product_thin: avx2::product_thin,
                 rounded: Some(&avx2::vnni::KERNELS),
+                words: Some(&avx2::words::KERNELS),
                 halves: false,
             };
             return Some(&TABLE);
@@ -217,6 +223,7 @@ impl Kernels {
                 product_thin: avx512::product_thin,
                 // Wider vectors of bytes pay with VNNI.
                 rounded: Some(&avx2::rounded::KERNELS),
+                words: None,
                 halves: false,
             };
             return Some(&TABLE);
@@ -233,6 +240,7 @@ impl Kernels {
                 decode: avx512::decode,
                 product_thin: avx512::product_thin,
                 rounded: Some(&avx512::vnni::KERNELS),
+                words: None,
                 halves: false,
             };
             return Some(&TABLE);
@@ -249,6 +257,7 @@ impl Kernels {
                 decode: avx512::decode,
                 product_thin: avx512::product_thin,
                 rounded: Some(&avx512::vnni::KERNELS),
+                words: None,
                 halves: true,
             };
             return Some(&TABLE);
@@ -265,6 +274,7 @@ impl Kernels {
                 decode: neon::decode,
                 product_thin: neon::product_thin,
                 rounded: Some(&neon::rounded::KERNELS),
+                words: None,
                 halves: false,
             };
             return Some(&TABLE);
@@ -281,6 +291,7 @@ impl Kernels {
                 decode: neon::decode,
                 product_thin: neon::product_thin,
                 rounded: Some(&neon::dotprod::KERNELS),
+                words: None,
                 halves: false,
             };
             return Some(&TABLE);
@@ -297,6 +308,7 @@ impl Kernels {
                 decode: neon::decode,
                 product_thin: neon::product_thin,
                 rounded: Some(&neon::i8mm::KERNELS),
+                words: None,
                 halves: false,
             };
             return Some(&TABLE);

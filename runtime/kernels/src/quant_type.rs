@@ -76,6 +76,11 @@ impl QuantType {
         }
     }
 
+    /// Whether it stores blocks of small integers with scales, and no floats.
+    pub const fn has_blocks(self) -> bool {
+        self.block_len() > 1
+    }
+
     /// Weights per block; 1 for the float types.
     pub const fn block_len(self) -> usize {
         match self {

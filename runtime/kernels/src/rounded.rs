@@ -1,4 +1,4 @@
-//! Products of a stored matrix with activations rounded to 8 bits, or to 14, for inference.
+//! Products of a stored matrix with activations rounded to 8 bits, for inference.
 //!
 //! A block type stores small integers and a scale for each 16 or 32 of them: `w = scale * level - min`.
 //! With activations that are integers times a unit as well, a product is
@@ -14,10 +14,6 @@
 //! tokens: each byte of the matrix is read once and used in registers.
 //!
 //! The integer sums are exact. What is left of rounding is in f32, always in the order of the inputs.
-//!
-//! Weights in F16 and BF16 are no small integers, but 32 of them and their largest make some: of 14 bits
-//! ([`Grain::Words`]), as are activations then. That loses about as much as F16 itself did, and processors
-//! multiply and add 16 pairs of words where they take 8 of floats.
 
 use crate::product::MatMut;
 use crate::tiled::linear::Stored;
@@ -27,19 +23,6 @@ use crate::{Isa, Kernels, QuantType};
 pub const GROUP: usize = 32;
 /// Tokens whose groups lie side by side.
 pub const TILE: usize = 4;
-
-/// How far activations are rounded for a product.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Grain {
-    /// To 8 bits, for weights that are small integers and scales.
-    Bytes,
-    /// To 14 bits, for weights in F16 and BF16, 32 of which are rounded alike.
-    Words,
-}
-
-/// The largest integer in [`Grain::Words`]: 32 products of two such are less than 2^31.
-#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
-pub(crate) const LARGEST_WORD: f32 = 8191.0;
 
 /// Sums of a group's integers: of both halves and of all, then 32 times those of both halves. Each is two: of
 /// the first two of each four integers, and of the last two.
@@ -55,11 +38,9 @@ pub(crate) fn parts(a: [i16; 2], b: [i16; 2]) -> Parts {
 /// tokens (the last may have fewer), of each tile its groups of 32 inputs, of each group its tokens.
 #[derive(Clone, Copy, Debug)]
 pub struct Rounded<'a> {
-    /// How far they are rounded. In words there are nothing but words and units; the other slices are empty.
-    pub grain: Grain,
     /// The integers, -127 to 127.
     pub levels: &'a [[i8; GROUP]],
-    /// The same in 16 bits if [`Kernels::rounds_to_words`], else empty; of [`Grain::Words`] -8191 to 8191.
+    /// The same in 16 bits if [`Kernels::rounds_to_words`], else empty.
     pub words: &'a [[i16; GROUP]],
     /// What an integer of each group is worth; NaN if one of its activations is not finite, which
     /// integers cannot show.
@@ -85,13 +66,12 @@ impl<'a> Rounded<'a> {
         let at = first * (self.inputs / GROUP) + from * tokens;
         let end = at + groups * tokens;
         Self {
-            grain: self.grain,
-            levels: self.levels.get(at..end).unwrap_or_default(),
+            levels: &self.levels[at..end],
             words: self.words.get(at..end).unwrap_or_default(),
             units: &self.units[at..end],
-            sums: self.sums.get(at..end).unwrap_or_default(),
-            halves: self.halves.get(at..end).unwrap_or_default(),
-            parts: self.parts.get(at..end).unwrap_or_default(),
+            sums: &self.sums[at..end],
+            halves: &self.halves[at..end],
+            parts: &self.parts[at..end],
             inputs: groups * GROUP,
         }
     }
@@ -216,11 +196,10 @@ pub(crate) struct Form {
 }
 
 impl Form {
-    /// How `ty` is multiplied; for F32, zeros.
+    /// How `ty` is multiplied; for types of floats, zeros.
     pub const fn of(ty: QuantType) -> Self {
         let (bias, bits, sub) = match ty {
-            QuantType::F32 => (0, 0, 0),
-            QuantType::F16 | QuantType::BF16 => (0, 16, 32),
+            QuantType::F32 | QuantType::F16 | QuantType::BF16 => (0, 0, 0),
             QuantType::Q4_0 => (8, 4, 32),
             QuantType::Q4_1 | QuantType::Q4K => (0, 4, 32),
             QuantType::Q5_0 => (16, 5, 32),
@@ -346,9 +325,6 @@ impl<'a> Part<'a> {
     }
 }
 
-/// Words, units, activations, inputs.
-pub(crate) type RoundFinely = unsafe fn(&mut [[i16; GROUP]], &mut [f32], &[f32], usize);
-
 /// One instruction set's entries.
 #[derive(Debug)]
 pub(crate) struct RoundedKernels {
@@ -358,8 +334,6 @@ pub(crate) struct RoundedKernels {
     pub words: bool,
     /// See [`Kernels::round`].
     pub round: unsafe fn(&mut RoundedMut<'_>, &[f32], usize),
-    /// See [`Kernels::round_finely`].
-    pub round_finely: Option<RoundFinely>,
     /// Fills a strip, whose depth is set.
     pub fill: unsafe fn(QuantType, &mut Strip, &Part<'_>),
     /// `c (+)= strip x` for all tokens, from a group on; `c` `[T, at most rows]`.
@@ -369,30 +343,15 @@ pub(crate) struct RoundedKernels {
 }
 
 impl Kernels {
-    /// The fewest tokens that are worth [`Grain::Words`]. It is faster than floats from 8 on (`bench-kernels rounded`),
-    /// but what has so few patches is small and may stay exact.
-    pub const FEWEST_WORDS: usize = 32;
-
-    /// How activations are rounded that this table multiplies with matrices of this type, whose rows are
-    /// whole groups; `None` if it takes floats.
-    pub fn grain(&self, ty: QuantType) -> Option<Grain> {
-        let rounded = self.rounded?;
-        match Form::of(ty).bits {
-            0 => None,
-            // Vectors of 16 floats do as much in a cycle as 8 pairs of words.
-            16 => {
-                let finely = self.isa == Isa::Avx2 && rounded.round_finely.is_some();
-                finely.then_some(Grain::Words)
-            }
-            _ => Some(Grain::Bytes),
-        }
+    /// Whether matrices of this type are multiplied with rounded activations, if their rows are whole groups; if not, with floats.
+    pub fn rounds(&self, ty: QuantType) -> bool {
+        self.rounded.is_some() && ty.has_blocks()
     }
 
     /// The most tokens for which [`Kernels::thin_rounded`] is faster than [`Kernels::linear_rounded`], as
     /// `bench-kernels rounded` measures it; at most [`TILE`].
     pub fn thin_rounded_tokens(&self, ty: QuantType) -> usize {
         match self.isa {
-            _ if Form::of(ty).bits == 16 => 0,
             // To bring words into a strip takes longer than to multiply them.
             Isa::Avx2 if self.rounds_to_words() && Form::of(ty).bits == 8 => TILE,
             Isa::Avx2 | Isa::Avx512 => 2,
@@ -400,7 +359,7 @@ impl Kernels {
         }
     }
 
-    /// Whether [`Rounded::words`] are needed in [`Grain::Bytes`].
+    /// Whether [`Rounded::words`] are needed.
     pub fn rounds_to_words(&self) -> bool {
         self.rounded.is_some_and(|rounded| rounded.words)
     }
@@ -428,30 +387,6 @@ impl Kernels {
         unsafe { (rounded.round)(&mut out, x, inputs) }
     }
 
-    /// Rounds `x` `[T, inputs]` to words, and says what each group's are worth: as [`Kernels::round`] for
-    /// [`Grain::Words`].
-    ///
-    /// # Panics
-    /// If this table has no products in words, inputs are no whole groups, or a buffer has another length than
-    /// `x` demands.
-    #[allow(unsafe_code)] // a call through the table
-    pub fn round_finely(
-        &self,
-        words: &mut [[i16; GROUP]],
-        units: &mut [f32],
-        x: &[f32],
-        inputs: usize,
-    ) {
-        let rounded = self.rounded.expect("a table with rounded products");
-        let round_finely = rounded.round_finely.expect("a table with words");
-        assert!(inputs > 0 && inputs.is_multiple_of(GROUP), "whole groups");
-        assert!(x.len().is_multiple_of(inputs), "whole tokens");
-        let groups = x.len() / GROUP;
-        assert_eq!((words.len(), units.len()), (groups, groups), "groups");
-        // SAFETY: as in `round`.
-        unsafe { round_finely(words, units, x, inputs) }
-    }
-
     /// Writes `y` `[T, outputs]`, the product of `x` and the transposed matrix. Efficient for
     /// outputs in multiples of 32.
     ///
@@ -468,7 +403,7 @@ impl Kernels {
         let rounded = self.rounded.expect("a table with rounded products");
         let ty = weight.quant_type;
         let form = Form::of(ty);
-        assert_eq!(self.grain(ty), Some(x.grain), "{ty}");
+        assert!(self.rounds(ty), "{ty} has levels");
         self.check(x, weight);
         let (outputs, inputs) = (y.cols(), x.inputs);
         let row_bytes = ty.row_bytes(inputs).expect("whole blocks");
@@ -508,10 +443,7 @@ impl Kernels {
     pub fn thin_rounded(&self, y: &mut [f32], y_stride: usize, x: &Rounded<'_>, w: &Stored<'_>) {
         let rounded = self.rounded.expect("a table with rounded products");
         let ty = w.quant_type;
-        assert!(
-            self.grain(ty) == Some(Grain::Bytes) && x.grain == Grain::Bytes,
-            "{ty} has levels"
-        );
+        assert!(self.rounds(ty), "{ty} has levels");
         self.check(x, w);
         let row_bytes = ty.row_bytes(x.inputs).expect("whole blocks");
         let (tokens, rows) = (x.tokens(), w.bytes.len() / row_bytes);
@@ -534,19 +466,13 @@ impl Kernels {
         );
         assert_eq!(x.inputs, weight.inputs, "inputs");
         assert_eq!(groups, x.tokens() * x.inputs / GROUP, "whole tokens");
-        let (bytes, words) = match x.grain {
-            Grain::Bytes if self.rounds_to_words() => (groups, groups),
-            Grain::Bytes => (groups, 0),
-            Grain::Words => (0, groups),
-        };
-        assert_eq!(x.levels.len(), bytes, "levels");
-        assert_eq!((x.sums.len(), x.halves.len()), (bytes, bytes), "sums");
-        assert_eq!(x.parts.len(), bytes, "parts of sums");
+        assert_eq!(x.levels.len(), groups, "levels");
+        assert_eq!((x.sums.len(), x.halves.len()), (groups, groups), "sums");
+        assert_eq!(x.parts.len(), groups, "parts of sums");
+        let words = if self.rounds_to_words() { groups } else { 0 };
         assert_eq!(x.words.len(), words, "words");
     }
 }
 
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod word_tests;

@@ -17,7 +17,7 @@ use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use super::layer::{Kept, Work};
 use super::{
     AdapterView, BackwardScratch, DeviceKept, DeviceTraining, GradientView, Layer, Llama,
-    LlamaShape, Pass, Saved, Scratch,
+    LlamaShape, Pass, Saved, Scratch, Words,
 };
 use crate::Result;
 use crate::cancel::Cancel;
@@ -100,6 +100,8 @@ pub struct ActivationPlan {
     pub inputs_in: Option<PathBuf>,
     /// Whether the layers' inputs are rounded to bf16, wherever they lie.
     pub half_inputs: bool,
+    /// Which frozen layers are multiplied in words.
+    pub words: Words,
 }
 
 impl ActivationPlan {
@@ -158,7 +160,7 @@ impl Activations {
     pub fn new(llama: &Llama, plan: &ActivationPlan, arena: &Arena) -> Result<Self> {
         let (shape, tokens) = (llama.shape(), plan.tokens);
         let row = tokens * shape.width;
-        let mut scratch = Scratch::new(shape, tokens, arena)?;
+        let mut scratch = Scratch::new(shape, tokens, plan.words, arena)?;
         let lora = arena.hold(Part::LayerBuffers, plan.lora_bytes(shape))?;
         scratch.reserve_rank(shape, plan.max_rank, plan.dropout);
         let visited = plan.visited();

@@ -100,12 +100,12 @@ impl Adapted {
 
     /// Makes the gradient `dx` of the input and adds to those of the trained term.
     ///
-    /// `dy` `[T, outputs]`, `x` and `dx` `[T, inputs]`.
+    /// `dy` `[T, outputs]`, `x`, what forward read, and `dx` `[T, inputs]`.
     pub fn backward(
         &self,
         dx: InputGradient<'_>,
         dy: &[f32],
-        x: &[f32],
+        x: &Input<'_>,
         adapters: &dyn AdapterView,
         gradients: &mut dyn GradientView,
         scratch: &mut LoraScratch,
@@ -113,11 +113,11 @@ impl Adapted {
         let mut dx = match dx {
             InputGradient::Unwanted => None,
             InputGradient::First(dx) => {
-                self.linear.backward(dx, false, dy);
+                self.linear.backward(dx, false, dy, x.words);
                 Some(dx)
             }
             InputGradient::Next(dx) => {
-                self.linear.backward(dx, true, dy);
+                self.linear.backward(dx, true, dy, x.words);
                 Some(dx)
             }
         };
@@ -131,7 +131,7 @@ impl Adapted {
             } else {
                 None
             };
-            self.term_backward(dx.as_deref_mut(), dy, x, &term, trained, scratch);
+            self.term_backward(dx.as_deref_mut(), dy, x.floats, &term, trained, scratch);
         }
     }
 
@@ -430,6 +430,7 @@ mod tests {
                 Sums(vec![1.0; a.len()], vec![1.0; b.len()]),
             );
             let to = InputGradient::First(&mut dx);
+            let x = Input::exact(&x);
             adapted.backward(to, &dy, &x, &term, &mut sums, &mut scratch);
             for (got, want) in [(&dx, &dx64), (&sums.0, &da64), (&sums.1, &db64)] {
                 close(got, want);

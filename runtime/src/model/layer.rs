@@ -19,7 +19,6 @@ use super::{
     Scratch, Site, SiteKind,
 };
 use crate::kv_cache::KvSlice;
-use graft_kernels::rounded::Strip;
 use graft_kernels::tiled::linear::SCRATCH;
 
 /// One transformer layer.
@@ -243,7 +242,11 @@ impl Layer {
         let inv_rms = &mut saved.inv_rms_in[..tokens];
         self.norm(normed, inv_rms, x, &self.attention_norm);
         let (k, v) = (&mut keys[begin..], &mut values[begin..]);
-        let input = Input::rounded(normed, rounding.as_mut(), [&self.k.linear, &self.v.linear]);
+        let input = Input::rounded(
+            normed,
+            Some(&mut *rounding),
+            [&self.k.linear, &self.v.linear],
+        );
         rayon::join(
             || self.k.forward_first(k, &input, adapters),
             || self.v.forward_first(v, &input, adapters),
@@ -258,7 +261,7 @@ impl Layer {
         };
         let q = &mut saved.queries[..query];
         let normed = &normed[last * width..];
-        let input = Input::rounded(normed, rounding.as_mut(), [&self.q.linear]);
+        let input = Input::rounded(normed, Some(&mut *rounding), [&self.q.linear]);
         self.q.forward(q, &input, adapters, lora);
         self.turn(q, self.attention.heads, &pass, Kernels::rope_forward);
         let attended = &mut saved.attended[..query];
@@ -298,7 +301,7 @@ impl Layer {
         let inv_rms = &mut saved.inv_rms_in[..tokens];
         self.norm(normed, inv_rms, x, &self.attention_norm);
         let readers = [&self.q.linear, &self.k.linear, &self.v.linear];
-        let input = Input::rounded(normed, rounding.as_mut(), readers);
+        let input = Input::rounded(normed, Some(&mut *rounding), readers);
         let q = &mut saved.queries[..tokens * query];
         join3(
             || self.q.forward_first(q, &input, adapters),
@@ -331,7 +334,7 @@ impl Layer {
         let (lora, rounding) = (&mut scratch.lora, &mut scratch.rounding);
         let attended = &saved.attended[..tokens * query];
         let update = &mut scratch.update[..tokens * width];
-        let input = Input::rounded(attended, rounding.as_mut(), [&self.o.linear]);
+        let input = Input::rounded(attended, Some(&mut *rounding), [&self.o.linear]);
         self.o.forward(update, &input, adapters, lora);
         self.add(x, update);
 
@@ -345,7 +348,7 @@ impl Layer {
             &mut saved.up[..tokens * feed_forward],
         );
         let readers = [&self.gate.linear, &self.up.linear];
-        let input = Input::rounded(normed, rounding.as_mut(), readers);
+        let input = Input::rounded(normed, Some(&mut *rounding), readers);
         rayon::join(
             || self.gate.forward_first(gate, &input, adapters),
             || self.up.forward_first(up, &input, adapters),
@@ -375,7 +378,7 @@ impl Layer {
         let active = &mut scratch.active[..tokens * feed_forward];
         self.activate(active, gate, up);
         let update = &mut scratch.update[..tokens * width];
-        let input = Input::rounded(active, scratch.rounding.as_mut(), [&self.down.linear]);
+        let input = Input::rounded(active, Some(&mut scratch.rounding), [&self.down.linear]);
         self.down
             .forward(update, &input, pass.adapters, &mut scratch.lora);
         self.add(x, update);
@@ -405,6 +408,7 @@ impl Layer {
         } = work;
         use InputGradient::{First, Next, Unwanted};
         let adapters = pass.adapters;
+        let words = scratch.rounding.words();
         let lora = &mut scratch.lora;
 
         let (gate, up) = (
@@ -415,8 +419,14 @@ impl Layer {
         self.activate(active, gate, up);
         let dactive = &mut back.dactive[..tokens * feed_forward];
         let first = First(&mut *dactive);
-        self.down
-            .backward(first, dx, active, adapters, gradients, lora);
+        self.down.backward(
+            first,
+            dx,
+            &Input::learning(active, words),
+            adapters,
+            gradients,
+            lora,
+        );
         let dgate = &mut back.dgate[..tokens * feed_forward];
         let dup = &mut back.dup[..tokens * feed_forward];
         self.activate_backward((dgate, dup), dactive, gate, up);
@@ -426,19 +436,26 @@ impl Layer {
         let inv_rms = &saved.inv_rms_middle[..tokens];
         norm_again(normed, inv_rms, middle, &self.feed_forward_norm);
         let dnormed = &mut back.dnormed[..tokens * width];
+        let read = Input::learning(normed, words);
         let first = First(&mut *dnormed);
         self.gate
-            .backward(first, dgate, normed, adapters, gradients, lora);
+            .backward(first, dgate, &read, adapters, gradients, lora);
         let next = Next(&mut *dnormed);
         self.up
-            .backward(next, dup, normed, adapters, gradients, lora);
+            .backward(next, dup, &read, adapters, gradients, lora);
         self.norm_backward(dx, dnormed, middle, &self.feed_forward_norm, inv_rms);
 
         let attended = &saved.attended[..tokens * query];
         let dattended = &mut back.dattended[..tokens * query];
         let first = First(&mut *dattended);
-        self.o
-            .backward(first, dx, attended, adapters, gradients, lora);
+        self.o.backward(
+            first,
+            dx,
+            &Input::learning(attended, words),
+            adapters,
+            gradients,
+            lora,
+        );
         let dq = zeroed(&mut back.dqueries, tokens * query);
         let dk = zeroed(&mut back.dkeys, tokens * kv_width);
         let dv = zeroed(&mut back.dvalues, tokens * kv_width);
@@ -457,6 +474,7 @@ impl Layer {
         let inv_rms = &saved.inv_rms_in[..tokens];
         norm_again(normed, inv_rms, x, &self.attention_norm);
         let dnormed = &mut back.dnormed[..tokens * width];
+        let read = Input::learning(normed, words);
         let readers = [(&self.q, &*dq), (&self.k, &*dk), (&self.v, &*dv)];
         for (i, (linear, dy)) in readers.into_iter().enumerate() {
             let dnormed = match (needs_input, i) {
@@ -464,7 +482,7 @@ impl Layer {
                 (true, 0) => First(&mut *dnormed),
                 (true, _) => Next(&mut *dnormed),
             };
-            linear.backward(dnormed, dy, normed, adapters, gradients, lora);
+            linear.backward(dnormed, dy, &read, adapters, gradients, lora);
         }
         if needs_input {
             self.norm_backward(dx, dnormed, x, &self.attention_norm, inv_rms);
@@ -537,7 +555,8 @@ struct Sizes {
 }
 
 /// Most bytes that each worker thread keeps once it has worked on passes of up to `tokens` tokens that
-/// end at position `positions` at most; `training` tells whether backward runs too.
+/// end at position `positions` at most, besides what layers round with ([`super::Widest::worker_bytes`]); `training` tells
+/// whether backward runs too.
 pub fn worker_bytes(
     shape: &AttentionShape,
     tokens: usize,
@@ -545,8 +564,7 @@ pub fn worker_bytes(
     training: bool,
 ) -> usize {
     let floats = attention::worker_floats(shape, tokens, positions, training);
-    let strip = if training { 0 } else { Strip::BYTES };
-    SCRATCH.max(floats) * size_of::<f32>() + strip
+    SCRATCH.max(floats) * size_of::<f32>()
 }
 
 fn zeroed(buffer: &mut [f32], len: usize) -> &mut [f32] {

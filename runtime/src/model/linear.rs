@@ -13,11 +13,12 @@ use std::ops::Range;
 use graft_kernels::Kernels;
 use graft_kernels::low_rank::LowRank;
 use graft_kernels::product::{Mat, MatMut, product};
-use graft_kernels::rounded::{GROUP, Grain, Rounded};
+use graft_kernels::rounded::Rounded;
 use graft_kernels::tiled::linear::{SCRATCH, Stored};
+use graft_kernels::words::MOST_COLS;
 
-use super::worker::{with_floats, with_strip};
-use super::{Input, Weight};
+use super::worker::{with_floats, with_strip, with_words};
+use super::{Input, Weight, Words};
 
 /// A frozen linear layer; the weight is any quant type, the bias (vision towers) floats.
 #[derive(Clone, Debug)]
@@ -100,10 +101,10 @@ impl Linear {
     /// If the lengths do not fit together.
     pub fn forward(&self, y: &mut [f32], x: &[f32]) {
         let tokens = tokens(x.len(), self.inputs());
-        self.forward_to(MatMut::new(y, tokens, self.outputs()), x);
+        self.forward_to(MatMut::new(y, tokens, self.outputs()), x, Words::Never);
     }
 
-    /// The same, on rounded activations where the input has them.
+    /// The same, as the input says.
     ///
     /// # Panics
     /// If the lengths do not fit together.
@@ -124,7 +125,10 @@ impl Linear {
         };
         let y = MatMut::new(y, tokens, self.outputs());
         match &x.rounded {
-            Some(rounded) if self.grain(tokens) == Some(rounded.grain) => rows.rounded(y, rounded),
+            Some(rounded) if self.rounds() => rows.rounded(y, rounded),
+            _ if self.multiplies_words(tokens, x.words) => {
+                rows.words(y, Mat::new(x.floats, tokens, self.inputs()));
+            }
             _ if x.coarse && self.multiplies_halves(tokens) => {
                 let x = Mat::new(x.floats, tokens, self.inputs());
                 rows.thick(y, x, Kernels::linear_halves);
@@ -133,11 +137,21 @@ impl Linear {
         }
     }
 
-    /// How [`Linear::forward_input`] wants the activations of so many tokens rounded, if at all.
-    pub fn grain(&self, tokens: usize) -> Option<Grain> {
-        let grain = self.kernels.grain(self.weight.quant_type())?;
-        let few = tokens < Kernels::FEWEST_WORDS || !self.inputs().is_multiple_of(GROUP);
-        (grain == Grain::Bytes || !few).then_some(grain)
+    /// Whether [`Linear::forward_input`] multiplies rounded activations.
+    pub fn rounds(&self) -> bool {
+        self.kernels.rounds(self.weight.quant_type())
+    }
+
+    /// Whether so many tokens are multiplied in words where these layers are.
+    pub(super) fn multiplies_words(&self, tokens: usize, words: Words) -> bool {
+        let ty = self.weight.quant_type();
+        let meant = match words {
+            Words::Never => false,
+            // However many, so that a sample computes in a pack what it would compute alone.
+            Words::Blocks => ty.has_blocks() && tokens > 0,
+            Words::Halves => !ty.has_blocks() && tokens >= FEWEST_WORDS,
+        };
+        meant && self.kernels.multiplies_words(ty)
     }
 
     /// Whether [`Linear::forward_input`] splits the activations of so many tokens where it may round.
@@ -147,11 +161,11 @@ impl Linear {
             && self.kernels.multiplies_halves(ty, self.inputs())
     }
 
-    /// [`Linear::forward`] into columns of a wider matrix.
+    /// [`Linear::forward`] into columns of a wider matrix, and in words if these layers are.
     ///
     /// # Panics
     /// If the sizes do not fit together.
-    pub fn forward_to(&self, y: MatMut<'_>, x: &[f32]) {
+    pub fn forward_to(&self, y: MatMut<'_>, x: &[f32], words: Words) {
         let tokens = tokens(x.len(), self.inputs());
         assert_eq!((y.rows(), y.cols()), (tokens, self.outputs()));
         let rows = Rows {
@@ -159,77 +173,46 @@ impl Linear {
             first: 0,
             terms: &[],
         };
-        rows.floats(y, x);
+        match self.multiplies_words(tokens, words) {
+            true => rows.words(y, Mat::new(x, tokens, self.inputs())),
+            false => rows.floats(y, x),
+        }
     }
 
-    /// Writes `dy W` to `dx`, or adds it: `dx` `[T, inputs]`, `dy` `[T, outputs]`.
+    /// Writes `dy W` to `dx`, or adds it: `dx` `[T, inputs]`, `dy` `[T, outputs]`; in words if these layers are.
     ///
     /// # Panics
     /// If the lengths do not fit together.
-    pub fn backward(&self, dx: &mut [f32], accumulate: bool, dy: &[f32]) {
+    pub fn backward(&self, dx: &mut [f32], accumulate: bool, dy: &[f32], words: Words) {
         let tokens = tokens(dy.len(), self.outputs());
-        self.backward_from(dx, accumulate, Mat::new(dy, tokens, self.outputs()));
+        let dy = Mat::new(dy, tokens, self.outputs());
+        self.backward_from(dx, accumulate, dy, words);
     }
 
     /// The same from columns of a wider matrix.
     ///
     /// # Panics
     /// If the sizes do not fit together.
-    pub fn backward_from(&self, dx: &mut [f32], accumulate: bool, dy: Mat<'_>) {
+    pub fn backward_from(&self, dx: &mut [f32], accumulate: bool, dy: Mat<'_>, words: Words) {
         assert_eq!(dy.cols(), self.outputs(), "a gradient for each output");
-        if dy.rows() > 0 {
-            let dx = MatMut::new(dx, dy.rows(), self.inputs());
-            let columns = self.inputs().div_ceil(self.piece_cols());
-            let cut = Cut::new(columns, dy.rows(), rayon::current_num_threads());
-            self.backward_columns(dx, accumulate, dy, 0, &cut);
+        if dy.rows() == 0 {
+            return;
         }
-    }
-
-    /// Columns of `dx` from `first` on, cut into pieces of whole blocks. A thread that is free takes all that nobody
-    /// has begun, so that pieces are begun in their order and the smallest are the last.
-    fn backward_columns(
-        &self,
-        dx: MatMut<'_>,
-        accumulate: bool,
-        dy: Mat<'_>,
-        first: usize,
-        cut: &Cut,
-    ) {
-        let piece = self.piece_cols();
-        let most = cut.most(first / piece);
-        if dx.cols() > piece {
-            let (a, b) = dx.split_columns(piece);
-            rayon::join(
-                || self.backward_tokens(a, accumulate, dy, (first, most)),
-                || self.backward_columns(b, accumulate, dy, first + piece, cut),
-            );
+        let dx = MatMut::new(dx, dy.rows(), self.inputs());
+        let weight = self.stored(0..self.outputs());
+        if self.multiplies_words(dy.rows(), words) {
+            in_pieces(dx, dy, MOST_COLS, &|dx, dy, first| {
+                with_words(|room| {
+                    let kernels = self.kernels;
+                    kernels.linear_backward_words(dx, accumulate, dy, &weight, first, room);
+                });
+            });
         } else {
-            self.backward_tokens(dx, accumulate, dy, (first, most));
-        }
-    }
-
-    /// A piece of columns, cut into pieces of `most` tokens.
-    fn backward_tokens(
-        &self,
-        dx: MatMut<'_>,
-        accumulate: bool,
-        dy: Mat<'_>,
-        (first, most): (usize, usize),
-    ) {
-        let tokens = dx.rows();
-        if tokens > most {
-            let half = tokens.div_ceil(most).div_ceil(2) * most;
-            let (a, b) = dx.split_rows(half);
-            let (dy_a, dy_b) = (dy.row_range(0, half), dy.row_range(half, tokens - half));
-            rayon::join(
-                || self.backward_tokens(a, accumulate, dy_a, (first, most)),
-                || self.backward_tokens(b, accumulate, dy_b, (first, most)),
-            );
-        } else {
-            let weight = self.stored(0..self.outputs());
-            with_floats(SCRATCH, |scratch| {
-                self.kernels
-                    .linear_backward(dx, accumulate, dy, &weight, first, scratch);
+            in_pieces(dx, dy, self.piece_cols(), &|dx, dy, first| {
+                with_floats(SCRATCH, |scratch| {
+                    let kernels = self.kernels;
+                    kernels.linear_backward(dx, accumulate, dy, &weight, first, scratch);
+                });
             });
         }
     }
@@ -250,7 +233,58 @@ impl Linear {
     }
 }
 
-/// How the tokens of a backward's columns are cut, each piece of which decodes what it multiplies.
+/// A part of a product, the same rows of its left operand, and the part's first column.
+trait Piece: Fn(MatMut<'_>, Mat<'_>, usize) + Sync {}
+impl<F: Fn(MatMut<'_>, Mat<'_>, usize) + Sync> Piece for F {}
+
+/// Does the work of a product `c` of rows `a` in pieces of `width` columns for the threads.
+fn in_pieces(c: MatMut<'_>, a: Mat<'_>, width: usize, work: &impl Piece) {
+    let cut = Cut::new(
+        c.cols().div_ceil(width),
+        a.rows(),
+        rayon::current_num_threads(),
+    );
+    in_columns(c, a, (0, width), &cut, work);
+}
+
+/// Columns from `first` on. A thread that is free takes all that nobody has begun, so that pieces are begun in their
+/// order and the smallest are the last.
+fn in_columns(
+    c: MatMut<'_>,
+    a: Mat<'_>,
+    (first, width): (usize, usize),
+    cut: &Cut,
+    work: &impl Piece,
+) {
+    let most = cut.most(first / width);
+    if c.cols() > width {
+        let (left, right) = c.split_columns(width);
+        rayon::join(
+            || in_rows(left, a, (first, most), work),
+            || in_columns(right, a, (first + width, width), cut, work),
+        );
+    } else {
+        in_rows(c, a, (first, most), work);
+    }
+}
+
+/// A piece of columns, cut into pieces of `most` rows.
+fn in_rows(c: MatMut<'_>, a: Mat<'_>, (first, most): (usize, usize), work: &impl Piece) {
+    let rows = c.rows();
+    if rows > most {
+        let half = rows.div_ceil(most).div_ceil(2) * most;
+        let (upper, lower) = c.split_rows(half);
+        let (a_upper, a_lower) = (a.row_range(0, half), a.row_range(half, rows - half));
+        rayon::join(
+            || in_rows(upper, a_upper, (first, most), work),
+            || in_rows(lower, a_lower, (first, most), work),
+        );
+    } else {
+        work(c, a, first);
+    }
+}
+
+/// How the rows of a product's columns are cut, each piece of which decodes what it multiplies.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Cut {
     /// Pieces of columns before those that are too few to keep all threads busy.
@@ -340,6 +374,19 @@ impl<'a> Rows<'a> {
             let (inputs, ty) = (weight.inputs, weight.quant_type);
             kernels.product_thin(piece, rows, x, inputs, ty, weight.bytes);
         });
+        self.add_bias(y);
+    }
+
+    /// Many tokens in words.
+    fn words(self, mut y: MatMut<'_>, x: Mat<'_>) {
+        in_pieces(y.reborrow(), x, MOST_COLS, &|y, x, first| {
+            let weight = self.linear.stored(first..first + y.cols());
+            with_words(|room| {
+                let kernels = self.linear.kernels;
+                kernels.linear_forward_words(y, x, &weight, room);
+            });
+        });
+        self.add_terms(y.reborrow());
         self.add_bias(y);
     }
 
@@ -461,6 +508,9 @@ pub fn product_parallel(c: MatMut<'_>, accumulate: bool, alpha: f32, a: Mat<'_>,
     }
 }
 
+/// Fewest tokens of a vision tower that are worth words. They are faster than floats from 9 on (`bench-kernels rounded`), but
+/// what has so few patches is small and may stay exact.
+const FEWEST_WORDS: usize = 32;
 /// Rows of a weight that one piece of a thin product reads.
 const THIN_ROWS: usize = 128;
 /// Columns of `dx` that one piece of a backward computes, if the blocks allow.

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use graft_kernels::Kernels;
 use graft_kernels::ops::rope::RopeTable;
+use graft_kernels::product::MatMut;
 
 use super::weights::{LlamaWeights, Weight};
 use super::{
     Adapted, AdapterView, DeviceLayers, Input, Layer, Linear, LlamaShape, ModelError, Pass,
-    Rounding, Saved, Scratch, Site, Wanted, Widest,
+    Rounding, Saved, Scratch, Site, Wanted, Widest, Words,
 };
 use crate::Result;
 use crate::gguf::Gguf;
@@ -343,13 +344,16 @@ impl Llama {
         Kernels::detect().rms_norm_backward(drows, dnormed, rows, weight, inv_rms);
     }
 
-    /// Writes the logits `[n, V]` of `n` normalised rows `[n, W]` ([`Llama::final_norm`]), from floats as
-    /// training wants them; [`Inference::logits`] is faster.
+    /// Writes the logits `[n, V]` of `n` normalised rows `[n, W]` ([`Llama::final_norm`]), as
+    /// training computes them, in words if these layers are; [`Inference::logits`] is faster.
     ///
     /// # Panics
     /// If the lengths do not fit together.
-    pub fn logits(&self, logits: &mut [f32], normed: &[f32]) {
-        self.pool.run(|| self.output.linear.forward(logits, normed));
+    pub fn logits(&self, logits: &mut [f32], normed: &[f32], words: Words) {
+        let output = &self.output.linear;
+        let rows = normed.len() / self.shape.width;
+        let logits = MatMut::new(logits, rows, output.outputs());
+        self.pool.run(|| output.forward_to(logits, normed, words));
     }
 
     /// Adds to `dnormed` `[n, W]` what the gradient of the logits `[n, V]` means for the
@@ -357,9 +361,10 @@ impl Llama {
     ///
     /// # Panics
     /// If the lengths do not fit together.
-    pub fn logits_backward(&self, dnormed: &mut [f32], dlogits: &[f32]) {
+    pub fn logits_backward(&self, dnormed: &mut [f32], dlogits: &[f32], words: Words) {
+        let output = &self.output.linear;
         self.pool
-            .run(|| self.output.linear.backward(dnormed, true, dlogits));
+            .run(|| output.backward(dnormed, true, dlogits, words));
     }
 }
 
@@ -422,8 +427,8 @@ impl Inference {
         let logits = logits.chunks_mut(chunk * vocabulary);
         for (logits, normed) in logits.zip(normed.chunks(chunk * width)) {
             llama.pool.run(|| {
-                let room = self.scratch.rounding.as_mut();
-                let input = Input::rounded(normed, room, [&llama.output.linear]);
+                let room = &mut self.scratch.rounding;
+                let input = Input::rounded(normed, Some(room), [&llama.output.linear]);
                 let lora = &mut self.scratch.lora;
                 llama.output.forward(logits, &input, adapters, lora);
             });

@@ -47,7 +47,7 @@ pub use linear::{Linear, product_parallel};
 pub use llama::{Inference, Llama};
 pub use pass::{Pass, Wanted};
 pub use projector::{PROJECTOR_TENSORS, Projector, ProjectorParameters, ProjectorSaved};
-pub use rounding::{Input, Rounding, Widest};
+pub use rounding::{Input, Rounding, Widest, Words};
 pub use rowwise::cross_entropy;
 pub use saved::{BackwardScratch, Saved, Scratch};
 pub use shape::LlamaShape;

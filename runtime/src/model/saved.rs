@@ -3,7 +3,7 @@
 //! Every buffer's length is a number of floats per token, stated once in `per_token`: from it the buffers are
 //! allocated and the memory planner counts them.
 
-use super::{LlamaShape, LoraScratch, Rounding, Widest};
+use super::{LlamaShape, LoraScratch, Rounding, Widest, Words};
 use crate::memory::{Arena, ArenaError, Floats, Part};
 
 /// What [`super::Layer::forward`] keeps for [`super::Layer::backward`], of up to a number of tokens T.
@@ -80,17 +80,23 @@ pub struct Scratch {
     pub(super) active: Floats,
     /// The low-rank terms' own.
     pub(super) lora: LoraScratch,
-    /// For inputs of the linear layers in integers; training has none.
-    pub(super) rounding: Option<Rounding>,
+    /// How the linear layers round what they read.
+    pub(super) rounding: Rounding,
     tokens: usize,
 }
 
 impl Scratch {
-    /// Room for `tokens` tokens and, at once or later by [`Scratch::reserve_rank`], for adapters.
+    /// Room for `tokens` tokens and, at once or later by [`Scratch::reserve_rank`], for adapters; for training, in
+    /// these words.
     ///
     /// # Errors
     /// If the arena refuses.
-    pub fn new(shape: &LlamaShape, tokens: usize, arena: &Arena) -> Result<Self, ArenaError> {
+    pub fn new(
+        shape: &LlamaShape,
+        tokens: usize,
+        words: Words,
+        arena: &Arena,
+    ) -> Result<Self, ArenaError> {
         let [normed, update, active] = arena.arrays(
             Part::LayerBuffers,
             Self::per_token(shape).map(|floats| floats * tokens),
@@ -100,12 +106,12 @@ impl Scratch {
             update,
             active,
             lora: LoraScratch::default(),
-            rounding: None,
+            rounding: Rounding::learning(words, Part::LayerBuffers, arena)?,
             tokens,
         })
     }
 
-    /// The same, and room for inputs in integers.
+    /// The same for inference, with room for inputs in integers.
     ///
     /// # Errors
     /// If the arena refuses.
@@ -113,8 +119,8 @@ impl Scratch {
         let widest = Widest::bytes(tokens * shape.widest_input());
         let rounding = Rounding::new(widest, Part::LayerBuffers, arena)?;
         Ok(Self {
-            rounding: Some(rounding),
-            ..Self::new(shape, tokens, arena)?
+            rounding,
+            ..Self::new(shape, tokens, Words::Never, arena)?
         })
     }
 

@@ -9,7 +9,7 @@ use graft_kernels::ops::dropout::Dropout;
 use super::attention::{self, Arrays};
 use super::{
     ActivationPlan, Activations, AdapterView, GradientView, Llama, LlamaShape, LoraGradient,
-    LoraRef, LowRank, RowSpan, Site, SiteKind, cross_entropy,
+    LoraRef, LowRank, RowSpan, Site, SiteKind, Words, cross_entropy,
 };
 use crate::Result;
 use crate::gguf::{Gguf, Metadata, TensorDeclaration, Value, whole_file};
@@ -23,6 +23,7 @@ pub struct Trial {
     llama: Llama,
     terms: Terms,
     sums: Sums,
+    words: Words,
 }
 
 /// A and B of each kind of site.
@@ -44,11 +45,11 @@ const VOCABULARY: usize = 8192;
 const ENOUGH: Duration = Duration::from_millis(60);
 
 impl Trial {
-    /// A trial for `llama`, with pairs of rank `rank` at these sites of every layer.
+    /// A trial for `llama`, with pairs of rank `rank` at these sites of every layer, in words if these layers are.
     ///
     /// # Errors
     /// If the system has no memory for a layer.
-    pub fn new(llama: &Llama, kinds: &[SiteKind], rank: usize) -> Result<Self> {
+    pub fn new(llama: &Llama, kinds: &[SiteKind], rank: usize, words: Words) -> Result<Self> {
         let shape = llama.shape();
         let layer = &llama.layers()[shape.layers / 2];
         let mut tensors = Vec::new();
@@ -91,6 +92,7 @@ impl Trial {
                 rank,
             },
             sums: Sums(pairs()),
+            words,
         })
     }
 
@@ -112,6 +114,7 @@ impl Trial {
             stream_weights: false,
             inputs_in: None,
             half_inputs: false,
+            words: self.words,
         };
         let mut activations = Activations::new(&self.llama, &plan, &Arena::unlimited())?;
         let mut rows = vec![0.0; tokens * self.llama.shape().width];
@@ -123,7 +126,9 @@ impl Trial {
             rows.fill(0.5);
             drows.fill(0.001);
             let at = Instant::now();
-            let Self { llama, terms, sums } = self;
+            let Self {
+                llama, terms, sums, ..
+            } = self;
             llama.forward_saving(&mut rows, &[], terms, &mut activations)?;
             forward.push(at.elapsed());
             let at = Instant::now();
@@ -142,10 +147,11 @@ impl Trial {
         let mut logits = vec![0.0; tokens * own];
         let labels = vec![1; tokens];
         let once = measure(|| {
-            self.llama.logits(&mut logits, &normed);
+            self.llama.logits(&mut logits, &normed, self.words);
             let pool = self.llama.pool();
             pool.run(|| cross_entropy(&mut logits, &labels, own, 1.0));
-            self.llama.logits_backward(&mut dnormed, &logits);
+            self.llama
+                .logits_backward(&mut dnormed, &logits, self.words);
         });
         once * vocabulary as f64 / own as f64
     }
@@ -291,7 +297,8 @@ mod tests {
         let file = whole_file(&metadata(&shape), &tensors, FILL).unwrap();
         let gguf = Arc::new(Gguf::from_bytes(file).unwrap());
         let llama = Llama::bind(&gguf, Pool::new(2).unwrap()).unwrap();
-        let mut trial = Trial::new(&llama, &[SiteKind::Q, SiteKind::Down], 4).unwrap();
+        let mut trial =
+            Trial::new(&llama, &[SiteKind::Q, SiteKind::Down], 4, Words::Never).unwrap();
         let (forward, backward) = trial.layer(16).unwrap();
         let (attention, its_backward) = trial.attention(16);
         let output = trial.output(16, shape.vocabulary);

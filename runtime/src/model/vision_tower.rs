@@ -138,12 +138,8 @@ impl VisionTower {
         linears.map(|adapted| &adapted.linear)
     }
 
-    /// Whether some of its matrices are multiplied with rounded activations, as those in blocks are.
-    pub fn rounds(&self) -> bool {
-        !self.widest_rounded().is_none()
-    }
-
-    fn widest_rounded(&self) -> Widest {
+    /// What its layers need to round what they read.
+    pub fn rounding(&self) -> Widest {
         let linears = self.blocks.iter().flat_map(|block| &block.linears);
         let linears = linears.map(|adapted| &adapted.linear);
         Widest::of(linears, self.shape.patches() + 1)
@@ -419,7 +415,7 @@ impl VisionWork {
     /// # Errors
     /// If the arena refuses.
     pub fn new(tower: &VisionTower, arena: &Arena) -> Result<Self, ArenaError> {
-        let rounding = Rounding::if_any(tower.widest_rounded(), Part::VisionTower, arena)?;
+        let rounding = Rounding::if_any(tower.rounding(), Part::VisionTower, arena)?;
         Ok(Self {
             rounding,
             ..Self::exact(tower, arena)?
@@ -464,7 +460,7 @@ impl VisionWork {
     /// Bytes that [`VisionWork::new`] allocates.
     pub fn bytes(tower: &VisionTower) -> usize {
         let floats: usize = Self::floats(&tower.shape).iter().sum();
-        floats * size_of::<f32>() + Rounding::bytes(tower.widest_rounded())
+        floats * size_of::<f32>() + Rounding::bytes(tower.rounding())
     }
 
     fn floats(shape: &VisionShape) -> [usize; 11] {

@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 
 use graft_kernels::rounded::Strip;
+use graft_kernels::words::WordRoom;
 
 /// Floats of a cache line.
 const LINE: usize = 16;
@@ -32,4 +33,12 @@ pub(super) fn with_strip<R>(work: impl FnOnce(&mut Strip) -> R) -> R {
         static STRIP: RefCell<Strip> = RefCell::new(Strip::default());
     }
     STRIP.with_borrow_mut(work)
+}
+
+/// Lends the calling thread's room for words to `work`, which must not enter the pool.
+pub(super) fn with_words<R>(work: impl FnOnce(&mut WordRoom) -> R) -> R {
+    thread_local! {
+        static ROOM: RefCell<WordRoom> = RefCell::new(WordRoom::default());
+    }
+    ROOM.with_borrow_mut(work)
 }

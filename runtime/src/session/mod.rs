@@ -26,7 +26,9 @@ use crate::adapter::Attached;
 use crate::cancel::Cancel;
 use crate::kv_cache::{KvCache, MadeBy};
 use crate::memory::{MemoryPlan, PROGRAM_BYTES, Part};
-use crate::model::{Inference, Llama, LlamaShape, Model, ProjectorSaved, VisionWork, worker_bytes};
+use crate::model::{
+    Inference, Llama, LlamaShape, Model, ProjectorSaved, VisionWork, Widest, worker_bytes,
+};
 
 /// Why a session refused.
 #[derive(Debug, thiserror::Error)]
@@ -233,6 +235,7 @@ impl Session {
         plan.add(Part::Loss, shape.vocabulary * float);
         let threads = llama.pool().threads();
         let mut each = worker_bytes(&shape.attention(), chunk, context_length, false);
+        let mut rounding = Widest::bytes(chunk * shape.widest_input());
         if let Some(vision) = model.vision() {
             plan.add(Part::VisionTower, VisionWork::bytes(vision.tower()));
             let tower = vision.tower().shape();
@@ -241,10 +244,12 @@ impl Session {
             each = each.max(worker_bytes(&tower.attention(), tokens, tokens, false));
             plan.add(Part::VisionWeights, vision.gguf().file_bytes() as usize);
             let rows = patches * (tower.width + width) * float;
-            let rounding = vision.projector().rounding(patches);
-            let saved = ProjectorSaved::bytes(patches, width, rounding);
+            let projector = vision.projector().rounding(patches);
+            let saved = ProjectorSaved::bytes(patches, width, projector);
             plan.add(Part::Projector, saved + rows);
+            rounding = rounding.and(vision.tower().rounding()).and(projector);
         }
+        each += rounding.worker_bytes();
         plan.add(Part::Attention, threads * each);
         plan
     }

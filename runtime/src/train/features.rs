@@ -123,9 +123,9 @@ impl FeatureCache {
         Ok(Self {
             folder: folder.to_owned(),
             // Other instructions round otherwise, and whether they round activations is theirs as well.
-            maker: match vision.tower().rounds() {
-                true => format!("{} {kernels} rounded", vision.fingerprint()),
-                false => format!("{} {kernels}", vision.fingerprint()),
+            maker: match vision.tower().rounding().is_none() {
+                true => format!("{} {kernels}", vision.fingerprint()),
+                false => format!("{} {kernels} rounded", vision.fingerprint()),
             },
             len: shape.patches() * shape.width,
         })

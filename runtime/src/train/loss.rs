@@ -10,7 +10,7 @@ use graft_kernels::Kernels;
 use graft_kernels::product::{Mat, MatMut};
 
 use crate::memory::{Arena, ArenaError, Floats, MemoryPlan, Part};
-use crate::model::{ActivationPlan, Linear, Llama, LlamaShape, cross_entropy};
+use crate::model::{ActivationPlan, Linear, Llama, LlamaShape, Words, cross_entropy};
 
 /// Bytes that the logits of a chunk take if it is longer than [`FEWEST`] positions.
 const LOGITS: usize = 16 << 20;
@@ -30,6 +30,7 @@ pub fn chunk(vocabulary: usize) -> usize {
 pub struct LossBuffers {
     /// Whether a part of the output matrix leaves memory after its turn.
     stream_weights: bool,
+    words: Words,
     parts: Vec<(Range<usize>, Linear)>,
     rows: Floats,
     normed: Floats,
@@ -49,6 +50,7 @@ impl LossBuffers {
             arena.arrays(Part::Loss, Self::floats(llama.shape(), plan))?;
         Ok(Self {
             stream_weights: plan.stream_weights,
+            words: plan.words,
             parts: llama.output_parts().collect(),
             rows,
             normed,
@@ -101,6 +103,7 @@ pub fn loss(
 ) -> f64 {
     let shape = llama.shape();
     let width = shape.width;
+    let words = buffers.words;
     let mut sum = 0.0;
     for chunk in targets.chunks(chunk(shape.vocabulary)) {
         let n = chunk.len();
@@ -115,7 +118,7 @@ pub fn loss(
         LossBuffers::each_part(buffers.stream_weights, &buffers.parts, |tokens, part| {
             let mut logits = MatMut::new(logits, n, shape.vocabulary);
             let logits = logits.col_range(tokens.start, tokens.len());
-            llama.pool().run(|| part.forward_to(logits, normed));
+            llama.pool().run(|| part.forward_to(logits, normed, words));
         });
         let mut labels = [0; MOST];
         labels
@@ -138,7 +141,7 @@ pub fn loss(
             let accumulate = tokens.start > 0;
             llama
                 .pool()
-                .run(|| part.backward_from(dnormed, accumulate, dlogits));
+                .run(|| part.backward_from(dnormed, accumulate, dlogits, words));
         });
         let drows = &mut buffers.drows[..n * width];
         drows.fill(0.0);

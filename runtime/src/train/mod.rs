@@ -35,7 +35,7 @@ pub use features::{FeatureCache, Features};
 pub use levers::{GradientPlace, Levers, Place};
 pub use moments::{MomentKind, MomentStore};
 pub use optimizer::AdamW;
-pub use options::{OptimizerKind, SavedKind, TrainOptions};
+pub use options::{OptimizerKind, ProductKind, SavedKind, TrainOptions};
 pub use pace::{Pace, PacePart, pace};
 pub use packs::{Extent, Pack, packs};
 pub use parameters::{DropoutStream, Gradients, Group, Parameters, Training};

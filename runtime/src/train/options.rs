@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{GradientPlace, Levers, Place, ScheduleKind, TrainError};
-use crate::model::{Site, SiteKind};
+use crate::model::{Site, SiteKind, Words};
 
 /// How the optimizer keeps its state. Both follow AdamW.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -27,6 +27,18 @@ pub enum SavedKind {
     /// Rounded to bf16, and every layer but the top one computed again from them: gradients are no longer
     /// exact.
     Bf16,
+}
+
+/// How the products with frozen weights in blocks are computed on the processor.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProductKind {
+    /// In f32.
+    #[default]
+    F32,
+    /// Forward and back in integers of 14 bits ([`graft_kernels::words`]) where the processor gains by it: gradients
+    /// are off by less than 1 %.
+    Words,
 }
 
 /// How to train; the defaults are LLaVA's LoRA recipe at a rank for small data.
@@ -87,6 +99,9 @@ pub struct TrainOptions {
     /// How the layers' inputs are kept.
     #[serde(default)]
     pub saved: SavedKind,
+    /// How frozen layers are multiplied.
+    #[serde(default)]
+    pub products: ProductKind,
     /// How the run stays inside its memory.
     #[serde(default)]
     pub levers: Levers,
@@ -125,6 +140,7 @@ impl Default for TrainOptions {
             shuffle: true,
             optimizer: OptimizerKind::AdamW,
             saved: SavedKind::F32,
+            products: ProductKind::F32,
             levers: Levers::default(),
             seed: 42,
             save_every: 0,
@@ -278,6 +294,14 @@ impl TrainOptions {
             ..other.clone()
         };
         *self == other
+    }
+
+    /// Which frozen layers are multiplied in words.
+    pub fn words(&self) -> Words {
+        match self.products {
+            ProductKind::F32 => Words::Never,
+            ProductKind::Words => Words::Blocks,
+        }
     }
 
     /// Whether there are no pairs, and the projector learns alone.

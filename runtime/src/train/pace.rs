@@ -79,7 +79,8 @@ pub fn pace(
     let weights: usize = sizes.iter().map(|(outputs, inputs)| outputs * inputs).sum();
     let load = Load::new(work, options)?;
     let (tokens, learned) = (load.tokens, load.learned);
-    let mut trial = Trial::new(llama, &kinds(options, shape.layers), options.rank)?;
+    let kinds = kinds(options, shape.layers);
+    let mut trial = Trial::new(llama, &kinds, options.rank, options.words())?;
     let (forward, backward) = layer(&mut trial, &load, weights)?;
 
     let group = (options.batch * options.grad_accum) as f64;

@@ -1,6 +1,5 @@
 //! What a run will take: bytes per part, time per update, and what fits a budget.
 
-use graft_kernels::rounded::Strip;
 use serde::Serialize;
 
 use super::sequence_step::ImageSizes;
@@ -494,6 +493,7 @@ impl<'a> Subject<'a> {
             stream_weights: levers.stream_weights(),
             inputs_in: levers.inputs_in(),
             half_inputs: self.options.saved == SavedKind::Bf16,
+            words: self.options.words(),
         };
         match self.device {
             Some(device) => plan.beside(device, self.shape.layers),
@@ -550,14 +550,14 @@ impl<'a> Subject<'a> {
         let llama = model.llama();
         let longest = self.load.longest;
         let mut each = worker_bytes(&shape.attention(), longest, longest, true);
+        let mut rounding = Widest::learning(self.options.words());
         if let Some(vision) = model.vision().filter(|_| work.all_images() > 0) {
             // The tower's tokens go through the same threads.
             let (tower, tokens) = (vision.tower().shape(), images.patches + 1);
             each = each.max(worker_bytes(&tower.attention(), tokens, tokens, true));
-            if vision.tower().rounds() || !images.rounding.is_none() {
-                each += Strip::BYTES;
-            }
+            rounding = rounding.and(vision.tower().rounding()).and(images.rounding);
         }
+        each += rounding.worker_bytes();
         if levers.stream_weights() {
             plan.add(Part::StreamedWeights, llama.streamed_bytes(self.load.rows));
         } else {

@@ -23,7 +23,7 @@ pub(crate) mod registers;
 pub(crate) mod rounded;
 pub(crate) mod vnni;
 pub(crate) mod walk;
-mod words;
+pub(crate) mod words;
 
 use crate::QuantType;
 use crate::rounded::Rounded;

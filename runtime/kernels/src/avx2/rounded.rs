@@ -31,7 +31,6 @@ pub(crate) static KERNELS: RoundedKernels = RoundedKernels {
     rows: ROWS,
     words: true,
     round,
-    round_finely: Some(super::words::round_finely),
     fill,
     multiply,
     thin: super::thin_rounded,
@@ -98,9 +97,6 @@ pub(super) fn unit_of(x: &[f32; GROUP], greatest: f32) -> (f32, f32) {
 #[target_feature(enable = "avx2,fma,f16c")]
 fn fill(ty: QuantType, strip: &mut Strip, part: &Part<'_>) {
     let form = Form::of(ty);
-    if form.bits == 16 {
-        return super::words::fill(ty, strip, part);
-    }
     if form.bits < 8 {
         fill_bytes::<ROWS>(ty, strip, part);
         if ty == QuantType::Q6K {
@@ -513,10 +509,11 @@ pub(crate) fn prefetch(c: &mut MatMut<'_>) {
     }
 }
 
+/// Writes or adds the sums of as many tokens as `c` has.
 #[inline]
 #[target_feature(enable = "avx2")]
 pub(super) fn write<const T: usize>(mut c: MatMut<'_>, accumulate: bool, sums: [[__m256; 2]; T]) {
-    for (t, sums) in sums.into_iter().enumerate() {
+    for (t, sums) in (0..c.rows()).zip(sums) {
         let c = c.row_mut(t);
         if let Some(c) = c.first_chunk_mut::<ROWS>() {
             for (c, sum) in c.as_chunks_mut().0.iter_mut().zip(sums) {

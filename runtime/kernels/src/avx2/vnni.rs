@@ -5,16 +5,14 @@ use core::arch::x86_64::*;
 
 use super::registers::{spread_pair, spread_quad, sum_halves};
 use super::rounded::{ROWS, add_scaled, fill_bytes, halves_of, prefetch, round, vectors, write};
-use crate::QuantType;
 use crate::product::MatMut;
-use crate::rounded::{Form, GROUP, Part, Rounded, RoundedKernels, Strip, TILE};
+use crate::rounded::{Form, GROUP, Rounded, RoundedKernels, Strip, TILE};
 
 pub(crate) static KERNELS: RoundedKernels = RoundedKernels {
     rows: ROWS,
     words: false,
     round,
-    round_finely: Some(super::words::round_finely),
-    fill,
+    fill: fill_bytes::<ROWS>,
     multiply,
     thin: super::thin_rounded_vnni,
 };
@@ -38,21 +36,9 @@ pub(super) fn dots_of_eight(levels: [[__m256i; 2]; 4], x: [[__m256i; 2]; 4]) -> 
     sum_halves(dots)
 }
 
-/// See [`RoundedKernels::fill`].
-#[target_feature(enable = "avx2,fma,f16c")]
-fn fill(ty: QuantType, strip: &mut Strip, part: &Part<'_>) {
-    match ty {
-        QuantType::F16 | QuantType::BF16 => super::words::fill(ty, strip, part),
-        _ => fill_bytes::<ROWS>(ty, strip, part),
-    }
-}
-
 /// See [`RoundedKernels::multiply`].
 #[target_feature(enable = "avx2,fma,avxvnni")]
 fn multiply(form: &Form, mut c: MatMut<'_>, strip: &Strip, x: &Rounded<'_>, from: usize) {
-    if form.bits == 16 {
-        return super::rounded::multiply(form, c, strip, x, from);
-    }
     for first in (0..c.rows()).step_by(TILE) {
         let tokens = TILE.min(c.rows() - first);
         let x = x.tile(first, tokens, from, strip.depth / GROUP);

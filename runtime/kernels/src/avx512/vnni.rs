@@ -20,7 +20,6 @@ pub(crate) static KERNELS: RoundedKernels = RoundedKernels {
     rows: ROWS,
     words: false,
     round,
-    round_finely: None,
     fill,
     multiply,
     thin: thin_rounded_avx512_vnni,

@@ -31,7 +31,6 @@ pub(crate) static KERNELS: RoundedKernels = RoundedKernels {
     rows: ROWS,
     words: false,
     round,
-    round_finely: None,
     fill: fill::<4>,
     multiply,
     thin: super::thin_rounded,

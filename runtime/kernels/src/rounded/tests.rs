@@ -42,7 +42,6 @@ impl Owned {
 
     fn view(&self) -> Rounded<'_> {
         Rounded {
-            grain: Grain::Bytes,
             levels: &self.levels,
             words: &self.words,
             units: &self.units,
@@ -66,7 +65,7 @@ impl Owned {
 }
 
 fn tables() -> impl Iterator<Item = &'static Kernels> {
-    Kernels::available().filter(|table| table.grain(QuantType::Q4_0).is_some())
+    Kernels::available().filter(|table| table.rounds(QuantType::Q4_0))
 }
 
 fn types() -> impl Iterator<Item = QuantType> {

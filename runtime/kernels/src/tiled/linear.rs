@@ -38,7 +38,7 @@ pub struct Stored<'a> {
 
 impl<'a> Stored<'a> {
     /// Elements `cols`, whole blocks, of every row.
-    fn columns(&self, cols: Range<usize>) -> Columns<'a> {
+    pub(crate) fn columns(&self, cols: Range<usize>) -> Columns<'a> {
         let bytes = |weights| self.quant_type.row_bytes(weights).expect("whole blocks");
         Columns {
             quant_type: self.quant_type,
@@ -50,7 +50,7 @@ impl<'a> Stored<'a> {
 }
 
 /// The same elements of every row of a stored matrix.
-struct Columns<'a> {
+pub(crate) struct Columns<'a> {
     quant_type: QuantType,
     rows: &'a [u8],
     row_bytes: usize,
@@ -61,7 +61,7 @@ struct Columns<'a> {
 impl Columns<'_> {
     /// Decodes those of a row, and asks for those of the row that lies `ahead` rows behind it, in another piece
     /// perhaps.
-    fn decode(&self, kernels: &Kernels, out: &mut [f32], row: usize, ahead: usize) {
+    pub(crate) fn decode(&self, kernels: &Kernels, out: &mut [f32], row: usize, ahead: usize) {
         let bytes = &self.rows[row * self.row_bytes..][self.at.clone()];
         kernels.ask_for(bytes, ahead * self.row_bytes);
         kernels.decode(self.quant_type, bytes, out);
