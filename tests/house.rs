@@ -21,6 +21,11 @@ const MAP: &[(&str, &str, &str)] = &[
         "pub fn round",
     ),
     (
+        "Where are frozen layers multiplied in words of 14 bits?",
+        "runtime/kernels/src/words.rs",
+        "pub fn linear_forward_words",
+    ),
+    (
         "Where does a graphics device decode a Q4_K block?",
         "runtime/gpu/src/kernels/blocks/q4_k.wgsl",
         "fn integers8",

@@ -134,10 +134,10 @@ impl Kernels {
             let groups = cols.len().div_ceil(GROUP);
             let strips = room.panel.chunks_exact_mut(groups);
             for (row, strip) in (0..outputs).step_by(STRIP).zip(strips) {
+                let rows = STRIP.min(outputs - row);
                 for (run, strip) in cols.clone().step_by(RUN).zip(strip.chunks_mut(RUN / GROUP)) {
                     let len = RUN.min(cols.end - run);
                     let columns = weight.columns(run..run + len);
-                    let rows = STRIP.min(outputs - row);
                     let decoded = room.decoded.chunks_exact_mut(RUN_STRIDE).take(rows);
                     for (i, out) in decoded.enumerate() {
                         columns.decode(self, &mut out[..len], row + i, STRIP);
@@ -231,26 +231,16 @@ impl Kernels {
             let mut c = c.row_range(row, rows);
             for (col, strip) in (0..n).step_by(STRIP).zip(room.panel.chunks_exact(groups)) {
                 let mut c = c.col_range(col, STRIP.min(n - col));
-                let part = x.cols().div_ceil(n.div_ceil(STRIP)).next_multiple_of(LINE);
-                let at = (col / STRIP * part).min(x.cols());
-                let next = x
-                    .row_range(row + rows, block.min(m - row - rows))
-                    .col_range(at, part.min(x.cols() - at));
+                // Each strip asks for its share of the next block's columns.
+                let share = x.cols().div_ceil(n.div_ceil(STRIP)).next_multiple_of(LINE);
+                let from = (col / STRIP * share).min(x.cols());
+                let next = x.col_range(from, share.min(x.cols() - from));
                 for ((first, tokens), tile) in tiles().zip(room.tiles.chunks_exact(groups)) {
-                    let next = next.row_range(
-                        first.min(next.rows()),
-                        TILE.min(next.rows().saturating_sub(first)),
-                    );
+                    let c = c.row_range(first, tokens);
+                    let from = (row + rows + first).min(m);
+                    let next = next.row_range(from, TILE.min(m - from));
                     // SAFETY: as in `linear_forward_words`.
-                    unsafe {
-                        (kernels.multiply)(
-                            c.row_range(first, tokens),
-                            accumulate,
-                            tile,
-                            strip,
-                            next,
-                        )
-                    }
+                    unsafe { (kernels.multiply)(c, accumulate, tile, strip, next) }
                 }
             }
         }
