@@ -180,7 +180,7 @@ fn a_budget_that_is_too_small_names_the_smallest_that_works() {
         .done();
     assert_eq!(place.read("small.gguf"), place.read("free.gguf"));
     // What rounds, and what goes layer by layer, runs as well.
-    let options = "--optimizer adamw8bit --saved-activations bf16 --clip 0 --gradients layer";
+    let options = "--optimizer adamw8bit --saved-activations bf16 --products words --clip 0 --gradients layer";
     place
         .run(&format!("{train} --steps 3 {options} -o rounded.gguf"))
         .done();
