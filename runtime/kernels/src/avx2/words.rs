@@ -210,15 +210,24 @@ fn multiply(
     write(c, accumulate, sums(tile, strip));
 }
 
-/// The products of a pair of words of 16 columns with token `$t`'s pair `$n`.
-macro_rules! token {
-    (first, $t:literal, $n:literal, $low:literal, $high:literal) => {
+/// Token `$t`'s pair `$n` of words, eight times.
+macro_rules! spread {
+    ($t:literal, $n:literal) => {
         concat!(
             "vpbroadcastd {x}, [{tile} + 64 * ",
             $t,
             " + 4 * ",
             $n,
-            "]\n",
+            "]\n"
+        )
+    };
+}
+
+/// The products of a pair of words of 16 columns with token `$t`'s pair `$n`.
+macro_rules! token {
+    (first, $t:literal, $n:literal, $low:literal, $high:literal) => {
+        concat!(
+            spread!($t, $n),
             "vpmaddwd {",
             $low,
             "}, {w_low}, {x}\n",
@@ -229,11 +238,7 @@ macro_rules! token {
     };
     (next, $t:literal, $n:literal, $low:literal, $high:literal) => {
         concat!(
-            "vpbroadcastd {x}, [{tile} + 64 * ",
-            $t,
-            " + 4 * ",
-            $n,
-            "]\n",
+            spread!($t, $n),
             "vpmaddwd {product}, {w_low}, {x}\n",
             "vpaddd {",
             $low,

@@ -45,6 +45,14 @@ impl Matrix {
         }
     }
 
+    fn random(
+        quant_type: QuantType,
+        (outputs, inputs): (usize, usize),
+        random: &mut Random,
+    ) -> Self {
+        Self::new(quant_type, &floats(random, outputs * inputs), inputs)
+    }
+
     fn outputs(&self) -> usize {
         self.floats.len() / self.inputs
     }
@@ -151,11 +159,7 @@ fn pieces_are_put_together() {
     let mut random = Random(0x2C1B_3C6D_5A79_11F3);
     let mut room = WordRoom::default();
     let (tokens, outputs, inputs) = (101, DEPTH + 45, 2 * DEPTH + 96);
-    let w = Matrix::new(
-        QuantType::Q8_0,
-        &floats(&mut random, outputs * inputs),
-        inputs,
-    );
+    let w = Matrix::random(QuantType::Q8_0, (outputs, inputs), &mut random);
     let x = floats(&mut random, tokens * inputs);
     let dy = floats(&mut random, tokens * outputs);
     for table in tables() {
@@ -197,11 +201,7 @@ fn words_are_close_to_floats() {
     let mut random = Random(0x8F6E_41B7_2D90_C5A3);
     let mut room = WordRoom::default();
     let (tokens, outputs, inputs) = (12, 96, 1024);
-    let w = Matrix::new(
-        QuantType::Q4K,
-        &floats(&mut random, outputs * inputs),
-        inputs,
-    );
+    let w = Matrix::random(QuantType::Q4K, (outputs, inputs), &mut random);
     let x = floats(&mut random, tokens * inputs);
     let dy = floats(&mut random, tokens * outputs);
     let exact = |a: &[f32], b: &[f32], stride: usize| -> f64 {
@@ -300,11 +300,7 @@ fn words_give_the_same_bits_whatever_is_computed_with_them() {
     let mut random = Random(0x3A9D_70E2_94B6_1C55);
     let mut room = WordRoom::default();
     let (tokens, outputs, inputs) = (103, 80, 1280);
-    let w = Matrix::new(
-        QuantType::Q4K,
-        &floats(&mut random, outputs * inputs),
-        inputs,
-    );
+    let w = Matrix::random(QuantType::Q4K, (outputs, inputs), &mut random);
     let x = floats(&mut random, tokens * inputs);
     let dy = floats(&mut random, tokens * outputs);
     for table in tables() {
