@@ -240,7 +240,7 @@ impl Kernels {
                 decode: avx512::decode,
                 product_thin: avx512::product_thin,
                 rounded: Some(&avx512::vnni::KERNELS),
-                words: None,
+                words: Some(&avx512::words::KERNELS),
                 halves: false,
             };
             return Some(&TABLE);
@@ -257,7 +257,7 @@ impl Kernels {
                 decode: avx512::decode,
                 product_thin: avx512::product_thin,
                 rounded: Some(&avx512::vnni::KERNELS),
-                words: None,
+                words: Some(&avx512::words::KERNELS),
                 halves: true,
             };
             return Some(&TABLE);

@@ -60,13 +60,15 @@ pub(crate) struct TileGroup {
 /// One instruction set's entries.
 #[derive(Debug)]
 pub(crate) struct WordKernels {
+    /// Most strips that are multiplied at once.
+    pub strips: usize,
     /// Rounds a tile of at most [`TILE`] tokens; what is missing of the last group, and tokens that are missing, are zeros.
     pub round: unsafe fn(&mut [TileGroup], Mat<'_>),
     /// Rounds decoded rows of [`STRIP`] columns of a product, [`RUN_STRIDE`] apart, a group of them for each of the strip's.
     pub pack_rows: unsafe fn(&mut [PanelGroup], &[f32]),
     /// Rounds [`GROUP`] decoded rows, [`RUN_STRIDE`] apart, whose first [`STRIP`] weights belong to as many columns.
     pub pack_columns: unsafe fn(&mut PanelGroup, &[f32]),
-    /// `c (+)= tile strip`: as many tokens and columns as `c` has. Meanwhile some numbers are asked for that will be rounded.
+    /// `c (+)= tile strips`: as many tokens and columns as `c` has. Meanwhile some numbers are asked for that will be rounded.
     pub multiply: unsafe fn(MatMut<'_>, bool, &[TileGroup], &[PanelGroup], Mat<'_>),
 }
 
@@ -229,18 +231,23 @@ impl Kernels {
                 unsafe { (kernels.round)(tile, x.row_range(row + first, tokens)) }
             }
             let mut c = c.row_range(row, rows);
-            for (col, strip) in (0..n).step_by(STRIP).zip(room.panel.chunks_exact(groups)) {
-                let mut c = c.col_range(col, STRIP.min(n - col));
-                // Each strip asks for its share of the next block's columns.
-                let share = x.cols().div_ceil(n.div_ceil(STRIP)).next_multiple_of(LINE);
-                let from = (col / STRIP * share).min(x.cols());
+            let panel = &room.panel[..n.div_ceil(STRIP) * groups];
+            let cols = kernels.strips * STRIP;
+            for (col, strips) in (0..n)
+                .step_by(cols)
+                .zip(panel.chunks(kernels.strips * groups))
+            {
+                let mut c = c.col_range(col, cols.min(n - col));
+                // Each of them asks for its share of the next block's columns.
+                let share = x.cols().div_ceil(n.div_ceil(cols)).next_multiple_of(LINE);
+                let from = (col / cols * share).min(x.cols());
                 let next = x.col_range(from, share.min(x.cols() - from));
                 for ((first, tokens), tile) in tiles().zip(room.tiles.chunks_exact(groups)) {
                     let c = c.row_range(first, tokens);
                     let from = (row + rows + first).min(m);
                     let next = next.row_range(from, TILE.min(m - from));
                     // SAFETY: as in `linear_forward_words`.
-                    unsafe { (kernels.multiply)(c, accumulate, tile, strip, next) }
+                    unsafe { (kernels.multiply)(c, accumulate, tile, strips, next) }
                 }
             }
         }

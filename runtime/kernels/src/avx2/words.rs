@@ -14,6 +14,7 @@ use crate::product::{Mat, MatMut};
 use crate::words::{GROUP, LARGEST, PanelGroup, RUN_STRIDE, STRIP, TILE, TileGroup, WordKernels};
 
 pub(crate) static KERNELS: WordKernels = WordKernels {
+    strips: 1,
     round,
     pack_rows,
     pack_columns,
@@ -28,7 +29,7 @@ const PACKED: [usize; 8] = [0, 1, 4, 5, 2, 3, 6, 7];
 
 /// See [`WordKernels::round`].
 #[target_feature(enable = "avx2,fma")]
-fn round(tile: &mut [TileGroup], x: Mat<'_>) {
+pub(crate) fn round(tile: &mut [TileGroup], x: Mat<'_>) {
     const EIGHT: usize = LANES * GROUP;
     for t in 0..TILE {
         if t >= x.rows() {
@@ -129,7 +130,7 @@ fn scales(most: __m256i) -> [__m256; 2] {
 
 /// See [`WordKernels::pack_rows`].
 #[target_feature(enable = "avx2,fma")]
-fn pack_rows(strip: &mut [PanelGroup], decoded: &[f32]) {
+pub(crate) fn pack_rows(strip: &mut [PanelGroup], decoded: &[f32]) {
     for first in (0..STRIP).step_by(LANES) {
         let rows: [&[f32]; LANES] =
             std::array::from_fn(|i| &decoded[(first + i) * RUN_STRIDE..][..strip.len() * GROUP]);
@@ -171,7 +172,7 @@ fn store_pairs(out: &mut [[i16; 2]; STRIP], first: usize, pairs: __m256) {
 
 /// See [`WordKernels::pack_columns`].
 #[target_feature(enable = "avx2,fma")]
-fn pack_columns(out: &mut PanelGroup, decoded: &[f32]) {
+pub(crate) fn pack_columns(out: &mut PanelGroup, decoded: &[f32]) {
     for first in (0..STRIP).step_by(LANES) {
         let row = |i: usize| -> &[f32; LANES] {
             let row = decoded[i * RUN_STRIDE + first..].first_chunk();
@@ -202,12 +203,19 @@ fn multiply(
     next: Mat<'_>,
 ) {
     prefetch(&mut c);
-    for t in 0..next.rows() {
-        for line in next.row(t).chunks(LINE) {
+    ask_for_rows(next);
+    write(c, accumulate, sums(tile, strip));
+}
+
+/// Asks for all of a matrix.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(crate) fn ask_for_rows(x: Mat<'_>) {
+    for t in 0..x.rows() {
+        for line in x.row(t).chunks(LINE) {
             ask_for(line);
         }
     }
-    write(c, accumulate, sums(tile, strip));
 }
 
 /// Token `$t`'s pair `$n` of words, eight times.

@@ -19,6 +19,7 @@ mod q8_0;
 pub(crate) mod registers;
 pub(crate) mod vnni;
 mod walk;
+pub(crate) mod words;
 
 use crate::QuantType;
 

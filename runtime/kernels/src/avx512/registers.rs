@@ -29,6 +29,14 @@ pub(super) fn spread_pair(words: &[i16; 2]) -> __m512i {
     _mm512_set1_epi32(unsafe { words.as_ptr().cast::<i32>().read_unaligned() })
 }
 
+/// Sixteen pairs of words.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn load_pairs(pairs: &[[i16; 2]; 16]) -> __m512i {
+    // SAFETY: `pairs` is 64 readable bytes and the load has no alignment need.
+    unsafe { _mm512_loadu_si512(pairs.as_ptr().cast()) }
+}
+
 /// Thirty-two bytes.
 #[inline]
 #[target_feature(enable = "avx512f")]

@@ -331,3 +331,23 @@ fn words_give_the_same_bits_whatever_is_computed_with_them() {
         }
     }
 }
+
+/// Sums of integers are exact, and every table adds those of groups in the same order.
+#[test]
+fn every_table_gives_the_same_bits() {
+    let mut random = Random(0x6D15_02BE_F3C8_4A97);
+    let mut room = WordRoom::default();
+    let (tokens, outputs, inputs) = (29, 75, DEPTH + 256);
+    let w = Matrix::random(QuantType::Q6K, (outputs, inputs), &mut random);
+    let x = uneven(&mut random, tokens * inputs);
+    let dy = uneven(&mut random, tokens * outputs);
+    let mut all = tables().map(|table| {
+        let y = w.forward(table, &x, &mut room);
+        (y, w.backward(table, &dy, &mut room), table.name)
+    });
+    let first = all.next();
+    for (y, dx, name) in all {
+        let (y_first, dx_first, _) = first.as_ref().expect("one before it");
+        assert!(y == *y_first && dx == *dx_first, "{name}");
+    }
+}
