@@ -200,7 +200,7 @@ impl Kernels {
                 decode: avx2::decode,
                 product_thin: avx2::product_thin,
                 rounded: Some(&avx2::vnni::KERNELS),
-                words: Some(&avx2::words::KERNELS),
+                words: Some(&avx2::words::VNNI_KERNELS),
                 halves: false,
             };
             return Some(&TABLE);

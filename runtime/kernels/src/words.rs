@@ -2,8 +2,8 @@
 //! integers of 14 bits.
 //!
 //! 32 weights and the largest of them make integers and a scale, and so do 32 activations, or gradients, of a token.
-//! The sum of 32 products of such integers is exact in 32 bits, and a processor with vectors of eight floats multiplies and adds
-//! 16 pairs of words where it takes 8 of floats. A number moves by half an integer at most, 2^-14 of the largest of the
+//! The sum of 32 products of such integers is exact in 32 bits, and a processor with AVX2, or with AVX-512 and VNNI, adds up
+//! two of them in the time of one product of floats. A number moves by half an integer at most, 2^-14 of the largest of the
 //! 32; TF32 moves each by up to 2^-11 of itself. The gradient is that of the function without rounding.
 //!
 //! A panel of decoded and rounded weights stays in the second-level cache while all tokens go by, a block of them at a

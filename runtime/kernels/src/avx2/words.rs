@@ -1,6 +1,7 @@
 //! Tiles of six tokens and strips of two vectors of eight columns, in words: see [`crate::words`].
 //!
-//! `vpmaddwd` multiplies 16 pairs where a multiplication of floats takes 8. A tile's sums stay in twelve registers;
+//! `vpmaddwd` multiplies 16 words where a multiplication of floats takes 8, and AVX-VNNI's `vpdpwssd` adds them too. A
+//! tile's sums stay in twelve registers;
 //! compilers keep them on the stack and read the weights again for each token, hence the instructions by hand.
 
 use core::arch::asm;
@@ -19,6 +20,12 @@ pub(crate) static KERNELS: WordKernels = WordKernels {
     pack_rows,
     pack_columns,
     multiply,
+};
+
+/// With AVX-VNNI, where one instruction multiplies and adds.
+pub(crate) static VNNI_KERNELS: WordKernels = WordKernels {
+    multiply: multiply_vnni,
+    ..KERNELS
 };
 
 const LANES: usize = 8;
@@ -193,20 +200,6 @@ pub(crate) fn pack_columns(out: &mut PanelGroup, decoded: &[f32]) {
     }
 }
 
-/// See [`WordKernels::multiply`].
-#[target_feature(enable = "avx2,fma")]
-fn multiply(
-    mut c: MatMut<'_>,
-    accumulate: bool,
-    tile: &[TileGroup],
-    strip: &[PanelGroup],
-    next: Mat<'_>,
-) {
-    prefetch(&mut c);
-    ask_for_rows(next);
-    write(c, accumulate, sums(tile, strip));
-}
-
 /// Asks for all of a matrix.
 #[inline]
 #[target_feature(enable = "avx2")]
@@ -231,7 +224,8 @@ macro_rules! spread {
     };
 }
 
-/// The products of a pair of words of 16 columns with token `$t`'s pair `$n`.
+/// The products of a pair of words of 16 columns with token `$t`'s pair `$n`: the first of a group, or the next with AVX2
+/// or with AVX-VNNI.
 macro_rules! token {
     (first, $t:literal, $n:literal, $low:literal, $high:literal) => {
         concat!(
@@ -259,6 +253,17 @@ macro_rules! token {
             "}, {",
             $high,
             "}, {x}\n",
+        )
+    };
+    (next_vnni, $t:literal, $n:literal, $low:literal, $high:literal) => {
+        concat!(
+            spread!($t, $n),
+            "{{vex}} vpdpwssd {",
+            $low,
+            "}, {w_low}, {x}\n",
+            "{{vex}} vpdpwssd {",
+            $high,
+            "}, {w_high}, {x}\n",
         )
     };
 }
@@ -326,42 +331,63 @@ macro_rules! add_scaled {
     };
 }
 
-/// What every token of a tile and every column of a strip give over all groups.
-#[inline]
-#[target_feature(enable = "avx2,fma")]
-#[allow(unsafe_code)] // instructions by hand
-fn sums(tile: &[TileGroup], strip: &[PanelGroup]) -> [[__m256; 2]; TILE] {
-    const { assert!(TILE == 6 && STRIP == 16 && GROUP == 32) };
-    let mut totals = [[_mm256_setzero_ps(); 2]; TILE];
-    let groups = tile.len();
-    assert_eq!(groups, strip.len(), "as many groups");
-    if groups == 0 {
-        return totals;
-    }
-    // SAFETY: reads the words and scales of `groups` groups of each, which is at least one and as many as there are;
-    // they begin with a cache line. Reads and writes the twelve totals, which lie where vectors do. AVX2 and FMA are the
-    // caller's to have.
-    unsafe {
-        asm!(
-            "2:",
-            pair!(first, 0), pair!(next, 1), pair!(next, 2), pair!(next, 3),
-            pair!(next, 4), pair!(next, 5), pair!(next, 6), pair!(next, 7),
-            pair!(next, 8), pair!(next, 9), pair!(next, 10), pair!(next, 11),
-            pair!(next, 12), pair!(next, 13), pair!(next, 14), pair!(next, 15),
-            "vmovaps {w_low}, [{strip} + 64 * 16]", "vmovaps {w_high}, [{strip} + 64 * 16 + 32]",
-            add_scaled!(0, "a", "b"), add_scaled!(1, "c", "d"), add_scaled!(2, "e", "f"),
-            add_scaled!(3, "g", "h"), add_scaled!(4, "i", "j"), add_scaled!(5, "k", "l"),
-            "add {tile}, {tile_bytes}", "add {strip}, {strip_bytes}",
-            "dec {groups}", "jnz 2b",
-            tile = inout(reg) tile.as_ptr() => _, strip = inout(reg) strip.as_ptr() => _,
-            groups = inout(reg) groups => _, totals = in(reg) totals.as_mut_ptr(),
-            tile_bytes = const size_of::<TileGroup>(), strip_bytes = const size_of::<PanelGroup>(),
-            a = out(ymm_reg) _, b = out(ymm_reg) _, c = out(ymm_reg) _, d = out(ymm_reg) _,
-            e = out(ymm_reg) _, f = out(ymm_reg) _, g = out(ymm_reg) _, h = out(ymm_reg) _,
-            i = out(ymm_reg) _, j = out(ymm_reg) _, k = out(ymm_reg) _, l = out(ymm_reg) _,
-            w_low = out(ymm_reg) _, w_high = out(ymm_reg) _, x = out(ymm_reg) _, product = out(ymm_reg) _,
-            options(nostack),
-        );
-    }
-    totals
+/// A way to multiply, with one of the ways to add a pair.
+macro_rules! kernel {
+    ($multiply:ident, $sums:ident, $features:literal, $next:ident) => {
+        /// See [`WordKernels::multiply`].
+        #[target_feature(enable = $features)]
+        fn $multiply(
+            mut c: MatMut<'_>,
+            accumulate: bool,
+            tile: &[TileGroup],
+            strip: &[PanelGroup],
+            next: Mat<'_>,
+        ) {
+            prefetch(&mut c);
+            ask_for_rows(next);
+            write(c, accumulate, $sums(tile, strip));
+        }
+
+        /// What every token of a tile and every column of a strip give over all groups.
+        #[inline]
+        #[target_feature(enable = $features)]
+        #[allow(unsafe_code)] // instructions by hand
+        fn $sums(tile: &[TileGroup], strip: &[PanelGroup]) -> [[__m256; 2]; TILE] {
+            const { assert!(TILE == 6 && STRIP == 16 && GROUP == 32) };
+            let mut totals = [[_mm256_setzero_ps(); 2]; TILE];
+            let groups = tile.len();
+            assert_eq!(groups, strip.len(), "as many groups");
+            if groups == 0 {
+                return totals;
+            }
+            // SAFETY: reads the words and scales of `groups` groups of each, which is at least one and as many as there
+            // are; they begin with a cache line. Reads and writes the twelve totals, which lie where vectors do. The
+            // features are the caller's to have.
+            unsafe {
+                asm!(
+                    "2:",
+                    pair!(first, 0), pair!($next, 1), pair!($next, 2), pair!($next, 3),
+                    pair!($next, 4), pair!($next, 5), pair!($next, 6), pair!($next, 7),
+                    pair!($next, 8), pair!($next, 9), pair!($next, 10), pair!($next, 11),
+                    pair!($next, 12), pair!($next, 13), pair!($next, 14), pair!($next, 15),
+                    "vmovaps {w_low}, [{strip} + 64 * 16]", "vmovaps {w_high}, [{strip} + 64 * 16 + 32]",
+                    add_scaled!(0, "a", "b"), add_scaled!(1, "c", "d"), add_scaled!(2, "e", "f"),
+                    add_scaled!(3, "g", "h"), add_scaled!(4, "i", "j"), add_scaled!(5, "k", "l"),
+                    "add {tile}, {tile_bytes}", "add {strip}, {strip_bytes}",
+                    "dec {groups}", "jnz 2b",
+                    tile = inout(reg) tile.as_ptr() => _, strip = inout(reg) strip.as_ptr() => _,
+                    groups = inout(reg) groups => _, totals = in(reg) totals.as_mut_ptr(),
+                    tile_bytes = const size_of::<TileGroup>(), strip_bytes = const size_of::<PanelGroup>(),
+                    a = out(ymm_reg) _, b = out(ymm_reg) _, c = out(ymm_reg) _, d = out(ymm_reg) _,
+                    e = out(ymm_reg) _, f = out(ymm_reg) _, g = out(ymm_reg) _, h = out(ymm_reg) _,
+                    i = out(ymm_reg) _, j = out(ymm_reg) _, k = out(ymm_reg) _, l = out(ymm_reg) _,
+                    w_low = out(ymm_reg) _, w_high = out(ymm_reg) _, x = out(ymm_reg) _, product = out(ymm_reg) _,
+                    options(nostack),
+                );
+            }
+            totals
+        }
+    };
 }
+kernel!(multiply, sums, "avx2,fma", next);
+kernel!(multiply_vnni, sums_vnni, "avx2,fma,avxvnni", next_vnni);
