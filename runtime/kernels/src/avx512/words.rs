@@ -10,7 +10,7 @@ use crate::avx2::rounded::prefetch;
 use crate::avx2::words::{ask_for_rows, pack_columns, pack_rows, round};
 use crate::panel::store_cols;
 use crate::product::{Mat, MatMut};
-use crate::words::{PanelGroup, STRIP, TILE, TileGroup, WordKernels};
+use crate::words::{GROUP, PanelGroup, STRIP, TILE, TileGroup, WordKernels};
 
 /// Strips of a tile.
 const STRIPS: usize = 2;
@@ -34,24 +34,29 @@ fn multiply(
 ) {
     prefetch(&mut c);
     ask_for_rows(next);
-    let (first, second) = strips.split_at(tile.len());
     match c.cols() > STRIP {
-        true => write(c, accumulate, sums(tile, [first, second])),
-        false => write(c, accumulate, sums(tile, [first])),
+        true => write(c, accumulate, sums::<STRIPS>(tile, strips)),
+        false => write(c, accumulate, sums::<1>(tile, strips)),
     }
 }
 
-/// What every token of a tile and every column of some strips give over all groups.
+/// What every token of a tile and every column of `S` strips give over all groups.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-fn sums<const S: usize>(tile: &[TileGroup], strips: [&[PanelGroup]; S]) -> [[__m512; S]; TILE] {
-    let strips = strips.map(|strip| &strip[..tile.len()]);
+fn sums<const S: usize>(tile: &[TileGroup], strips: &[PanelGroup]) -> [[__m512; S]; TILE] {
+    assert_eq!(strips.len(), S * tile.len(), "as many groups");
     let mut totals = [[_mm512_setzero_ps(); S]; TILE];
     for (g, group) in tile.iter().enumerate() {
-        let columns = strips.map(|strip| &strip[g]);
+        let mut columns = [&strips[g]; S];
+        for (s, columns) in columns.iter_mut().enumerate() {
+            *columns = &strips[s * tile.len() + g];
+        }
         let mut wide = [[_mm512_setzero_si512(); S]; TILE];
-        for pair in 0..columns[0].words.len() {
-            let w = columns.map(|columns| load_pairs(&columns.words[pair]));
+        for pair in 0..GROUP / 2 {
+            let mut w = [_mm512_setzero_si512(); S];
+            for (w, columns) in w.iter_mut().zip(columns) {
+                *w = load_pairs(&columns.words[pair]);
+            }
             for (wide, x) in wide.iter_mut().zip(&group.words) {
                 let x = spread_pair(&x.as_chunks().0[pair]);
                 for (wide, w) in wide.iter_mut().zip(w) {
@@ -59,11 +64,10 @@ fn sums<const S: usize>(tile: &[TileGroup], strips: [&[PanelGroup]; S]) -> [[__m
                 }
             }
         }
-        let scales = columns.map(|columns| load(&columns.scales));
         for (t, (totals, wide)) in totals.iter_mut().zip(wide).enumerate() {
             let unit = _mm512_set1_ps(group.units[t]);
-            for ((total, wide), scales) in totals.iter_mut().zip(wide).zip(scales) {
-                let scale = _mm512_mul_ps(scales, unit);
+            for ((total, wide), columns) in totals.iter_mut().zip(wide).zip(columns) {
+                let scale = _mm512_mul_ps(load(&columns.scales), unit);
                 *total = _mm512_fmadd_ps(_mm512_cvtepi32_ps(wide), scale, *total);
             }
         }
