@@ -3,6 +3,8 @@
 use core::arch::x86_64::*;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use crate::product::Mat;
+
 /// Bytes that are on their way while keys and values, or low-rank terms, are read: more than the processor's own
 /// prefetching dares, which ends with every page.
 pub(super) const AHEAD: usize = 4096;
@@ -40,6 +42,17 @@ fn family(signature: u32) -> u32 {
 #[target_feature(enable = "avx2")]
 pub(crate) fn ask_for(floats: &[f32]) {
     _mm_prefetch::<_MM_HINT_T0>(floats.as_ptr().cast());
+}
+
+/// Brings all of a matrix closer, whose columns are adjacent.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(crate) fn ask_for_rows(x: Mat<'_>) {
+    for i in 0..x.rows() {
+        for line in x.row(i).chunks(16) {
+            ask_for(line);
+        }
+    }
 }
 
 /// Brings what lies `ahead` of `bytes` closer. What lies beyond the end of a matrix is asked for in vain.

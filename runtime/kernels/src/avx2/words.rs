@@ -1,14 +1,14 @@
 //! Tiles of six tokens and strips of two vectors of eight columns, in words: see [`crate::words`].
 //!
 //! `vpmaddwd` multiplies 16 words where a multiplication of floats takes 8, and AVX-VNNI's `vpdpwssd` adds them too. A
-//! tile's sums stay in twelve registers;
-//! compilers keep them on the stack and read the weights again for each token, hence the instructions by hand.
+//! tile's sums stay in twelve registers; compilers keep them on the stack and read the weights again for each token, hence
+//! the instructions by hand.
 
 use core::arch::asm;
 use core::arch::x86_64::*;
 
 use super::panel::transpose_block;
-use super::prefetch::ask_for;
+use super::prefetch::ask_for_rows;
 use super::registers::{load, store, store_halves};
 use super::rounded::{TINY, prefetch, write};
 use crate::product::{Mat, MatMut};
@@ -29,8 +29,6 @@ pub(crate) static VNNI_KERNELS: WordKernels = WordKernels {
 };
 
 const LANES: usize = 8;
-/// Floats of a cache line.
-const LINE: usize = 16;
 /// The pairs of words that packing two vectors of integers leaves in each place.
 const PACKED: [usize; 8] = [0, 1, 4, 5, 2, 3, 6, 7];
 
@@ -196,17 +194,6 @@ pub(crate) fn pack_columns(out: &mut PanelGroup, decoded: &[f32]) {
             let b = integers(row(2 * pair + 1), inverse);
             let pairs = _mm256_blend_epi16::<0xAA>(a, _mm256_slli_epi32(b, 16));
             store_pairs(out, first, _mm256_castsi256_ps(pairs));
-        }
-    }
-}
-
-/// Asks for all of a matrix.
-#[inline]
-#[target_feature(enable = "avx2")]
-pub(crate) fn ask_for_rows(x: Mat<'_>) {
-    for t in 0..x.rows() {
-        for line in x.row(t).chunks(LINE) {
-            ask_for(line);
         }
     }
 }

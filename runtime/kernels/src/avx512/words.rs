@@ -6,8 +6,9 @@
 use core::arch::x86_64::*;
 
 use super::registers::{load, load_pairs, spread_pair, store};
+use crate::avx2::prefetch::ask_for_rows;
 use crate::avx2::rounded::prefetch;
-use crate::avx2::words::{ask_for_rows, pack_columns, pack_rows, round};
+use crate::avx2::words::{pack_columns, pack_rows, round};
 use crate::panel::store_cols;
 use crate::product::{Mat, MatMut};
 use crate::words::{GROUP, PanelGroup, STRIP, TILE, TileGroup, WordKernels};
@@ -24,7 +25,7 @@ pub(crate) static KERNELS: WordKernels = WordKernels {
 };
 
 /// See [`WordKernels::multiply`].
-#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512vnni")]
 fn multiply(
     mut c: MatMut<'_>,
     accumulate: bool,
@@ -42,7 +43,7 @@ fn multiply(
 
 /// What every token of a tile and every column of `S` strips give over all groups.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512vnni")]
 fn sums<const S: usize>(tile: &[TileGroup], strips: &[PanelGroup]) -> [[__m512; S]; TILE] {
     assert_eq!(strips.len(), S * tile.len(), "as many groups");
     let mut totals = [[_mm512_setzero_ps(); S]; TILE];
